@@ -1,0 +1,7 @@
+//! Addresses, prefixes and piecewise-constant functions over an address space.
+
+mod partition;
+mod space;
+
+pub use partition::{Partition, Piece};
+pub use space::{Address, canonical, net_range_v4, net_range_v6};

@@ -1,0 +1,11 @@
+//! nicgate: Flussonic-style access rules, enforced at the NIC and in userspace.
+//!
+//! Rooms, each with one job; dependencies point downward only:
+//!
+//! `cli` → `daemon` → `gate` → `session` → `backend` → `policy`; `config` and `offload` beside `policy`;
+//! `kernel` and `address` at the bottom. `policy`, `config`, `offload` and `address` do no I/O.
+
+pub mod address;
+pub mod config;
+pub mod offload;
+pub mod policy;

@@ -1,0 +1,3 @@
+//! The `nicgate` command.
+
+fn main() {}

@@ -8,3 +8,16 @@ pub use model::{
     Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
     RuleId, Stage,
 };
+
+/// Knows the country of an address.
+pub trait Countries: Send + Sync {
+    /// The country, or `None` when the database does not know the address.
+    fn country(&self, address: std::net::IpAddr) -> Option<Country>;
+}
+
+/// Without a database no address has a country.
+impl Countries for () {
+    fn country(&self, _: std::net::IpAddr) -> Option<Country> {
+        None
+    }
+}

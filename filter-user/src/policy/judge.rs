@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Country, Policy, RuleId, Stage,
-    model::{AddressRules, NONE},
+    model::{AddressRules, NO_RULE},
 };
 use crate::address::canonical;
 
@@ -68,7 +68,7 @@ impl AddressRules {
             IpAddr::V4(v4) => self.v4.get(v4.to_bits()),
             IpAddr::V6(v6) => self.v6.get(v6.to_bits()),
         };
-        (label != NONE).then_some(RuleId(label))
+        (label != NO_RULE).then_some(RuleId(label))
     }
 }
 
@@ -77,7 +77,7 @@ impl Policy {
     pub fn judge(&self, subject: &Subject<'_>) -> Decision {
         let Subject { address, country, token, ua } = *subject;
         let address = canonical(address);
-        let index = &self.index;
+        let index = self.index();
         let of_country = |map: &std::collections::HashMap<Country, RuleId>| {
             country.and_then(|country| map.get(&country).copied())
         };

@@ -8,6 +8,7 @@ pub use model::{
     Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
     RuleId, Stage,
 };
+pub(crate) use model::{NO_RULE, RuleLabel};
 
 /// Knows the country of an address.
 pub trait Countries: Send + Sync {

@@ -206,7 +206,7 @@ pub struct Policy {
     rules: Vec<Rule>,
     backends: Vec<BackendRule>,
     default_allow: Option<Origin>,
-    pub(super) index: Index,
+    index: Index,
 }
 
 /// What a policy is made from.
@@ -224,10 +224,10 @@ pub struct PolicyBuilder {
     pub default_allow: Option<Origin>,
 }
 
-/// A label in an address list: the first rule, in file order, that covers an address. `NONE` sorts last.
+/// A label in an address list: the first rule, in file order, that covers an address. [`NO_RULE`] sorts last.
 pub(crate) type RuleLabel = u32;
 /// No rule covers the address.
-pub(crate) const NONE: RuleLabel = u32::MAX;
+pub(crate) const NO_RULE: RuleLabel = u32::MAX;
 
 /// The rules that cover each address, for both families.
 #[derive(Clone, Debug)]
@@ -281,7 +281,7 @@ impl AddressRules {
                 Matcher::Token(_) | Matcher::TokenFile(_) | Matcher::Country(_) | Matcher::Ua(_) => {}
             }
         }
-        Self { v4: Partition::from_nested(v4, NONE), v6: Partition::from_nested(v6, NONE) }
+        Self { v4: Partition::from_nested(v4, NO_RULE), v6: Partition::from_nested(v6, NO_RULE) }
     }
 }
 
@@ -367,6 +367,11 @@ impl Policy {
     /// Where `allow default` stands, if it does.
     pub fn default_allow(&self) -> Option<&Origin> {
         self.default_allow.as_ref()
+    }
+
+    /// The rules by what they look at.
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Whether a rule looks at countries, so that a database is needed.

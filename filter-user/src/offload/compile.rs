@@ -1,0 +1,167 @@
+use std::collections::HashMap;
+
+use super::{
+    Column, ColumnId, Compiled, CompiledService, Decisions,
+    decide::{BY_DEFAULT, Family, PASS},
+    rules::{DropSource, number_rules},
+};
+use crate::{
+    address::{Partition, net_range_v4, net_range_v6},
+    config::Config,
+    policy::RuleId,
+};
+
+/// Compiles a configuration into what the NIC may drop.
+pub fn compile(config: &Config, decisions: &Decisions) -> Compiled {
+    let (columns, services) = columns(config);
+    let mut rules = Interner::default();
+    let mut rows = Interner::<Vec<u32>>::default();
+
+    let v4 = family::<u32>(decisions, &columns, &never_v4(config), &mut rules, &mut rows);
+    let v6 = family::<u128>(decisions, &columns, &never_v6(config), &mut rules, &mut rows);
+
+    let (rules, renumber) = number_rules(config, &rules.values);
+    let mut cells = Vec::with_capacity(rows.values.len() * (columns.len() + 1));
+    for row in &rows.values {
+        let start = cells.len();
+        cells.extend(row.iter().map(|label| renumber.get(label).copied()));
+        // A packet without a visible port may be meant for any service: it is dropped when all of them
+        // drop it, and counted against the first.
+        let everywhere = cells[start..].iter().all(Option::is_some);
+        cells.push(cells.get(start).copied().flatten().filter(|_| everywhere));
+    }
+    Compiled { v4, v6, services, columns, cells, rules, shadow: config.shadow }
+}
+
+/// The distinct policy sets, and the one behind each service.
+fn columns(config: &Config) -> (Vec<Column>, Vec<CompiledService>) {
+    let mut columns: Vec<Column> = Vec::new();
+    let services = config
+        .services
+        .iter()
+        .map(|service| {
+            let open = service.open.is_some();
+            let found = columns.iter().position(|column| {
+                // Services that drop nothing share a column whatever the reason.
+                if open {
+                    column.open.is_some()
+                } else {
+                    column.open.is_none() && column.policies == service.policies
+                }
+            });
+            let column = found.unwrap_or_else(|| {
+                columns.push(Column { policies: service.policies.clone(), open: service.open.clone() });
+                columns.len() - 1
+            });
+            CompiledService { key: service.key, column: column as ColumnId }
+        })
+        .collect();
+    (columns, services)
+}
+
+/// Numbers distinct values in the order in which they first appear.
+struct Interner<T> {
+    values: Vec<T>,
+    numbers: HashMap<T, u32>,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
+impl<T: Clone + Eq + std::hash::Hash> Interner<T> {
+    fn number(&mut self, value: T) -> u32 {
+        *self.numbers.entry(value).or_insert_with_key(|value| {
+            self.values.push(value.clone());
+            self.values.len() as u32 - 1
+        })
+    }
+}
+
+/// The classes of one family: every address gets the number of its row of labels, one for each column.
+fn family<A: Family>(
+    decisions: &Decisions,
+    columns: &[Column],
+    never: &Partition<A, bool>,
+    rules: &mut Interner<DropSource>,
+    rows: &mut Interner<Vec<u32>>,
+) -> Partition<A, u32> {
+    let decisions = A::decisions(decisions);
+    let mut partial = Interner::<Vec<u32>>::default();
+    let mut classes = Partition::constant(partial.number(Vec::new()));
+    for column in columns {
+        let mut drop = Partition::constant(PASS);
+        if column.open.is_none() {
+            for (position, id) in column.policies.iter().enumerate() {
+                let policy = decisions[id].map(|label| match label {
+                    PASS => PASS,
+                    BY_DEFAULT => rules.number((*id, None)),
+                    rule => rules.number((*id, Some(RuleId(rule)))),
+                });
+                // Every policy has to drop; the first names the rule.
+                drop = if position == 0 {
+                    policy
+                } else {
+                    drop.zip(&policy, |first, other| if other == PASS { PASS } else { first })
+                };
+            }
+            drop = drop.zip(never, |label, never| if never { PASS } else { label });
+        }
+        let mut longer = Interner::<Vec<u32>>::default();
+        classes = classes.zip(&drop, |class, label| {
+            let row = &partial.values[class as usize];
+            longer.number(row.iter().copied().chain([label]).collect())
+        });
+        partial = longer;
+    }
+    classes.map(|class| rows.number(partial.values[class as usize].clone()))
+}
+
+fn never_v4(config: &Config) -> Partition<u32, bool> {
+    let ranges = config.never_drop.iter().filter_map(|(net, _)| match net {
+        ipnet::IpNet::V4(net) => Some(net_range_v4(*net)),
+        ipnet::IpNet::V6(_) => None,
+    });
+    Partition::from_nested(ranges.map(|(first, last)| (first, last, true)).collect(), false)
+}
+
+fn never_v6(config: &Config) -> Partition<u128, bool> {
+    let ranges = config.never_drop.iter().filter_map(|(net, _)| match net {
+        ipnet::IpNet::V6(net) => Some(net_range_v6(*net)),
+        ipnet::IpNet::V4(_) => None,
+    });
+    Partition::from_nested(ranges.map(|(first, last)| (first, last, true)).collect(), false)
+}
+
+impl Compiled {
+    /// The prefixes that are dropped on a service, by family: minimal, aggregated and sorted.
+    pub fn drop_prefixes(&self, service: usize) -> DropPrefixes<'_> {
+        DropPrefixes { compiled: self, column: self.services[service].column }
+    }
+}
+
+/// The prefixes that one service drops.
+#[derive(Clone, Copy, Debug)]
+pub struct DropPrefixes<'a> {
+    compiled: &'a Compiled,
+    column: ColumnId,
+}
+
+impl<'a> DropPrefixes<'a> {
+    fn dropped(self) -> impl Fn(u32) -> bool + 'a {
+        let Self { compiled, column } = self;
+        move |class| compiled.cell(class, column).is_some()
+    }
+
+    /// IPv4.
+    pub fn v4(self) -> impl Iterator<Item = ipnet::IpNet> + 'a {
+        self.compiled.v4.prefixes(self.dropped())
+    }
+
+    /// IPv6.
+    pub fn v6(self) -> impl Iterator<Item = ipnet::IpNet> + 'a {
+        self.compiled.v6.prefixes(self.dropped())
+    }
+}

@@ -1,0 +1,413 @@
+//! What runs where, and why: the explanation that `check` gives of a compilation, rule by rule.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde::Serialize;
+
+use super::{
+    Column, Compiled, Decisions,
+    decide::{BY_DEFAULT, Family, PASS},
+};
+use crate::{
+    address::Partition,
+    config::{Config, OpenReason, ServiceKey},
+    country::CountryMap,
+    policy::{Action, Country, Matcher, Origin, Policy, PolicyId, Rule, RuleId},
+};
+
+/// How many addresses a statement is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Extent {
+    /// IPv4 addresses.
+    pub v4: u64,
+    /// IPv6 addresses, in units of one /64 network, rounded up.
+    pub v6_64s: u64,
+}
+
+impl Extent {
+    /// No address at all.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl std::ops::AddAssign for Extent {
+    fn add_assign(&mut self, other: Self) {
+        self.v4 = self.v4.saturating_add(other.v4);
+        self.v6_64s = self.v6_64s.saturating_add(other.v6_64s);
+    }
+}
+
+/// Where a rule is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runs {
+    /// The NIC drops everything that the rule decides, on every port that leads to it.
+    Nic,
+    /// The NIC drops a part; userspace judges the rest.
+    Both,
+    /// Only userspace judges by it.
+    Userspace,
+}
+
+/// What a rule drops on one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The port.
+    pub service: ServiceKey,
+    /// The addresses that the NIC drops there because of this rule.
+    pub dropped: Extent,
+    /// Why it drops no more, where it drops less than the rule decides.
+    pub reason: Option<String>,
+    /// What to write instead.
+    pub remedy: Option<String>,
+}
+
+/// One rule, and where it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleReport {
+    /// The policy.
+    pub policy: Arc<str>,
+    /// The rule as written; `default deny` and `allow default` for the default.
+    pub text: Arc<str>,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// Where it runs.
+    pub runs: Runs,
+    /// The addresses for which the rule alone decides the verdict of every request.
+    pub decides: Extent,
+    /// What is dropped on each port that leads to the policy.
+    pub services: Vec<Place>,
+    /// Why it is not dropped at the NIC, or not everywhere.
+    pub reason: Option<String>,
+    /// What to write instead, when something else would be dropped.
+    pub remedy: Option<String>,
+}
+
+/// Reports on every rule of every policy, in file order.
+pub fn report(
+    config: &Config,
+    countries: &CountryMap,
+    decisions: &Decisions,
+    compiled: &Compiled,
+) -> Vec<RuleReport> {
+    let mut reports = Vec::new();
+    for (id, policy) in (0..).map(PolicyId).zip(&config.policies) {
+        let services: Vec<usize> =
+            (0..config.services.len()).filter(|i| config.services[*i].policies.contains(&id)).collect();
+        let reporter = Reporter {
+            config,
+            countries,
+            policy,
+            columns: &compiled.columns,
+            decided: extents(id, decisions, None),
+            dropped: services
+                .iter()
+                .map(|service| (*service, extents(id, decisions, Some((compiled, *service)))))
+                .collect(),
+        };
+        for (rule_id, rule) in (0..).map(RuleId).zip(policy.rules()) {
+            reports.push(reporter.rule(rule_id, rule));
+        }
+        reports.push(reporter.default());
+    }
+    reports
+}
+
+/// For every label of a policy's decisions the addresses that it decides, or, given a service, those
+/// that are dropped there.
+fn extents(
+    id: PolicyId,
+    decisions: &Decisions,
+    dropped_on: Option<(&Compiled, usize)>,
+) -> HashMap<u32, Extent> {
+    let mut result: HashMap<u32, Extent> = HashMap::new();
+    each::<u32>(
+        id,
+        decisions,
+        dropped_on.map(|(compiled, service)| (compiled, &compiled.v4, service)),
+        |label, first, last| {
+            *result.entry(label).or_default() += Extent { v4: u64::from(last - first) + 1, v6_64s: 0 };
+        },
+    );
+    each::<u128>(
+        id,
+        decisions,
+        dropped_on.map(|(compiled, service)| (compiled, &compiled.v6, service)),
+        |label, first, last| {
+            let networks = (last >> 64) - (first >> 64) + 1;
+            *result.entry(label).or_default() +=
+                Extent { v4: 0, v6_64s: u64::try_from(networks).unwrap_or(u64::MAX) };
+        },
+    );
+    result
+}
+
+fn each<A: Family>(
+    id: PolicyId,
+    decisions: &Decisions,
+    dropped_on: Option<(&Compiled, &Partition<A, u32>, usize)>,
+    mut visit: impl FnMut(u32, A, A),
+) {
+    let Some(decided) = A::decisions(decisions).get(&id) else { return };
+    let only;
+    let shown = match dropped_on {
+        None => decided,
+        Some((compiled, classes, service)) => {
+            let column = compiled.services[service].column;
+            only = decided.zip(
+                classes,
+                |label, class| {
+                    if compiled.cell(class, column).is_some() { label } else { PASS }
+                },
+            );
+            &only
+        }
+    };
+    for piece in shown.iter().filter(|piece| piece.label != PASS) {
+        visit(piece.label, piece.first, piece.last);
+    }
+}
+
+/// Reports on the rules of one policy.
+struct Reporter<'a> {
+    config: &'a Config,
+    countries: &'a CountryMap,
+    policy: &'a Policy,
+    columns: &'a [Column],
+    decided: HashMap<u32, Extent>,
+    /// For each service that leads to the policy, by its place in the configuration.
+    dropped: Vec<(usize, HashMap<u32, Extent>)>,
+}
+
+/// A reason and, where there is one, a remedy.
+type Why = (String, Option<String>);
+
+fn quoted(rule: &Rule) -> String {
+    format!("`{}` (line {})", rule.text, rule.origin.line)
+}
+
+impl Reporter<'_> {
+    fn first(&self, wanted: impl Fn(&Rule) -> bool) -> Option<&Rule> {
+        self.policy.rules().iter().find(|rule| wanted(rule))
+    }
+
+    fn allow_token(&self) -> Option<&Rule> {
+        self.first(|rule| {
+            rule.action == Action::Allow
+                && match &rule.matcher {
+                    Matcher::Token(_) => true,
+                    Matcher::TokenFile(list) => !list.entries.is_empty(),
+                    _ => false,
+                }
+        })
+    }
+
+    fn rule(&self, id: RuleId, rule: &Rule) -> RuleReport {
+        let why_not: Option<Why> = match (&rule.matcher, rule.action) {
+            (Matcher::Token(_) | Matcher::TokenFile(_), _) => {
+                Some(("the NIC cannot see tokens".into(), None))
+            }
+            (Matcher::Ua(_), _) => Some(("the NIC cannot see User-Agents".into(), None)),
+            (_, Action::Allow) => {
+                Some(("it admits: its addresses pass the NIC unless a `drop` rule names them".into(), None))
+            }
+            (_, Action::Deny) => self.allow_token().map(|token| {
+                let value = rule.text.strip_prefix("deny ").unwrap_or(&rule.text);
+                (
+                    format!("{} outranks it, and the NIC cannot see tokens", quoted(token)),
+                    Some(format!("`drop {value};` drops it at the NIC, even when it shows a good token")),
+                )
+            }),
+            (_, Action::Drop) => None,
+        };
+        self.finish(id.0, rule.text.clone(), rule.origin.clone(), why_not, || self.undecided(rule))
+    }
+
+    fn default(&self) -> RuleReport {
+        if let Some(origin) = self.policy.default_allow() {
+            let why = ("it admits what no rule decided".to_owned(), None);
+            return self.finish(
+                BY_DEFAULT,
+                "allow default".into(),
+                origin.clone(),
+                Some(why.clone()),
+                || why,
+            );
+        }
+        let why = self
+            .allow_token()
+            .map(|rule| format!("{} can still admit, and the NIC cannot see tokens", quoted(rule)));
+        let why = why.or_else(|| {
+            self.first(|rule| rule.action == Action::Allow && matches!(rule.matcher, Matcher::Ua(_)))
+                .map(|rule| format!("{} can still admit, and the NIC cannot see User-Agents", quoted(rule)))
+        });
+        let why = why.or_else(|| {
+            let backend = self.policy.backends().first()?;
+            Some(format!("`{}` (line {}) can still admit", backend.text, backend.origin.line))
+        });
+        let why = why.map(|why| (why, None));
+        self.finish(BY_DEFAULT, "default deny".into(), self.policy.origin().clone(), why, || {
+            ("every address is decided by a rule before it".into(), None)
+        })
+    }
+
+    /// Why a rule that could run at the NIC decides no address.
+    fn undecided(&self, rule: &Rule) -> Why {
+        if self.dropped.is_empty() {
+            return self.unprotected();
+        }
+        if let Matcher::Country(country) = rule.matcher {
+            if self.config.geoip.is_none() {
+                return (
+                    "there is no `geoip` database, so no address has a country".into(),
+                    Some("`geoip \"/path/to/country.mmdb\";`".into()),
+                );
+            }
+            if !self.known(country) {
+                return (format!("the country database has no network of {country}"), None);
+            }
+        }
+        if let Matcher::IpFile(list) = &rule.matcher
+            && list.entries.is_empty()
+        {
+            return (format!("{:?} lists no address", list.path), None);
+        }
+        let allow = self.first(|rule| {
+            rule.action == Action::Allow && matches!(rule.matcher, Matcher::Ip(_) | Matcher::IpFile(_))
+        });
+        match allow {
+            Some(allow) if rule.action == Action::Deny => (
+                format!(
+                    "every address of it is admitted by an `allow` rule, such as {}, or decided by a rule before it",
+                    quoted(allow)
+                ),
+                None,
+            ),
+            _ => ("every address of it is already decided by a rule before it".into(), None),
+        }
+    }
+
+    fn known(&self, country: Country) -> bool {
+        self.countries.v4.iter().any(|piece| piece.label == Some(country))
+            || self.countries.v6.iter().any(|piece| piece.label == Some(country))
+    }
+
+    fn unprotected(&self) -> Why {
+        (
+            "no `gate` or `guard` leads to this policy".into(),
+            Some(format!("`guard tcp PORT auth://{};`", self.policy.name())),
+        )
+    }
+
+    /// Why a service drops less than the rule decides.
+    fn held_back(&self, service: usize) -> Why {
+        let service = &self.config.services[service];
+        let key = service.key;
+        if let Some(open) = &service.open {
+            return match open.stream() {
+                Some((name, origin, operation)) => (
+                    format!("stream `{name}` ({origin}) can be {operation} on {key} without a policy"),
+                    Some(format!("give it `on_{}`", if operation == "played" { "play" } else { "publish" })),
+                ),
+                None => (format!("{key} {open}"), None),
+            };
+        }
+        let column =
+            self.columns.iter().find(|column| column.open.is_none() && column.policies == service.policies);
+        let others: Vec<String> = column
+            .into_iter()
+            .flat_map(|column| &column.policies)
+            .map(|id| self.config.policy(*id))
+            .filter(|policy| policy.name() != self.policy.name())
+            .map(|policy| format!("`{}` ({})", policy.name(), policy.origin()))
+            .collect();
+        let never = match self.config.never_drop.as_slice() {
+            [] => None,
+            [(net, origin), ..] => Some(format!("`never_drop {net}` ({origin}) keeps addresses in")),
+        };
+        let shared = (!others.is_empty()).then(|| {
+            format!("{key} is shared with {}, which may admit some of these addresses", others.join(", "))
+        });
+        let remedy = shared.is_some().then(|| {
+            "write the rule in each policy of the port, or give the policy a port of its own".to_owned()
+        });
+        (shared.into_iter().chain(never).collect::<Vec<_>>().join("; "), remedy)
+    }
+
+    fn finish(
+        &self,
+        label: u32,
+        text: Arc<str>,
+        origin: Origin,
+        why_not: Option<Why>,
+        undecided: impl FnOnce() -> Why,
+    ) -> RuleReport {
+        let decides = self.decided.get(&label).copied().unwrap_or_default();
+        let services: Vec<Place> = self
+            .dropped
+            .iter()
+            .map(|(service, dropped)| {
+                let dropped = dropped.get(&label).copied().unwrap_or_default();
+                let why = (dropped != decides).then(|| self.held_back(*service));
+                let (reason, remedy) = why.unzip();
+                Place {
+                    service: self.config.services[*service].key,
+                    dropped,
+                    reason,
+                    remedy: remedy.flatten(),
+                }
+            })
+            .collect();
+        let runs = if decides.is_empty() || services.iter().all(|place| place.dropped.is_empty()) {
+            Runs::Userspace
+        } else if services.iter().all(|place| place.dropped == decides) {
+            Runs::Nic
+        } else {
+            Runs::Both
+        };
+        let why = match runs {
+            Runs::Nic => None,
+            _ if why_not.is_some() => why_not,
+            Runs::Userspace if self.dropped.is_empty() => Some(self.unprotected()),
+            Runs::Userspace if decides.is_empty() => Some(undecided()),
+            Runs::Userspace | Runs::Both => services
+                .iter()
+                .find_map(|place| place.reason.clone().map(|reason| (reason, place.remedy.clone()))),
+        };
+        let (reason, remedy) = why.unzip();
+        RuleReport {
+            policy: self.policy.name().clone(),
+            text,
+            origin,
+            runs,
+            decides,
+            services,
+            reason,
+            remedy: remedy.flatten(),
+        }
+    }
+}
+
+impl OpenReason {
+    /// The stream that no policy guards, where it stands, and what can be done with it.
+    pub fn stream(&self) -> Option<(&str, &Origin, &'static str)> {
+        match self {
+            Self::PlayWithoutPolicy(name, origin) => Some((name, origin, "played")),
+            Self::PublishWithoutPolicy(name, origin) => Some((name, origin, "published to")),
+            Self::NoStreams => None,
+        }
+    }
+}
+
+impl std::fmt::Display for OpenReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PlayWithoutPolicy(name, origin) | Self::PublishWithoutPolicy(name, origin) => {
+                write!(f, "is open: stream `{name}` ({origin}) has no policy")
+            }
+            Self::NoStreams => f.write_str("is open: the configuration has no stream"),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+use std::{collections::HashMap, sync::Arc};
+
+use sha1::{Digest as _, Sha1};
+
+use super::{DropRule, DropRuleId};
+use crate::{
+    config::Config,
+    policy::{PolicyId, RuleId},
+};
+
+/// A rule of a policy, or its default.
+pub(super) type DropSource = (PolicyId, Option<RuleId>);
+
+/// Numbers the rules that drop something in the order of the file.
+pub(super) fn number_rules(
+    config: &Config,
+    sources: &[DropSource],
+) -> (Vec<DropRule>, HashMap<u32, DropRuleId>) {
+    let mut order: Vec<(DropSource, u32)> = sources.iter().copied().zip(0..).collect();
+    // A policy's default comes after its rules.
+    order.sort_by_key(|((policy, rule), _)| (*policy, rule.map_or(u32::MAX, |rule| rule.0)));
+    let mut rules = Vec::with_capacity(order.len());
+    let mut renumber = HashMap::with_capacity(order.len());
+    let mut seen = HashMap::new();
+    for ((policy_id, rule), label) in order {
+        let policy = config.policy(policy_id);
+        let (text, origin) = match rule {
+            Some(id) => (policy.rule(id).text.clone(), policy.rule(id).origin.clone()),
+            None => (Arc::from("default deny"), policy.origin().clone()),
+        };
+        // Equal rules of one policy never both drop, unless they name different files alike.
+        let earlier = seen.entry((policy_id, text.clone())).or_insert(0usize);
+        let identity = identity(policy.name(), &text, rule.is_none(), *earlier);
+        *earlier += 1;
+        renumber.insert(label, DropRuleId(rules.len() as u32));
+        rules.push(DropRule {
+            policy: policy_id,
+            policy_name: policy.name().clone(),
+            rule,
+            text,
+            origin,
+            identity,
+        });
+    }
+    (rules, renumber)
+}
+
+/// A hash that any later version computes alike: it is kept beside counters that outlive this process.
+fn identity(policy: &str, text: &str, default: bool, earlier: usize) -> u64 {
+    let mut hash = Sha1::new();
+    for part in [policy.as_bytes(), text.as_bytes(), &[u8::from(default)], &(earlier as u64).to_le_bytes()] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    u64::from_le_bytes(std::array::from_fn(|i| digest[i]))
+}

@@ -1,3 +1,7 @@
 //! The `nicgate` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    filter_user::cli::main()
+}

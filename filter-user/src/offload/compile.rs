@@ -1,7 +1,7 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    Column, ColumnId, Compiled, CompiledService, Decisions,
+    Column, ColumnId, Compiled, CompiledService, Decisions, DropRule, DropRuleId,
     decide::{BY_DEFAULT, Family, PASS},
     rules::{DropSource, number_rules},
 };
@@ -139,6 +139,13 @@ impl Compiled {
     /// The prefixes that are dropped on a service, by family: minimal, aggregated and sorted.
     pub fn drop_prefixes(&self, service: usize) -> DropPrefixes<'_> {
         DropPrefixes { compiled: self, column: self.services[service].column }
+    }
+
+    /// The rules that drop something on a column, in file order.
+    pub fn column_rules(&self, column: ColumnId) -> impl Iterator<Item = &DropRule> {
+        let used: BTreeSet<DropRuleId> =
+            (0..self.classes() as u32).filter_map(|class| self.cell(class, column)).collect();
+        used.into_iter().map(|id| self.rule(id))
     }
 }
 

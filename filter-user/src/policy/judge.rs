@@ -1,9 +1,9 @@
-use std::net::IpAddr;
+use std::{collections::HashMap, fmt, net::IpAddr};
 
 use serde::Serialize;
 
 use super::{
-    Country, Policy, RuleId, Stage,
+    Action, Country, Policy, RuleId, Stage,
     model::{AddressRules, NO_RULE},
 };
 use crate::address::canonical;
@@ -44,12 +44,6 @@ pub struct Decision {
     pub rule: Option<RuleId>,
 }
 
-impl Decision {
-    fn by_rule(verdict: Verdict, stage: Stage, rule: RuleId) -> Self {
-        Self { verdict, stage, rule: Some(rule) }
-    }
-}
-
 /// What a backend said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +54,38 @@ pub enum Answer {
     Ban,
     /// 5xx, refused, reset, malformed, or nothing in time.
     Down,
+}
+
+/// One step of the judgement by lists: what is done with what matches, and what is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What a match means.
+    pub action: Action,
+    /// What is looked at.
+    pub stage: Stage,
+}
+
+/// The steps in the order in which they are taken; the first that matches ends the judgement.
+pub const STEPS: [Step; 9] = [
+    Step { action: Action::Drop, stage: Stage::Drop },
+    Step { action: Action::Allow, stage: Stage::Token },
+    Step { action: Action::Deny, stage: Stage::Token },
+    Step { action: Action::Allow, stage: Stage::Ip },
+    Step { action: Action::Deny, stage: Stage::Ip },
+    Step { action: Action::Allow, stage: Stage::Country },
+    Step { action: Action::Deny, stage: Stage::Country },
+    Step { action: Action::Allow, stage: Stage::Ua },
+    Step { action: Action::Deny, stage: Stage::Ua },
+];
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.action, self.stage) {
+            (Action::Drop, _) => f.write_str("drop"),
+            (Action::Allow, stage) => write!(f, "allow {stage}"),
+            (Action::Deny, stage) => write!(f, "deny {stage}"),
+        }
+    }
 }
 
 impl AddressRules {
@@ -73,48 +99,46 @@ impl AddressRules {
 }
 
 impl Policy {
-    /// Judges by the lists: `Ask` when they leave the request to the backends.
-    pub fn judge(&self, subject: &Subject<'_>) -> Decision {
+    /// The rule that matches at one step: the first in file order, where several do.
+    pub fn matching(&self, step: Step, subject: &Subject<'_>) -> Option<RuleId> {
         let Subject { address, country, token, ua } = *subject;
         let address = canonical(address);
         let index = self.index();
-        let of_country = |map: &std::collections::HashMap<Country, RuleId>| {
-            country.and_then(|country| map.get(&country).copied())
-        };
-        let of_token = |map: &std::collections::HashMap<Box<str>, RuleId>| {
-            token.and_then(|token| map.get(token).copied())
-        };
+        let of_country = |rules: &HashMap<Country, RuleId>| rules.get(&country?).copied();
+        let of_token = |rules: &HashMap<Box<str>, RuleId>| rules.get(token?).copied();
         let of_ua = |parts: &[(Box<str>, RuleId)]| {
-            ua.and_then(|ua| parts.iter().find(|(part, _)| ua.contains(&**part)).map(|(_, id)| *id))
+            let ua = ua?;
+            parts.iter().find(|(part, _)| ua.contains(&**part)).map(|(_, rule)| *rule)
         };
+        let allow = step.action == Action::Allow;
+        match step.stage {
+            Stage::Drop => {
+                [index.drop_ip.first(address), of_country(&index.drop_country)].into_iter().flatten().min()
+            }
+            Stage::Token => of_token(if allow { &index.allow_token } else { &index.deny_token }),
+            Stage::Ip => if allow { &index.allow_ip } else { &index.deny_ip }.first(address),
+            Stage::Country => of_country(if allow { &index.allow_country } else { &index.deny_country }),
+            Stage::Ua => of_ua(if allow { &index.allow_ua } else { &index.deny_ua }),
+            Stage::Backend | Stage::Default => None,
+        }
+    }
 
-        // Both kinds of `drop` are one step: the first in file order is named.
-        let dropped =
-            [index.drop_ip.first(address), of_country(&index.drop_country)].into_iter().flatten().min();
-        let (verdict, stage, rule) = if let Some(rule) = dropped {
-            (Verdict::Deny, Stage::Drop, rule)
-        } else if let Some(rule) = of_token(&index.allow_token) {
-            (Verdict::Allow, Stage::Token, rule)
-        } else if let Some(rule) = of_token(&index.deny_token) {
-            (Verdict::Deny, Stage::Token, rule)
-        } else if let Some(rule) = index.allow_ip.first(address) {
-            (Verdict::Allow, Stage::Ip, rule)
-        } else if let Some(rule) = index.deny_ip.first(address) {
-            (Verdict::Deny, Stage::Ip, rule)
-        } else if let Some(rule) = of_country(&index.allow_country) {
-            (Verdict::Allow, Stage::Country, rule)
-        } else if let Some(rule) = of_country(&index.deny_country) {
-            (Verdict::Deny, Stage::Country, rule)
-        } else if let Some(rule) = of_ua(&index.allow_ua) {
-            (Verdict::Allow, Stage::Ua, rule)
-        } else if let Some(rule) = of_ua(&index.deny_ua) {
-            (Verdict::Deny, Stage::Ua, rule)
-        } else if self.backends().is_empty() {
-            return self.default_decision();
+    /// Judges by the lists: `Ask` when they leave the request to the backends.
+    pub fn judge(&self, subject: &Subject<'_>) -> Decision {
+        for step in STEPS {
+            if let Some(rule) = self.matching(step, subject) {
+                let verdict = match step.action {
+                    Action::Allow => Verdict::Allow,
+                    Action::Deny | Action::Drop => Verdict::Deny,
+                };
+                return Decision { verdict, stage: step.stage, rule: Some(rule) };
+            }
+        }
+        if self.backends().is_empty() {
+            self.default_decision()
         } else {
-            return Decision { verdict: Verdict::Ask, stage: Stage::Backend, rule: None };
-        };
-        Decision::by_rule(verdict, stage, rule)
+            Decision { verdict: Verdict::Ask, stage: Stage::Backend, rule: None }
+        }
     }
 
     /// Concludes what `judge` left to the backends, from one answer for each backend.

@@ -3,7 +3,7 @@
 mod judge;
 mod model;
 
-pub use judge::{Answer, Decision, Subject, Verdict};
+pub use judge::{Answer, Decision, STEPS, Step, Subject, Verdict};
 pub use model::{
     Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
     RuleId, Stage,

@@ -1,0 +1,211 @@
+use std::{io::Write as _, path::Path};
+
+use serde_json::json;
+
+use super::{
+    Failure, Output,
+    output::{Progress, grouped, stdout, table},
+};
+use crate::{
+    config::{Report, ServiceKind},
+    load::{LoadError, Loaded, load},
+    offload::{Compiled, Extent, RuleReport, Runs, compile, report},
+};
+
+pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
+    let progress = Progress::new();
+    let (loaded, diagnostics) = match load(path, &|step| progress.step(step)) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            drop(progress);
+            if output.json {
+                let (diagnostics, message) = match &error {
+                    LoadError::Configuration(report) => (json!(report.diagnostics), None),
+                    LoadError::Database(error) => (json!([]), Some(format!("{error:#}"))),
+                };
+                output.print_json(&json!({"ok": false, "diagnostics": diagnostics, "error": message}))?;
+            }
+            return Err(error.into());
+        }
+    };
+    progress.step("compiling");
+    let decisions = loaded.decisions();
+    let compiled = compile(&loaded.config, &decisions);
+    progress.step("explaining");
+    let rules = report(&loaded.config, loaded.country_map(), &decisions, &compiled);
+    drop(decisions);
+    drop(progress);
+    let hints = hints(&loaded);
+    if output.json {
+        let services: Vec<_> = summaries(&loaded, &compiled)
+            .into_iter()
+            .map(|summary| {
+                json!({
+                    "service": summary.name,
+                    "kind": summary.kind,
+                    "upstream": summary.upstream,
+                    "policies": summary.policies,
+                    "open": summary.open,
+                    "drops": {
+                        "v4_prefixes": summary.prefixes.0,
+                        "v6_prefixes": summary.prefixes.1,
+                    },
+                })
+            })
+            .collect();
+        output.print_json(&json!({
+            "ok": true,
+            "diagnostics": diagnostics.diagnostics,
+            "hints": hints,
+            "shadow": loaded.config.shadow,
+            "services": services,
+            "rules": rules,
+        }))?;
+        return Ok(());
+    }
+    output.report(&diagnostics);
+    for hint in &hints {
+        output.warning(hint);
+    }
+    print(path, &loaded, &compiled, &rules, &diagnostics)?;
+    Ok(())
+}
+
+/// What is allowed but surely not meant.
+fn hints(loaded: &Loaded) -> Vec<String> {
+    let config = &loaded.config;
+    let mut hints = Vec::new();
+    if config.interfaces.is_empty() && !config.services.is_empty() {
+        hints.push("there is no `interface`: nothing is dropped at the NIC; add `interface eth0;`".to_owned());
+    }
+    for listener in &config.listeners {
+        if listener.directive.starts_with("admin") {
+            continue;
+        }
+        let same = |key: &crate::config::ServiceKey| key.proto == listener.key.proto && key.port == listener.key.port;
+        if !config.services.iter().any(|service| same(&service.key)) && !config.services.is_empty() {
+            hints.push(format!(
+                "{}: the media server listens on {} ({}), which nothing protects; add `guard {} {} streams;`",
+                listener.origin, listener.key, listener.directive, listener.key.proto, listener.key.port
+            ));
+        }
+    }
+    hints
+}
+
+/// A service in one line.
+struct Summary {
+    name: String,
+    kind: &'static str,
+    upstream: Option<String>,
+    policies: Vec<String>,
+    open: Option<String>,
+    prefixes: (usize, usize),
+}
+
+fn summaries(loaded: &Loaded, compiled: &Compiled) -> Vec<Summary> {
+    let config = &loaded.config;
+    config
+        .services
+        .iter()
+        .enumerate()
+        .map(|(index, service)| {
+            let (kind, upstream) = match &service.kind {
+                ServiceKind::Gate(gate) => ("gate", Some(gate.upstream.to_string())),
+                ServiceKind::Guard => ("guard", None),
+            };
+            let prefixes = compiled.drop_prefixes(index);
+            Summary {
+                name: service.key.to_string(),
+                kind,
+                upstream,
+                policies: service.policies.iter().map(|id| config.policy(*id).name().to_string()).collect(),
+                open: service.open.as_ref().map(ToString::to_string),
+                prefixes: (prefixes.v4().count(), prefixes.v6().count()),
+            }
+        })
+        .collect()
+}
+
+fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+fn extent(extent: Extent) -> String {
+    let mut parts = Vec::new();
+    if extent.v4 > 0 {
+        parts.push(count(extent.v4, "IPv4 address", "IPv4 addresses"));
+    }
+    if extent.v6_64s > 0 {
+        parts.push(count(extent.v6_64s, "IPv6 /64", "IPv6 /64s"));
+    }
+    parts.join(" and ")
+}
+
+fn print(
+    path: &Path,
+    loaded: &Loaded,
+    compiled: &Compiled,
+    rules: &[RuleReport],
+    diagnostics: &Report,
+) -> std::io::Result<()> {
+    let config = &loaded.config;
+    let mut out = stdout();
+    let files = count(config.files.len() as u64, "file", "files");
+    let warnings = match diagnostics.warnings() {
+        0 => "no warnings".to_owned(),
+        warnings => count(warnings as u64, "warning", "warnings"),
+    };
+    writeln!(out, "{}: the configuration is valid ({files}, {warnings})", path.display())?;
+    if config.shadow {
+        writeln!(out, "shadow: the NIC counts what it would drop, and drops nothing")?;
+    }
+    for interface in &config.interfaces {
+        let mode = serde_json::to_value(interface.mode)?;
+        writeln!(out, "interface {} (mode {})", interface.name, mode.as_str().unwrap_or_default())?;
+    }
+    for summary in summaries(loaded, compiled) {
+        let upstream = summary.upstream.map(|upstream| format!(" to {upstream}")).unwrap_or_default();
+        let policies = summary.policies.join(", ");
+        write!(out, "{} {}{upstream}", summary.kind, summary.name)?;
+        if !policies.is_empty() {
+            write!(out, ", judged by {policies}")?;
+        }
+        match (summary.open, summary.prefixes) {
+            (Some(open), _) => writeln!(out, ": the NIC drops nothing, it {open}")?,
+            (None, (0, 0)) => writeln!(out, ": the NIC drops nothing")?,
+            (None, (v4, v6)) => writeln!(
+                out,
+                ": the NIC drops {} and {}",
+                count(v4 as u64, "IPv4 prefix", "IPv4 prefixes"),
+                count(v6 as u64, "IPv6 prefix", "IPv6 prefixes")
+            )?,
+        }
+    }
+    let mut rest = rules;
+    while let Some(first) = rest.first() {
+        let size = rest.iter().take_while(|rule| rule.policy == first.policy).count();
+        let (policy, later) = rest.split_at(size);
+        rest = later;
+        writeln!(out, "\n{}", first.policy)?;
+        let rows: Vec<Vec<String>> = policy.iter().map(row).collect();
+        table(&mut out, "  ", &rows)?;
+    }
+    out.flush()
+}
+
+fn row(rule: &RuleReport) -> Vec<String> {
+    let runs = match rule.runs {
+        Runs::Nic => "NIC",
+        Runs::Both => "NIC and userspace",
+        Runs::Userspace => "userspace",
+    };
+    let mut why = Vec::new();
+    if rule.runs != Runs::Userspace {
+        let dropped = rule.services.iter().map(|place| place.dropped).max_by_key(|e| (e.v4, e.v6_64s));
+        why.push(format!("drops {}", extent(dropped.unwrap_or_default())));
+    }
+    why.extend(rule.reason.clone());
+    why.extend(rule.remedy.iter().map(|remedy| format!("instead: {remedy}")));
+    vec![format!("{}", rule.origin), rule.text.to_string(), runs.to_owned(), why.join("; ")]
+}

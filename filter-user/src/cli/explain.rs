@@ -1,0 +1,97 @@
+use std::{io::Write as _, path::Path};
+
+use super::{
+    AnswerWord, ExplainArgs, Failure, Output,
+    output::{Progress, stdout, table},
+};
+use crate::{
+    explain::{Explanation, KernelVerdict, Query, Target, explain},
+    load::load,
+    policy::{Answer, Verdict},
+};
+
+pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<(), Failure> {
+    let progress = Progress::new();
+    let (loaded, report) = load(path, &|step| progress.step(step))?;
+    progress.step("compiling");
+    let compiled = loaded.compile();
+    drop(progress);
+    // Only what concerns the answer; `check` is there for the rest.
+    if report.has_errors() {
+        output.report(&report);
+    }
+    let target = match (&args.target.auth, &args.target.stream) {
+        (Some(name), _) => Target::Policy(name),
+        (None, Some(name)) => Target::Stream(name),
+        (None, None) => unreachable!("clap requires one of them"),
+    };
+    let answers: Option<Vec<Answer>> = args.assume_backends.as_ref().map(|words| {
+        let answer = |word: &AnswerWord| match word {
+            AnswerWord::Allow => Answer::Allow,
+            AnswerWord::Deny => Answer::Ban,
+            AnswerWord::Down => Answer::Down,
+        };
+        words.iter().map(answer).collect()
+    });
+    let query = Query {
+        target,
+        address: args.ip,
+        token: args.token.as_deref(),
+        ua: args.ua.as_deref(),
+        backends: answers.as_deref(),
+    };
+    let explanation =
+        explain(&loaded.config, loaded.countries(), &compiled, &query).map_err(Failure::Request)?;
+    if output.json {
+        output.print_json(&explanation)?;
+    } else {
+        print(&query, &explanation)?;
+    }
+    Ok(())
+}
+
+fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
+    let mut out = stdout();
+    let verdict = match explanation.verdict {
+        Verdict::Allow => "ALLOW",
+        Verdict::Deny => "DENY",
+        Verdict::Ask => "ASK",
+    };
+    write!(out, "{verdict}: ")?;
+    match (&explanation.rule, explanation.verdict) {
+        (Some(rule), _) => writeln!(out, "{} ({}:{})", rule.text, rule.file, rule.line)?,
+        (None, Verdict::Ask) => writeln!(out, "the backends decide; suppose answers with --assume-backends")?,
+        (None, _) => writeln!(out, "{}", explanation.steps.last().map_or("", |step| &step.result))?,
+    }
+    let country = explanation.country.map_or_else(|| "unknown".to_owned(), |country| country.to_string());
+    writeln!(out, "  address {}, country {country}", query.address)?;
+    let rows: Vec<Vec<String>> = explanation
+        .steps
+        .iter()
+        .map(|step| {
+            let rule = step.rule.as_ref();
+            let rule = rule.map(|rule| format!("{} ({}:{})", rule.text, rule.file, rule.line));
+            vec![step.step.clone(), step.result.clone(), rule.unwrap_or_default()]
+        })
+        .collect();
+    writeln!(out, "judged by {}:", explanation.policy.as_deref().unwrap_or("no policy"))?;
+    table(&mut out, "  ", &rows)?;
+    if explanation.kernel.is_empty() {
+        writeln!(out, "at the NIC: no protected port leads here")?;
+    } else {
+        let shadow = if explanation.shadow { " (shadow: counted, not dropped)" } else { "" };
+        writeln!(out, "at the NIC{shadow}:")?;
+        let rows: Vec<Vec<String>> = explanation
+            .kernel
+            .iter()
+            .map(|(port, verdict)| {
+                let rule = explanation.kernel_rules.get(port);
+                let rule = rule.map(|rule| format!("{} ({}:{})", rule.text, rule.file, rule.line));
+                let verdict = if *verdict == KernelVerdict::Drop { "drop" } else { "pass" };
+                vec![port.clone(), verdict.to_owned(), rule.unwrap_or_default()]
+            })
+            .collect();
+        table(&mut out, "  ", &rows)?;
+    }
+    out.flush()
+}

@@ -33,13 +33,6 @@ fn good(main: &str) -> Config {
     config.unwrap_or_else(|| panic!("{}", report.render(false)))
 }
 
-/// What loading says.
-fn say(main: impl AsRef<[u8]>) -> String {
-    let (config, report) = memory(main).load();
-    assert_eq!(config.is_none(), report.has_errors());
-    report.render(false)
-}
-
 mod bound;
 mod messages;
 mod syntax;

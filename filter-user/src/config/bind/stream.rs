@@ -288,14 +288,15 @@ impl Binder<'_> {
         let mut seen: HashMap<Arc<str>, Span> = HashMap::new();
         let mut list = Vec::new();
         // A template with a prefix is a stream under that prefix, and inherits all of itself.
-        let own = streams.iter().map(|draft| (draft, &draft.name, draft.at, draft.template.clone()));
+        let own =
+            streams.iter().map(|draft| (draft, &draft.name, draft.at, draft.template.clone(), &draft.judges));
+        let nothing = Judges::default();
         let prefixes = templates.iter().flat_map(|draft| {
-            draft
-                .prefixes
-                .iter()
-                .map(move |(prefix, at)| (draft, prefix, *at, Some((draft.name.clone(), *at))))
+            let inherit = |at| Some((draft.name.clone(), at));
+            let nothing = &nothing;
+            draft.prefixes.iter().map(move |(prefix, at)| (draft, prefix, *at, inherit(*at), nothing))
         });
-        for (draft, name, at, template) in own.chain(prefixes) {
+        for (draft, name, at, template, judges) in own.chain(prefixes) {
             match seen.entry(name.clone()) {
                 Entry::Occupied(earlier) => {
                     self.duplicate(&format!("the stream `{name}`"), at, *earlier.get());
@@ -311,7 +312,7 @@ impl Binder<'_> {
                 }
                 base
             });
-            let judges = self.access(&draft.judges, name, &mut implied);
+            let judges = self.access(judges, name, &mut implied);
             let inherited = base.map(|(inherited, _)| inherited.clone()).unwrap_or_default();
             let publishes = draft.publishes || base.is_some_and(|(_, base)| base.publishes);
             let on_play = judges.on_play.or(inherited.on_play).or_else(|| defaults.on_play.clone());

@@ -6,8 +6,11 @@
 //! `kernel` and `address` at the bottom. `policy`, `config`, `offload` and `address` do no I/O.
 
 pub mod address;
+pub mod cli;
 pub mod config;
 pub mod country;
 pub mod explain;
+pub mod files;
+pub mod load;
 pub mod offload;
 pub mod policy;

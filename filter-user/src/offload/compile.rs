@@ -20,7 +20,9 @@ pub fn compile(config: &Config, decisions: &Decisions) -> Compiled {
     let v4 = family::<u32>(decisions, &columns, &never_v4(config), &mut rules, &mut rows);
     let v6 = family::<u128>(decisions, &columns, &never_v6(config), &mut rules, &mut rows);
 
-    let (rules, renumber) = number_rules(config, &rules.values);
+    // A rule whose addresses all pass on account of others drops nothing, and needs no counter.
+    let dropping: BTreeSet<u32> = rows.values.iter().flatten().copied().collect();
+    let (rules, renumber) = number_rules(config, &rules.values, &dropping);
     let mut cells = Vec::with_capacity(rows.values.len() * (columns.len() + 1));
     for row in &rows.values {
         let start = cells.len();

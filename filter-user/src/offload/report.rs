@@ -1,6 +1,9 @@
 //! What runs where, and why: the explanation that `check` gives of a compilation, rule by rule.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -115,58 +118,74 @@ pub fn report(
     reports
 }
 
-/// For every label of a policy's decisions the addresses that it decides, or, given a service, those
-/// that are dropped there.
-fn extents(
-    id: PolicyId,
-    decisions: &Decisions,
-    dropped_on: Option<(&Compiled, usize)>,
-) -> HashMap<u32, Extent> {
-    let mut result: HashMap<u32, Extent> = HashMap::new();
+/// What each rule of a policy decides, by its label in the decisions; or what of that is dropped on a
+/// service.
+#[derive(Default)]
+struct Extents {
+    sizes: HashMap<u32, Extent>,
+    /// The rules of which something is decided and not dropped. Sizes cannot tell: they are rounded.
+    held_back: HashSet<u32>,
+}
+
+impl Extents {
+    fn of(&self, label: u32) -> Extent {
+        self.sizes.get(&label).copied().unwrap_or_default()
+    }
+}
+
+fn extents(id: PolicyId, decisions: &Decisions, dropped_on: Option<(&Compiled, usize)>) -> Extents {
+    let mut result = Extents::default();
     each::<u32>(
         id,
         decisions,
         dropped_on.map(|(compiled, service)| (compiled, &compiled.v4, service)),
-        |label, first, last| {
-            *result.entry(label).or_default() += Extent { v4: u64::from(last - first) + 1, v6_64s: 0 };
+        |label, dropped, first, last| {
+            if dropped {
+                let size = Extent { v4: u64::from(last - first) + 1, v6_64s: 0 };
+                *result.sizes.entry(label).or_default() += size;
+            } else {
+                result.held_back.insert(label);
+            }
         },
     );
+    // The last network that was counted for each rule: several pieces may lie in one.
+    let mut counted: HashMap<u32, u128> = HashMap::new();
     each::<u128>(
         id,
         decisions,
         dropped_on.map(|(compiled, service)| (compiled, &compiled.v6, service)),
-        |label, first, last| {
-            let networks = (last >> 64) - (first >> 64) + 1;
-            *result.entry(label).or_default() +=
-                Extent { v4: 0, v6_64s: u64::try_from(networks).unwrap_or(u64::MAX) };
+        |label, dropped, first, last| {
+            if dropped {
+                let (first, last) = (first >> 64, last >> 64);
+                let again = counted.insert(label, last) == Some(first);
+                let networks = u64::try_from(last - first + u128::from(!again)).unwrap_or(u64::MAX);
+                *result.sizes.entry(label).or_default() += Extent { v4: 0, v6_64s: networks };
+            } else {
+                result.held_back.insert(label);
+            }
         },
     );
     result
 }
 
+/// Visits every run of addresses that the policy decides: label, whether it is dropped on the service
+/// (without a service all are visited as dropped), first and last address.
 fn each<A: Family>(
     id: PolicyId,
     decisions: &Decisions,
     dropped_on: Option<(&Compiled, &Partition<A, u32>, usize)>,
-    mut visit: impl FnMut(u32, A, A),
+    mut visit: impl FnMut(u32, bool, A, A),
 ) {
     let Some(decided) = A::decisions(decisions).get(&id) else { return };
-    let only;
     let shown = match dropped_on {
-        None => decided,
+        None => decided.map(|label| (label, true)),
         Some((compiled, classes, service)) => {
             let column = compiled.services[service].column;
-            only = decided.zip(
-                classes,
-                |label, class| {
-                    if compiled.cell(class, column).is_some() { label } else { PASS }
-                },
-            );
-            &only
+            decided.zip(classes, |label, class| (label, compiled.cell(class, column).is_some()))
         }
     };
-    for piece in shown.iter().filter(|piece| piece.label != PASS) {
-        visit(piece.label, piece.first, piece.last);
+    for piece in shown.iter().filter(|piece| piece.label.0 != PASS) {
+        visit(piece.label.0, piece.label.1, piece.first, piece.last);
     }
 }
 
@@ -176,9 +195,9 @@ struct Reporter<'a> {
     countries: &'a CountryMap,
     policy: &'a Policy,
     columns: &'a [Column],
-    decided: HashMap<u32, Extent>,
+    decided: Extents,
     /// For each service that leads to the policy, by its place in the configuration.
-    dropped: Vec<(usize, HashMap<u32, Extent>)>,
+    dropped: Vec<(usize, Extents)>,
 }
 
 /// A reason and, where there is one, a remedy.
@@ -344,25 +363,24 @@ impl Reporter<'_> {
         why_not: Option<Why>,
         undecided: impl FnOnce() -> Why,
     ) -> RuleReport {
-        let decides = self.decided.get(&label).copied().unwrap_or_default();
+        let decides = self.decided.of(label);
         let services: Vec<Place> = self
             .dropped
             .iter()
             .map(|(service, dropped)| {
-                let dropped = dropped.get(&label).copied().unwrap_or_default();
-                let why = (dropped != decides).then(|| self.held_back(*service));
+                let why = dropped.held_back.contains(&label).then(|| self.held_back(*service));
                 let (reason, remedy) = why.unzip();
                 Place {
                     service: self.config.services[*service].key,
-                    dropped,
+                    dropped: dropped.of(label),
                     reason,
                     remedy: remedy.flatten(),
                 }
             })
             .collect();
-        let runs = if decides.is_empty() || services.iter().all(|place| place.dropped.is_empty()) {
+        let runs = if services.iter().all(|place| place.dropped.is_empty()) {
             Runs::Userspace
-        } else if services.iter().all(|place| place.dropped == decides) {
+        } else if self.dropped.iter().all(|(_, dropped)| !dropped.held_back.contains(&label)) {
             Runs::Nic
         } else {
             Runs::Both

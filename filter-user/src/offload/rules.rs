@@ -1,37 +1,42 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use sha1::{Digest as _, Sha1};
 
 use super::{DropRule, DropRuleId};
 use crate::{
     config::Config,
-    policy::{PolicyId, RuleId},
+    policy::{Policy, PolicyId, RuleId},
 };
 
 /// A rule of a policy, or its default.
 pub(super) type DropSource = (PolicyId, Option<RuleId>);
 
-/// Numbers the rules that drop something in the order of the file.
+/// Numbers the rules that drop something in the order of the file. `sources` are rules by label, of
+/// which those in `dropping` count.
 pub(super) fn number_rules(
     config: &Config,
     sources: &[DropSource],
+    dropping: &BTreeSet<u32>,
 ) -> (Vec<DropRule>, HashMap<u32, DropRuleId>) {
-    let mut order: Vec<(DropSource, u32)> = sources.iter().copied().zip(0..).collect();
+    let mut order: Vec<(DropSource, u32)> =
+        sources.iter().copied().zip(0..).filter(|(_, label)| dropping.contains(label)).collect();
     // A policy's default comes after its rules.
     order.sort_by_key(|((policy, rule), _)| (*policy, rule.map_or(u32::MAX, |rule| rule.0)));
     let mut rules = Vec::with_capacity(order.len());
     let mut renumber = HashMap::with_capacity(order.len());
-    let mut seen = HashMap::new();
+    let mut earlier = HashMap::new();
     for ((policy_id, rule), label) in order {
         let policy = config.policy(policy_id);
         let (text, origin) = match rule {
             Some(id) => (policy.rule(id).text.clone(), policy.rule(id).origin.clone()),
             None => (Arc::from("default deny"), policy.origin().clone()),
         };
-        // Equal rules of one policy never both drop, unless they name different files alike.
-        let earlier = seen.entry((policy_id, text.clone())).or_insert(0usize);
-        let identity = identity(policy.name(), &text, rule.is_none(), *earlier);
-        *earlier += 1;
+        let earlier = rule
+            .map_or(0, |id| earlier.entry(policy_id).or_insert_with(|| equal_earlier(policy))[id.0 as usize]);
+        let identity = identity(policy.name(), &text, rule.is_none(), earlier);
         renumber.insert(label, DropRuleId(rules.len() as u32));
         rules.push(DropRule {
             policy: policy_id,
@@ -43,6 +48,18 @@ pub(super) fn number_rules(
         });
     }
     (rules, renumber)
+}
+
+/// For each rule of a policy, how many earlier ones have the same text. Those that drop nothing count
+/// too, so that an identity does not depend on what the others happen to drop.
+fn equal_earlier(policy: &Policy) -> Vec<usize> {
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    let count = |rule| {
+        let count = seen.entry(rule).or_default();
+        *count += 1;
+        *count - 1
+    };
+    policy.rules().iter().map(|rule| &*rule.text).map(count).collect()
 }
 
 /// A hash that any later version computes alike: it is kept beside counters that outlive this process.

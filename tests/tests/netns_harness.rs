@@ -43,6 +43,7 @@ fn listener(lab: &Lab, address: &str) -> UdpSocket {
 }
 
 /// Where the next datagram comes from.
+#[track_caller]
 fn sender(socket: &UdpSocket) -> SocketAddr {
     socket.recv_from(&mut [0; 64]).unwrap().1
 }
@@ -115,7 +116,7 @@ fn a_program_runs_natively_on_the_edge_and_sees_the_tags_in_the_frames() {
     send(&[0], 1);
     send(&[], 2);
     assert_eq!(sender(&socket).port(), 2, "a tagged frame passed a program that drops them");
-    drop(program);
+    program.detach().unwrap();
     send(&[0], 3);
     assert_eq!(sender(&socket).port(), 3, "the program is still attached");
 }

@@ -9,6 +9,7 @@ use tests::netns::Namespace;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -48,9 +49,19 @@ fn instruction(operation: u8, destination: u8, source: u8, offset: i16, immediat
     bytes
 }
 
+/// A program that is attached; detached at the latest when the last copy of its descriptor is closed.
+pub(crate) struct Attached(OwnedFd);
+
+impl Attached {
+    /// Detaches at once. Closing the descriptor would do so later, while a process that another test is just
+    /// starting still has its copy.
+    pub(crate) fn detach(self) -> io::Result<()> {
+        bpf(BPF_LINK_DETACH, &(self.0.as_raw_fd() as u32)).map(drop)
+    }
+}
+
 /// Attaches, in native mode or not at all, a program that drops frames of type 0x8100 and passes all others.
-/// It is detached when the descriptor is closed.
-pub(crate) fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> io::Result<OwnedFd> {
+pub(crate) fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> io::Result<Attached> {
     let program = [
         instruction(0x61, 2, 1, 0, 0),  // r2 = the frame's beginning
         instruction(0x61, 3, 1, 4, 0),  // r3 = the frame's end
@@ -71,7 +82,7 @@ pub(crate) fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> io
         attach_type: BPF_XDP,
         ..Load::default()
     };
-    let program = bpf(BPF_PROG_LOAD, &load)?;
+    let program = bpf(BPF_PROG_LOAD, &load)?.expect("a descriptor is never 0 here");
     namespace.run(|| {
         let name = std::ffi::CString::new(interface)?;
         // SAFETY: a string with a terminating zero that lives until the call returns.
@@ -82,17 +93,20 @@ pub(crate) fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> io
             attach_type: BPF_XDP,
             flags: XDP_FLAGS_DRV_MODE,
         };
-        bpf(BPF_LINK_CREATE, &link)
+        bpf(BPF_LINK_CREATE, &link)?.map(Attached).ok_or_else(|| io::ErrorKind::InvalidData.into())
     })
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+/// The command's result: a descriptor, or nothing when it is 0.
+fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<Option<OwnedFd>> {
     // SAFETY: the attributes are laid out as the command has them, and what they point to outlives the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
+    match result {
+        ..0 => Err(io::Error::last_os_error()),
+        // Descriptor 0 is this process's standard input, so that 0 is the success of a command without one.
+        0 => Ok(None),
+        // SAFETY: a descriptor that the command made and that nothing else owns.
+        descriptor => Ok(Some(unsafe { OwnedFd::from_raw_fd(descriptor as libc::c_int) })),
     }
-    // SAFETY: both commands return a descriptor that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(result as libc::c_int) })
 }

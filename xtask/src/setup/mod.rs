@@ -40,13 +40,16 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<bool> {
     if machine::find("apt-get").is_none() {
         bail!("{}", by_hand(&missing));
     }
-    let total = missing.len() + 1;
-    announce(1, total, "package lists", "so that current packages are found", "apt-get update");
-    timed(|| step::run(apt::command(&["update"])?.args(["--quiet"]), "setup-apt-update"))
-        .context("package lists")?;
-    for (index, piece) in missing.iter().enumerate() {
+    let update = missing.iter().any(|piece| piece.install.reads_package_lists());
+    let total = missing.len() + usize::from(update);
+    if update {
+        announce(1, total, "package lists", "so that current packages are found", "apt-get update");
+        timed(|| step::run(apt::command(&["update"])?.arg("--quiet"), "setup-apt-update"))
+            .context("cannot read the distribution's package lists")?;
+    }
+    for (number, piece) in (1 + usize::from(update)..).zip(&missing) {
         let install = piece.install.resolve().with_context(|| failed(piece))?;
-        announce(index + 2, total, piece.name, piece.why, &install.says());
+        announce(number, total, piece.name, piece.why, &install.says());
         timed(|| run(&install, piece)).with_context(|| failed(piece))?;
         if !(piece.present)() {
             bail!(

@@ -1,1 +1,105 @@
-fn main() {}
+//! `cargo xtask`: sets nicgate's toolchain up, builds, demonstrates, tests and benchmarks it.
+//!
+//! It depends on nothing that it installs, so it runs on a machine that has only Rust.
+
+mod bench;
+mod build;
+mod demo;
+mod machine;
+mod setup;
+mod step;
+mod tally;
+mod test;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::setup::Purpose;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, builds, demonstrates, tests and benchmarks nicgate")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the build, the tests and the demo need, if it is missing
+    Setup,
+    /// Build the nicgate binary, the XDP program inside it
+    Build {
+        /// Build with optimisations, into target/release
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show it at work: hosts in network namespaces, real traffic, a table of what was expected and seen
+    Demo {
+        /// Leave everything up afterwards, for playing with it
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Format, clippy, and every test
+    Test {
+        /// Also run every fuzz target for a minute
+        #[arg(long)]
+        long: bool,
+        /// Run only the tests whose name contains this, without the format, clippy and documentation checks
+        #[arg(long, value_name = "NAME")]
+        filter: Option<String>,
+    },
+    /// Measure
+    Bench {
+        /// What to measure
+        #[arg(value_enum)]
+        what: Bench,
+        /// Write the figures to a file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// How many prefixes the list has
+        #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+        lines: u32,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Bench {
+    /// The offload compiler, beside Debian's iprange
+    Compile,
+    /// Everything
+    All,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Setup => {
+            if !setup::ensure(Purpose::Everything)? {
+                println!("setup: everything is there");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Build { release } => {
+            setup::ensure(Purpose::Build)?;
+            let binary =
+                build::nicgate(if release { build::Profile::Release } else { build::Profile::Debug })?;
+            println!("built {}", binary.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Demo { keep } => demo::run(keep),
+        Command::Test { long, filter } => test::run(long, filter.as_deref()),
+        Command::Bench { what: Bench::Compile | Bench::All, json, lines } => {
+            bench::run(lines, json.as_deref())
+        }
+    }
+}

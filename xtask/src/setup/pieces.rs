@@ -1,0 +1,182 @@
+//! What nicgate needs beyond Rust, how each piece is recognised, and where it comes from.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::bail;
+
+use super::{Purpose, apt};
+use crate::machine;
+
+/// The version of bpf-linker that is installed when there is none.
+pub(super) const BPF_LINKER: &str = "0.13.0";
+
+/// Where Debian's packages put the LLVM that bpf-linker is built with.
+pub(super) const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+const LLVM_PACKAGES: &[&str] = &["llvm-22-dev", "libpolly-22-dev", "zlib1g-dev", "libzstd-dev"];
+const CORE_PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
+
+/// One thing that can be missing.
+pub(super) struct Piece {
+    pub(super) name: &'static str,
+    /// What it is for.
+    pub(super) why: &'static str,
+    purposes: &'static [Purpose],
+    pub(super) present: fn() -> bool,
+    pub(super) install: Install,
+    /// What to do where there is no apt-get.
+    pub(super) by_hand: &'static str,
+    /// The log file's name.
+    pub(super) log: &'static str,
+}
+
+impl Piece {
+    pub(super) fn wanted_for(&self, purpose: Purpose) -> bool {
+        purpose == Purpose::Everything || self.purposes.contains(&purpose)
+    }
+}
+
+/// Where a piece comes from.
+#[derive(Clone, Copy)]
+pub(super) enum Install {
+    /// Debian's packages.
+    Packages(&'static [&'static str]),
+    /// A core library for BPF: packages where the distribution has them, else a nightly.
+    Core,
+    /// A nightly toolchain with the standard library's source, through rustup.
+    Nightly,
+    /// bpf-linker, from source.
+    Linker,
+}
+
+impl Install {
+    /// Whether `apt-get update` must have run.
+    pub(super) fn reads_package_lists(self) -> bool {
+        matches!(self, Self::Packages(_) | Self::Core)
+    }
+
+    /// Decides what depends on the package lists.
+    pub(super) fn resolve(self) -> anyhow::Result<Self> {
+        match self {
+            Self::Packages(packages) => match packages.iter().find(|package| !apt::available(package)) {
+                Some(missing) => bail!("this distribution's package lists have no {missing}"),
+                None => Ok(self),
+            },
+            Self::Core if CORE_PACKAGES.iter().all(|package| apt::available(package)) => {
+                Ok(Self::Packages(CORE_PACKAGES))
+            }
+            Self::Core if machine::find("rustup").is_some() => Ok(Self::Nightly),
+            Self::Core => bail!(
+                "this distribution's package lists have no {}, and there is no rustup for a nightly toolchain",
+                CORE_PACKAGES.join(" or ")
+            ),
+            Self::Nightly | Self::Linker => Ok(self),
+        }
+    }
+
+    /// For the progress line.
+    pub(super) fn says(self) -> String {
+        match self {
+            Self::Packages(packages) => format!("apt-get install {}", packages.join(" ")),
+            Self::Nightly => "rustup toolchain install nightly with rust-src".to_owned(),
+            Self::Linker => format!("building {BPF_LINKER} with cargo install, about 3 minutes"),
+            Self::Core => "looking for a core library".to_owned(),
+        }
+    }
+}
+
+const ALL: &[Purpose] = &[Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Bench];
+
+/// Everything, in the order of installation.
+pub(super) const PIECES: &[Piece] = &[
+    Piece {
+        name: "C and C++ compiler",
+        why: "links Rust programs and builds bpf-linker",
+        purposes: ALL,
+        present: || works("cc", &["--version"]) && works("c++", &["--version"]),
+        install: Install::Packages(&["build-essential"]),
+        by_hand: "gcc and g++, or clang",
+        log: "compiler",
+    },
+    Piece {
+        name: "BPF core library",
+        why: "compiles the XDP program",
+        purposes: ALL,
+        present: || debian_core() || nightly_source(),
+        install: Install::Core,
+        by_hand: "rustup toolchain install nightly --component rust-src",
+        log: "bpf-core",
+    },
+    Piece {
+        name: "LLVM 22 libraries",
+        why: "bpf-linker is built with them",
+        purposes: ALL,
+        present: || linker() || apt::installed(LLVM_PACKAGES),
+        install: Install::Packages(LLVM_PACKAGES),
+        by_hand: "the development files of LLVM 22, Polly, zlib and zstd",
+        log: "llvm",
+    },
+    Piece {
+        name: "bpf-linker",
+        why: "links the XDP program",
+        purposes: ALL,
+        present: linker,
+        install: Install::Linker,
+        by_hand: "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --no-default-features --features llvm-22",
+        log: "bpf-linker",
+    },
+    Piece {
+        name: "iproute2",
+        why: "makes the network namespaces of the tests and the demo",
+        purposes: &[Purpose::Demo, Purpose::Test],
+        present: || works("ip", &["-V"]),
+        install: Install::Packages(&["iproute2"]),
+        by_hand: "the package with the command `ip`",
+        log: "iproute2",
+    },
+    Piece {
+        name: "iprange",
+        why: "the benchmark's measure for aggregating prefixes",
+        purposes: &[Purpose::Bench],
+        present: || machine::find("iprange").is_some(),
+        install: Install::Packages(&["iprange"]),
+        by_hand: "https://github.com/firehol/iprange",
+        log: "iprange",
+    },
+];
+
+fn works(program: &str, arguments: &[&str]) -> bool {
+    let mut command = machine::command(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn linker() -> bool {
+    works("bpf-linker", &["--version"])
+}
+
+/// Debian's compiler with a precompiled core for BPF. Not the first `rustc` on the path, which is rustup's.
+fn debian_core() -> bool {
+    let rustc = Path::new("/usr/bin/rustc");
+    rustc.is_file() && sysroot(machine::command(rustc)).is_some_and(|root| has_bpf_core(&root))
+}
+
+fn has_bpf_core(sysroot: &Path) -> bool {
+    sysroot.join("lib/rustlib/bpfel-unknown-none/lib").is_dir()
+}
+
+/// A nightly that can build core itself.
+fn nightly_source() -> bool {
+    let mut rustup = machine::command("rustup");
+    rustup.args(["run", "nightly", "rustc"]);
+    sysroot(rustup).is_some_and(|root| root.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file())
+}
+
+fn sysroot(mut rustc: std::process::Command) -> Option<PathBuf> {
+    let output = rustc.args(["--print", "sysroot"]).stderr(Stdio::null()).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(path.trim()))
+}

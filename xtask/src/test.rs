@@ -1,0 +1,138 @@
+//! `cargo xtask test`: everything that can be checked, and one closing line.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+
+use crate::{
+    build, machine,
+    setup::{self, Purpose},
+    step,
+    tally::Tally,
+};
+
+/// How long `--long` runs each fuzz target, in milliseconds; bolero reads this variable.
+const FUZZ_TIME: (&str, &str) = ("BOLERO_RANDOM_TEST_TIME_MS", "60000");
+
+/// Runs the checks and prints `N passed, N failed` last.
+///
+/// # Errors
+///
+/// When the machine cannot be set up.
+pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> {
+    setup::ensure(Purpose::Test)?;
+    let runner = root_runner()?;
+    let mut tally = Tally::default();
+    if filter.is_none() {
+        tally.add(check("format", machine::cargo().args(["fmt", "--all", "--check"]))?);
+        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        tally.add(check("clippy", machine::cargo().args(lints))?);
+    }
+    match build::nicgate(build::Profile::Debug) {
+        Ok(binary) => {
+            let run = TestRun { runner: runner.as_ref(), nicgate: binary.to_string_lossy().into_owned() };
+            tally.add(run.everything(filter)?);
+            if filter.is_none() {
+                tally.add(run.documentation()?);
+            }
+            if long {
+                tally.add(run.fuzz()?);
+            }
+        }
+        Err(error) => {
+            println!("{error:#}: no test was run");
+            tally.add(Tally::one(false));
+        }
+    }
+    println!("{tally}");
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How test binaries are started as root: cargo's variable and its value.
+fn root_runner() -> anyhow::Result<Option<(String, String)>> {
+    let Some(words) = machine::root_prefix("running the tests (network namespaces and XDP programs)")? else {
+        return Ok(None);
+    };
+    let output = machine::command("rustc").arg("-vV").output().context("cannot run `rustc -vV`")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let host =
+        text.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
+    let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
+    Ok(Some((variable, words.join(" "))))
+}
+
+/// A check that passes or fails as a whole.
+fn check(name: &str, command: &mut Command) -> anyhow::Result<Tally> {
+    println!("{name}: {}", step::shown(command));
+    let passed =
+        command.status().with_context(|| format!("cannot run `{}`", step::shown(command)))?.success();
+    if !passed {
+        println!("{name}: failed");
+    }
+    Ok(Tally::one(passed))
+}
+
+struct TestRun<'a> {
+    runner: Option<&'a (String, String)>,
+    nicgate: String,
+}
+
+impl TestRun<'_> {
+    fn everything(&self, filter: Option<&str>) -> anyhow::Result<Tally> {
+        let mut command = self.tests();
+        command.args(filter);
+        self.counted(&mut command)
+    }
+
+    fn documentation(&self) -> anyhow::Result<Tally> {
+        self.counted(machine::cargo().args(["test", "--workspace", "--doc", "--no-fail-fast"]))
+    }
+
+    fn fuzz(&self) -> anyhow::Result<Tally> {
+        println!("fuzz: every target for a minute");
+        let mut command = self.tests();
+        command.env(FUZZ_TIME.0, FUZZ_TIME.1);
+        if nextest() {
+            // A filter that matches nothing means that there are no fuzz targets: a fault, which nextest reports.
+            command.args(["--filterset", "test(/(^|::)fuzz_/)"]);
+        } else {
+            command.arg("fuzz_");
+        }
+        self.counted(&mut command)
+    }
+
+    /// nextest where it is installed. Building it would take longer than it saves, so `cargo test` is the other way.
+    fn tests(&self) -> Command {
+        let mut command = machine::cargo();
+        if nextest() {
+            command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--status-level", "slow"]);
+        } else {
+            command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
+        }
+        command
+    }
+
+    fn counted(&self, command: &mut Command) -> anyhow::Result<Tally> {
+        command.env("NICGATE_BIN", &self.nicgate);
+        if let Some((variable, value)) = self.runner {
+            command.env(variable, value);
+        }
+        println!("tests: {}", step::shown(command));
+        let mut tally = Tally::default();
+        let status = step::watched(command, |line| {
+            if let Some(count) = Tally::read(line) {
+                tally.add(count);
+            }
+        })?;
+        // Tests that do not compile, or a runner that dies, fail without a count.
+        if !status.success() && tally.failed == 0 {
+            println!("`{}` failed ({status})", step::shown(command));
+            tally.failed += 1;
+        }
+        Ok(tally)
+    }
+}
+
+fn nextest() -> bool {
+    machine::find("cargo-nextest").is_some()
+}

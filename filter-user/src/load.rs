@@ -1,7 +1,6 @@
 //! From the files on disk to everything that is enforced. The rim where configuration I/O happens.
 
 use std::{
-    io,
     path::Path,
     sync::{Arc, LazyLock},
 };
@@ -9,21 +8,12 @@ use std::{
 use anyhow::Context as _;
 
 use crate::{
-    config::{self, Config, Files, Report},
+    config::{self, Config, Report},
     country::{CountryMap, Database},
+    files::DiskFiles,
     offload::{Compiled, Decisions, compile},
     policy::Countries,
 };
-
-/// The files of this machine.
-#[derive(Clone, Copy, Debug)]
-pub struct DiskFiles;
-
-impl Files for DiskFiles {
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
-    }
-}
 
 /// A configuration without errors, and the database that it names.
 #[derive(Debug)]

@@ -76,13 +76,16 @@ fn hints(loaded: &Loaded) -> Vec<String> {
     let config = &loaded.config;
     let mut hints = Vec::new();
     if config.interfaces.is_empty() && !config.services.is_empty() {
-        hints.push("there is no `interface`: nothing is dropped at the NIC; add `interface eth0;`".to_owned());
+        hints
+            .push("there is no `interface`: nothing is dropped at the NIC; add `interface eth0;`".to_owned());
     }
     for listener in &config.listeners {
         if listener.directive.starts_with("admin") {
             continue;
         }
-        let same = |key: &crate::config::ServiceKey| key.proto == listener.key.proto && key.port == listener.key.port;
+        let same = |key: &crate::config::ServiceKey| {
+            key.proto == listener.key.proto && key.port == listener.key.port
+        };
         if !config.services.iter().any(|service| same(&service.key)) && !config.services.is_empty() {
             hints.push(format!(
                 "{}: the media server listens on {} ({}), which nothing protects; add `guard {} {} streams;`",
@@ -152,7 +155,7 @@ fn print(
     let config = &loaded.config;
     let mut out = stdout();
     let files = count(config.files.len() as u64, "file", "files");
-    let warnings = match diagnostics.warnings() {
+    let warnings = match diagnostics.warnings().count() {
         0 => "no warnings".to_owned(),
         warnings => count(warnings as u64, "warning", "warnings"),
     };

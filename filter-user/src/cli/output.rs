@@ -112,6 +112,9 @@ mod tests {
 
     #[test]
     fn digits_are_grouped_from_the_right() {
-        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1000, 12_345_678].map(grouped).each_ref().map(|s| &**s));
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1000, 12_345_678].map(grouped).each_ref().map(|s| &**s)
+        );
     }
 }

@@ -8,5 +8,6 @@
 pub mod address;
 pub mod config;
 pub mod country;
+pub mod files;
 pub mod offload;
 pub mod policy;

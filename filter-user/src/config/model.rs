@@ -78,6 +78,8 @@ pub enum OpenReason {
     PlayWithoutPolicy(Arc<str>, Origin),
     /// This stream can be published to without a policy.
     PublishWithoutPolicy(Arc<str>, Origin),
+    /// Streams of this other server (`source HOST { }`) appear here under any name, without a policy.
+    OtherServer(Arc<str>, Origin),
     /// The port serves the streams of the configuration, and there are none.
     NoStreams,
 }
@@ -223,7 +225,11 @@ impl Config {
             if let Some(stream) = self.streams.get(candidate) {
                 return Some(stream);
             }
-            candidate = &candidate[..candidate.rfind('/')?];
+            match candidate.rfind('/') {
+                Some(slash) => candidate = &candidate[..slash],
+                // `prefix "";` in a template: every name.
+                None => return self.streams.get(""),
+            }
         }
     }
 

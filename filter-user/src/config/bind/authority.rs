@@ -1,0 +1,81 @@
+//! Who is asked: the address behind `backend`, `on_play` and `on_publish`.
+
+use url::Url;
+
+use super::Binder;
+use crate::{config::lexer::Word, policy::Authority};
+
+/// What an address can be.
+const KNOWN: &str = "http://HOST/PATH, https://HOST/PATH, securetoken://KEY and iptv://HOST are read";
+
+impl Binder<'_> {
+    /// Reads the address of an authority.
+    pub(super) fn authority(&mut self, word: &Word) -> Option<Authority> {
+        let Some((scheme, rest)) = word.text.split_once("://") else {
+            self.sources
+                .error(word.span, "bad-url", format!("{} is no address of a backend", word.as_written()))
+                .help(KNOWN);
+            return None;
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" => self.http_url(word).map(Authority::Http),
+            "iptv" => Some(Authority::Iptv),
+            "securetoken" if rest.is_empty() => {
+                self.sources
+                    .error(word.span, "bad-url", "this securetoken has no key")
+                    .help("write the key behind it: securetoken://KEY");
+                None
+            }
+            "securetoken" => Some(Authority::SecureToken(rest.into())),
+            "auth" => {
+                self.sources
+                    .error(word.span, "bad-url", "a backend cannot be another `auth_backend`")
+                    .help("copy its rules here, or name the other one in `on_play`");
+                None
+            }
+            _ => {
+                let scheme = &word.text[..scheme.len()];
+                let part = word.part(&(0..scheme.len()));
+                self.sources.error(part, "bad-url", format!("nicgate cannot ask `{scheme}://`")).help(KNOWN);
+                None
+            }
+        }
+    }
+
+    /// Reads an `http` or `https` URL.
+    pub(super) fn http_url(&mut self, word: &Word) -> Option<Url> {
+        let reason = match Url::parse(&word.text) {
+            Err(error) => error.to_string(),
+            Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+                "it begins neither with http:// nor with https://".into()
+            }
+            Ok(url) if url.port() == Some(0) => "port 0 does not exist".into(),
+            Ok(url) => return Some(url),
+        };
+        self.sources
+            .error(word.span, "bad-url", format!("this is no URL: {reason}"))
+            .help("write it as http://HOST:PORT/PATH");
+        None
+    }
+
+    /// Warns of an authority that nicgate does not ask as Flussonic would.
+    pub(super) fn warn_of(&mut self, authority: &Authority, word: &Word) {
+        match authority {
+            Authority::Http(_) => {}
+            Authority::Iptv => {
+                self.sources
+                    .warning(
+                        word.span,
+                        "iptv-backend",
+                        "nicgate cannot ask Flussonic's own subscriber database",
+                    )
+                    .help("it counts as not responding; use an HTTP backend that knows the subscribers");
+            }
+            Authority::SecureToken(_) => {
+                self.sources
+                    .warning(word.span, "securetoken", "a securetoken is judged in userspace only")
+                    .help("the NIC sees no tokens: no address is dropped there because of it");
+            }
+        }
+    }
+}

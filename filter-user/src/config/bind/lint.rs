@@ -1,0 +1,171 @@
+//! What is allowed, but probably not meant.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+
+use super::{Binder, policy::PolicyDraft};
+use crate::{
+    address::{net_range_v4, net_range_v6},
+    config::source::{Sources, Span},
+    policy::{Action, Matcher, Origin, Rule},
+};
+
+impl Binder<'_> {
+    /// Looks at the whole for what contradicts itself.
+    pub(super) fn lint(&mut self) {
+        let Self { sources, policies, never_drop, geoip, .. } = self;
+        let rules = || policies.iter().flat_map(|policy| policy.rules.iter().zip(&policy.places));
+        if geoip.is_none()
+            && let Some((rule, at)) = rules().find(|(rule, _)| matches!(rule.matcher, Matcher::Country(_)))
+        {
+            let message =
+                format!("`{}` and every other country rule will never match: there is no `geoip`", rule.text);
+            sources.warning(*at, "no-geoip", message).help("name a country database: `geoip PATH;`");
+        }
+        for (rule, at) in rules().filter(|(rule, _)| rule.action != Action::Allow) {
+            never_dropped(sources, rule, *at, never_drop);
+        }
+        for policy in policies {
+            outranked_addresses(sources, policy);
+            outranked_others(sources, policy);
+        }
+    }
+}
+
+/// The prefixes of a rule, each with its line in the list file, if it comes from one.
+fn prefixes(rule: &Rule) -> impl Iterator<Item = (IpNet, Option<u32>)> {
+    let (one, list) = match &rule.matcher {
+        Matcher::Ip(net) => (Some((*net, None)), None),
+        Matcher::IpFile(list) => (None, Some(list.entries.iter().map(|(net, line)| (*net, Some(*line))))),
+        Matcher::Token(_) | Matcher::TokenFile(_) | Matcher::Country(_) | Matcher::Ua(_) => (None, None),
+    };
+    one.into_iter().chain(list.into_iter().flatten())
+}
+
+/// Warns of a rule that denies what `never_drop` keeps open at the NIC.
+fn never_dropped(sources: &mut Sources, rule: &Rule, at: Span, never_drop: &[(IpNet, Origin)]) {
+    if never_drop.is_empty() {
+        return;
+    }
+    let hit = prefixes(rule).find_map(|(net, line)| {
+        let overlaps = |kept: &IpNet| net.contains(kept) || kept.contains(&net);
+        never_drop.iter().find(|(kept, _)| overlaps(kept)).map(|kept| (net, line, kept))
+    });
+    if let Some((net, line, (kept, origin))) = hit {
+        let what = line.map_or_else(String::new, |line| format!(" with {net} (line {line} of the list)"));
+        let message = format!("`{}`{what} covers addresses of `never_drop {kept}` ({origin})", rule.text);
+        sources
+            .warning(at, "covers-never-drop", message)
+            .help("those addresses are never dropped at the NIC; in userspace the rule holds");
+    }
+}
+
+/// A prefix as a range: the family, the first and the last address.
+fn range(net: IpNet) -> (bool, u128, u128) {
+    match net {
+        IpNet::V4(net) => {
+            let (first, last) = net_range_v4(net);
+            (false, first.into(), last.into())
+        }
+        IpNet::V6(net) => {
+            let (first, last) = net_range_v6(net);
+            (true, first, last)
+        }
+    }
+}
+
+/// Warns of `deny ip` prefixes that lie inside `allow ip` prefixes: they never match.
+fn outranked_addresses(sources: &mut Sources, policy: &PolicyDraft) {
+    let of = |action: Action| {
+        policy.rules.iter().zip(&policy.places).filter(move |(rule, _)| rule.action == action)
+    };
+    let mut allowed: Vec<_> =
+        of(Action::Allow).flat_map(|(rule, _)| prefixes(rule)).map(|(net, _)| range(net)).collect();
+    if allowed.is_empty() {
+        return;
+    }
+    // Prefixes are nested or apart: behind sorting, those inside an earlier one can go.
+    allowed.sort_unstable_by_key(|(family, first, last)| (*family, *first, u128::MAX - last));
+    allowed.dedup_by(|next, kept| next.0 == kept.0 && next.2 <= kept.2);
+    let outranked = |net: IpNet| {
+        let (family, first, last) = range(net);
+        let behind = allowed.partition_point(|(f, start, _)| (*f, *start) <= (family, first));
+        behind > 0 && allowed[behind - 1].0 == family && last <= allowed[behind - 1].2
+    };
+    for (rule, at) in of(Action::Deny) {
+        let mut dead = prefixes(rule).filter(|(net, _)| outranked(*net));
+        let Some((net, line)) = dead.next() else { continue };
+        let winner = of(Action::Allow)
+            .find(|(allow, _)| prefixes(allow).any(|(wide, _)| wide.contains(&net)))
+            .map_or_else(String::new, |(allow, _)| format!(" by `{}` ({})", allow.text, allow.origin));
+        let message = match line {
+            None => format!("`{}` never matches: its addresses are allowed{winner}", rule.text),
+            Some(line) => {
+                let count = 1 + dead.count();
+                let (s, are) = if count == 1 { ("", "is") } else { ("s", "are") };
+                format!(
+                    "{count} prefix{e} of this list never match{es}: {net} (line {line}) is allowed{winner}",
+                    e = if s.is_empty() { "" } else { "es" },
+                    es = if are == "is" { "es" } else { "" },
+                )
+            }
+        };
+        sources
+            .warning(*at, "allow-wins", message)
+            .help("`allow ip` comes before `deny ip`, whatever their order");
+    }
+}
+
+/// Warns of denied tokens, countries and User-Agents that are allowed before.
+fn outranked_others(sources: &mut Sources, policy: &PolicyDraft) {
+    let mut countries = HashMap::new();
+    let mut tokens: HashMap<&str, (&Arc<str>, &Origin)> = HashMap::new();
+    let mut agents = Vec::new();
+    for rule in policy.rules.iter().filter(|rule| rule.action == Action::Allow) {
+        let by = (&rule.text, &rule.origin);
+        match &rule.matcher {
+            Matcher::Country(country) => {
+                countries.entry(*country).or_insert(by);
+            }
+            Matcher::Token(token) => {
+                tokens.entry(token).or_insert(by);
+            }
+            Matcher::TokenFile(list) => {
+                for (token, _) in list.entries.iter() {
+                    tokens.entry(token).or_insert(by);
+                }
+            }
+            Matcher::Ua(part) => agents.push((part, by)),
+            Matcher::Ip(_) | Matcher::IpFile(_) => {}
+        }
+    }
+    let mut said = HashSet::new();
+    for (rule, at) in policy.rules.iter().zip(&policy.places).filter(|(rule, _)| rule.action == Action::Deny)
+    {
+        let winner = match &rule.matcher {
+            Matcher::Country(country) => countries.get(country).copied(),
+            Matcher::Token(token) => tokens.get(&**token).copied(),
+            Matcher::TokenFile(list) => {
+                list.entries.iter().find_map(|(token, _)| tokens.get(&**token).copied())
+            }
+            // Whoever shows the longer part shows the shorter one too. The bound keeps long lists quick.
+            Matcher::Ua(part) => {
+                agents.iter().take(1000).find(|(wide, _)| part.contains(&***wide)).map(|(_, by)| *by)
+            }
+            Matcher::Ip(_) | Matcher::IpFile(_) => None,
+        };
+        let Some((text, origin)) = winner else { continue };
+        if !said.insert(&rule.text) {
+            continue;
+        }
+        let message = match rule.matcher {
+            Matcher::TokenFile(_) => format!("a token of this list is allowed by `{text}` ({origin})"),
+            _ => format!("`{}` never matches: it is allowed by `{text}` ({origin})", rule.text),
+        };
+        sources.warning(*at, "allow-wins", message).help("`allow` comes before `deny`, whatever their order");
+    }
+}

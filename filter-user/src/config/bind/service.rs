@@ -1,0 +1,245 @@
+//! Protected ports, and the ports of the media server.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use url::Url;
+
+use super::{Binder, stream::Resolved};
+use crate::{
+    config::{
+        lexer::Word,
+        model::{Access, Gate, Listener, OpenReason, Proto, Service, ServiceKey, ServiceKind, Stream},
+        source::Span,
+        syntax::Statement,
+        vocabulary::GATE,
+    },
+    policy::{Origin, PolicyId},
+};
+
+/// A `gate` or `guard` that is being read.
+pub(super) struct ServiceDraft {
+    key: ServiceKey,
+    kind: ServiceKind,
+    /// Where the port stands.
+    at: Span,
+    origin: Origin,
+    scope: Scope,
+}
+
+/// Which policies a service can meet.
+enum Scope {
+    /// Those of the streams.
+    Streams,
+    /// These.
+    Named(Vec<Word>),
+}
+
+impl Binder<'_> {
+    /// `gate [ADDR:]PORT { upstream URL; }`
+    pub(super) fn gate(&mut self, statement: &Statement) {
+        let Some(port) = self.first_value(statement, "its port") else { return };
+        self.no_more(statement, 1);
+        let endpoint = self.endpoint(port);
+        let mut upstream: Option<(Option<Url>, Span)> = None;
+        for option in statement.statements() {
+            let word = option.directive();
+            match &*word.text {
+                "upstream" => {
+                    if let Some((_, earlier)) = upstream {
+                        let place = self.sources.place(earlier);
+                        let message = format!("this gate has an upstream already, at {place}");
+                        self.sources
+                            .error(word.span, "duplicate-directive", message)
+                            .help("remove one of the two");
+                    }
+                    let url = self.only_value(option, "its URL").and_then(|word| self.upstream(word));
+                    upstream = Some((url, word.span));
+                }
+                _ => self.unknown_option(option, "gate", GATE),
+            }
+        }
+        let Some((upstream, _)) = upstream else {
+            self.sources
+                .error(statement.span(), "missing-upstream", "this gate has no upstream")
+                .help("write where admitted requests go: `gate 80 { upstream http://127.0.0.1:8080; }`");
+            return;
+        };
+        let (Some((address, number)), Some(upstream)) = (endpoint, upstream) else { return };
+        let key = ServiceKey { proto: Proto::Tcp, port: number, address };
+        let kind = ServiceKind::Gate(Gate { upstream });
+        let origin = self.sources.origin(statement.span());
+        self.services.push(ServiceDraft { key, kind, at: port.span, origin, scope: Scope::Streams });
+    }
+
+    fn upstream(&mut self, word: &Word) -> Option<Url> {
+        let url = self.http_url(word)?;
+        if url.scheme() != "http" {
+            self.sources
+                .error(word.span, "upstream-scheme", "an upstream is reached over plain http")
+                .help("write http://HOST:PORT; the media server usually runs on this host");
+            return None;
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            self.sources
+                .error(word.span, "upstream-path", "an upstream has no path of its own")
+                .help("write http://HOST:PORT; requests keep their path");
+            return None;
+        }
+        Some(url)
+    }
+
+    /// `guard tcp|udp|sctp [ADDR:]PORT auth://NAME…|streams;`
+    pub(super) fn guard(&mut self, statement: &Statement) {
+        const FORM: &str = "write it as `guard tcp 1935 auth://NAME;` or `guard udp 9998 streams;`";
+        self.no_block(statement);
+        let [proto, port, scope @ ..] = statement.values() else {
+            self.sources
+                .error(
+                    statement.span(),
+                    "missing-value",
+                    "`guard` needs a protocol, a port and what guards it",
+                )
+                .help(FORM);
+            return;
+        };
+        let proto = match &*proto.text {
+            "tcp" => Some(Proto::Tcp),
+            "udp" => Some(Proto::Udp),
+            "sctp" => Some(Proto::Sctp),
+            other => {
+                self.sources
+                    .error(proto.span, "unknown-word", format!("`{other}` is no protocol with ports"))
+                    .help("guards are for tcp, udp and sctp");
+                None
+            }
+        };
+        let endpoint = self.endpoint(port);
+        let scope = match scope {
+            [] => {
+                self.sources
+                    .error(statement.span(), "missing-value", "this guard names no policy")
+                    .help(FORM);
+                return;
+            }
+            [word] if word.is("streams") => Scope::Streams,
+            words => {
+                let mut named = Vec::new();
+                for word in words {
+                    match word.text.strip_prefix("auth://") {
+                        Some(name) if !name.is_empty() => named.push(word.clone()),
+                        _ => {
+                            let message = format!("{} is no policy", word.as_written());
+                            self.sources.error(word.span, "unknown-word", message).help(FORM);
+                            return;
+                        }
+                    }
+                }
+                Scope::Named(named)
+            }
+        };
+        let (Some(proto), Some((address, number))) = (proto, endpoint) else { return };
+        let key = ServiceKey { proto, port: number, address };
+        let origin = self.sources.origin(statement.span());
+        self.services.push(ServiceDraft { key, kind: ServiceKind::Guard, at: port.span, origin, scope });
+    }
+
+    /// `http`, `rtmp`, `srt` … at the top of a file: where the media server listens.
+    pub(super) fn listener(&mut self, statement: &Statement) {
+        let Some(word) = self.first_value(statement, "a port") else { return };
+        let directive = &statement.directive().text;
+        let Some((address, port)) = self.server_endpoint(word) else { return };
+        let proto = if &**directive == "srt" { Proto::Udp } else { Proto::Tcp };
+        if proto == Proto::Udp {
+            self.shared_srt.insert(port);
+        }
+        let key = ServiceKey { proto, port, address };
+        let origin = self.sources.origin(statement.span());
+        self.listeners.push(Listener { directive: (&**directive).into(), key, origin });
+    }
+
+    /// `srt_play { port 9998; }` and `srt_publish`: the port, if one is named.
+    pub(super) fn srt_block(&mut self, statement: &Statement) -> Option<u16> {
+        let port = statement.statements().iter().find(|inner| inner.directive().is("port"))?;
+        let word = self.first_value(port, "a port")?;
+        let (address, port) = self.server_endpoint(word)?;
+        let key = ServiceKey { proto: Proto::Udp, port, address };
+        let origin = self.sources.origin(statement.span());
+        self.listeners.push(Listener { directive: (&*statement.directive().text).into(), key, origin });
+        Some(port)
+    }
+
+    /// Finds out which policies each service can meet.
+    pub(super) fn resolve_services(&mut self, streams: &Resolved) -> Vec<Service> {
+        let mut seen: HashMap<ServiceKey, Span> = HashMap::new();
+        let mut services = Vec::new();
+        for draft in std::mem::take(&mut self.services) {
+            let ServiceDraft { key, kind, at, origin, scope } = draft;
+            match seen.entry(key) {
+                Entry::Occupied(earlier) => self.duplicate(&format!("the service {key}"), at, *earlier.get()),
+                Entry::Vacant(place) => {
+                    place.insert(at);
+                }
+            }
+            let (mut policies, open) = match scope {
+                Scope::Named(words) => {
+                    let ids = words.iter().filter_map(|word| {
+                        let name = word.text.trim_start_matches("auth://").to_owned();
+                        self.named_policy(&name, word.span)
+                    });
+                    (ids.collect(), None)
+                }
+                Scope::Streams => streams.seen_by(key, &kind),
+            };
+            policies.sort_unstable();
+            policies.dedup();
+            services.push(Service { key, kind, policies, open, origin });
+        }
+        services
+    }
+}
+
+impl Resolved {
+    /// The policies of the streams on a port, and why a request to it may meet none.
+    fn seen_by(&self, key: ServiceKey, kind: &ServiceKind) -> (Vec<PolicyId>, Option<OpenReason>) {
+        let of_port = key.proto == Proto::Udp
+            && !self.shared_srt.contains(&key.port)
+            && self.list.iter().any(|(_, ports)| ports.contains(&key.port));
+        let list = self.list.iter().filter(|(_, ports)| !of_port || ports.contains(&key.port));
+        let mut policies = Vec::new();
+        let mut open = None;
+        let mut empty = true;
+        for (Stream { name, on_play, on_publish, origin }, _) in list {
+            empty = false;
+            match on_play {
+                Access::Policy(id) => policies.push(*id),
+                Access::Open => {
+                    open.get_or_insert_with(|| OpenReason::PlayWithoutPolicy(name.clone(), origin.clone()));
+                }
+                Access::Closed => {}
+            }
+            match on_publish {
+                Access::Policy(id) => policies.push(*id),
+                // A gate refuses what no policy allows to be published.
+                Access::Open if *kind == ServiceKind::Guard => {
+                    open.get_or_insert_with(|| {
+                        OpenReason::PublishWithoutPolicy(name.clone(), origin.clone())
+                    });
+                }
+                Access::Open | Access::Closed => {}
+            }
+        }
+        // A gate answers 404 to names that are not in the configuration.
+        if *kind == ServiceKind::Guard && !of_port {
+            for (name, origin, judge) in &self.other_servers {
+                empty = false;
+                match judge {
+                    Some(id) => policies.push(*id),
+                    None => {
+                        open.get_or_insert_with(|| OpenReason::OtherServer(name.clone(), origin.clone()));
+                    }
+                }
+            }
+        }
+        (policies, if empty { Some(OpenReason::NoStreams) } else { open })
+    }
+}

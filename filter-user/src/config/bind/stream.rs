@@ -1,0 +1,356 @@
+//! Streams, templates, and who judges them.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
+
+use super::{Binder, policy::PolicyDraft};
+use crate::{
+    config::{
+        lexer::Word,
+        model::{Access, Listener, Proto, ServiceKey, Stream},
+        source::Span,
+        syntax::Statement,
+        vocabulary::{Context, suggest},
+    },
+    policy::{Authority, BackendRule, Origin, PolicyId},
+};
+
+/// The directives whose misspelling would leave a stream open without a word.
+const MISSED: &[&str] = &["on_play", "on_publish", "template"];
+
+/// What `on_play` or `on_publish` names.
+#[derive(Clone)]
+enum Judge {
+    /// `auth://NAME`
+    Named(Arc<str>, Span),
+    /// An authority; the policy is implied.
+    Implied(Authority, Word),
+}
+
+/// Who judges, as written.
+#[derive(Clone, Default)]
+pub(super) struct Judges {
+    on_play: Option<(Judge, Span)>,
+    on_publish: Option<(Judge, Span)>,
+}
+
+/// A stream, a location or a template that is being read.
+pub(super) struct StreamDraft {
+    name: Arc<str>,
+    at: Span,
+    origin: Origin,
+    judges: Judges,
+    /// Whether it takes published input.
+    publishes: bool,
+    template: Option<(Arc<str>, Span)>,
+    prefixes: Vec<(Arc<str>, Span)>,
+    srt_ports: Vec<u16>,
+}
+
+/// `source HOST { }`
+pub(super) struct SourceDraft {
+    name: Arc<str>,
+    origin: Origin,
+    judges: Judges,
+}
+
+/// Who judges by a template or by default; `None` when it says nothing.
+#[derive(Clone, Default)]
+struct Inherited {
+    on_play: Option<Access>,
+    on_publish: Option<Access>,
+}
+
+/// The streams with who judges them.
+pub(super) struct Resolved {
+    /// The streams in file order, each with the SRT ports that it names.
+    pub(super) list: Vec<(Stream, Vec<u16>)>,
+    /// The SRT ports that every stream shares.
+    pub(super) shared_srt: HashSet<u16>,
+    /// Other servers whose streams appear here: the name, the place, and who judges playing.
+    pub(super) other_servers: Vec<(Arc<str>, Origin, Option<PolicyId>)>,
+}
+
+/// The policies implied so far, by what they ask.
+type Implied = HashMap<String, PolicyId>;
+
+impl Binder<'_> {
+    /// `stream NAME { … }` and the locations.
+    pub(super) fn stream(&mut self, statement: &Statement) {
+        let Some(mut draft) = self.stream_draft(statement) else { return };
+        draft.publishes |= &*statement.directive().text == "live";
+        let inputs = statement.values().iter().skip(1);
+        draft.publishes |= inputs.filter(|word| word.text.starts_with("publish://")).count() > 0;
+        if draft.name.is_empty() {
+            self.sources.error(draft.at, "empty-value", "this name is empty").help("give the stream a name");
+            return;
+        }
+        self.streams.push(draft);
+    }
+
+    /// `template NAME { … }`
+    pub(super) fn template(&mut self, statement: &Statement) {
+        let Some(draft) = self.stream_draft(statement) else { return };
+        if let Some(earlier) = self.templates.iter().find(|known| known.name == draft.name) {
+            let earlier = earlier.at;
+            self.duplicate(&format!("`template {}`", draft.name), draft.at, earlier);
+            return;
+        }
+        self.templates.push(draft);
+    }
+
+    /// `source HOST { … }`: streams of another server, under any name.
+    pub(super) fn other_server(&mut self, statement: &Statement) {
+        let Some(name) = self.first_value(statement, "a host") else { return };
+        let mut judges = Judges::default();
+        for inner in statement.statements() {
+            if matches!(&*inner.directive().text, "on_play" | "auth") {
+                self.judge(inner, &mut judges.on_play);
+            }
+        }
+        let origin = self.sources.origin(statement.span());
+        self.other_servers.push(SourceDraft { name: (&*name.text).into(), origin, judges });
+    }
+
+    /// `on_play` and `on_publish` at the top of a file.
+    pub(super) fn default_judge(&mut self, statement: &Statement) {
+        let mut judges = std::mem::take(&mut self.default_judges);
+        let place =
+            if statement.directive().is("on_play") { &mut judges.on_play } else { &mut judges.on_publish };
+        self.judge(statement, place);
+        self.default_judges = judges;
+    }
+
+    fn stream_draft(&mut self, statement: &Statement) -> Option<StreamDraft> {
+        let name = self.first_value(statement, "a name")?;
+        let mut draft = StreamDraft {
+            name: name.text.trim_matches('/').into(),
+            at: name.span,
+            origin: self.sources.origin(statement.span()),
+            judges: Judges::default(),
+            publishes: false,
+            template: None,
+            prefixes: Vec::new(),
+            srt_ports: Vec::new(),
+        };
+        for inner in statement.statements() {
+            self.stream_directive(inner, &mut draft);
+        }
+        Some(draft)
+    }
+
+    fn stream_directive(&mut self, inner: &Statement, draft: &mut StreamDraft) {
+        let values = inner.values();
+        match &*inner.directive().text {
+            // `auth` is the older name.
+            "on_play" | "auth" => self.judge(inner, &mut draft.judges.on_play),
+            "on_publish" => self.judge(inner, &mut draft.judges.on_publish),
+            "input" => {
+                let published = |word: &Word| word.text.starts_with("publish://") || &*word.text == "publish";
+                draft.publishes |= values.first().is_some_and(published);
+            }
+            "publish" | "publish_enabled" => draft.publishes = true,
+            // nicgate cannot judge a password: who has it stays admitted.
+            "password" => {}
+            "template" => {
+                if let Some(word) = self.first_value(inner, "the name of a template") {
+                    draft.template = Some(((&*word.text).into(), word.span));
+                }
+            }
+            "prefix" => {
+                if let Some(word) = self.first_value(inner, "a prefix of stream names") {
+                    draft.prefixes.push((word.text.trim_matches('/').into(), word.span));
+                }
+            }
+            "srt" => {
+                let Some((address, port)) = values.first().and_then(|word| self.server_endpoint(word)) else {
+                    return;
+                };
+                let key = ServiceKey { proto: Proto::Udp, port, address };
+                let origin = self.sources.origin(inner.span());
+                self.listeners.push(Listener { directive: "srt".into(), key, origin });
+                draft.srt_ports.push(port);
+            }
+            publish_or_play @ ("srt_play" | "srt_publish") => {
+                draft.publishes |= publish_or_play == "srt_publish";
+                draft.srt_ports.extend(self.srt_block(inner));
+            }
+            _ => self.pass_over(inner, Context::Stream, MISSED),
+        }
+    }
+
+    /// Reads who judges. Words behind the first are options of the media server.
+    fn judge(&mut self, statement: &Statement, place: &mut Option<(Judge, Span)>) {
+        let directive = statement.directive();
+        if let Some((_, earlier)) = place {
+            let earlier = self.sources.place(*earlier);
+            let message = format!("`{}` is set already, at {earlier}", directive.text);
+            self.sources
+                .error(directive.span, "duplicate-directive", message)
+                .help("put both backends into one `auth_backend`, and name that");
+            return;
+        }
+        let Some(word) = self.first_value(statement, "auth://NAME or http://HOST/PATH") else { return };
+        let judge = match word.text.strip_prefix("auth://") {
+            Some(name) if !name.trim_end_matches('/').is_empty() => {
+                Some(Judge::Named(name.trim_end_matches('/').into(), word.span))
+            }
+            Some(_) => {
+                self.sources
+                    .error(word.span, "bad-url", "this names no `auth_backend`")
+                    .help("write its name behind it: auth://NAME");
+                None
+            }
+            None if !word.text.contains("://") => {
+                let message = format!("{} is nobody who could be asked", word.as_written());
+                self.sources.error(word.span, "bad-url", message).help(format!(
+                    "name a policy (`{0} auth://NAME;`) or a backend (`{0} http://HOST/PATH;`); \
+                     without the line everyone is admitted",
+                    directive.text
+                ));
+                None
+            }
+            None => self.authority(word).map(|authority| Judge::Implied(authority, word.clone())),
+        };
+        *place = judge.map(|judge| (judge, directive.span));
+    }
+
+    /// The policy of a name; reports when there is none.
+    pub(super) fn named_policy(&mut self, name: &str, at: Span) -> Option<PolicyId> {
+        if let Some(index) = self.policy_names.get(name) {
+            return Some(PolicyId(*index as u32));
+        }
+        let names: Vec<_> = self.policy_names.keys().map(|name| &**name).collect();
+        let help = suggest(name, &names).map_or_else(
+            || format!("define it: `auth_backend {name} {{ … }}`"),
+            |meant| format!("did you mean `auth://{meant}`?"),
+        );
+        self.sources.error(at, "unknown-policy", format!("there is no `auth_backend {name}`")).help(help);
+        None
+    }
+
+    fn policy_of(&mut self, judge: &(Judge, Span), whose: &str, implied: &mut Implied) -> Option<PolicyId> {
+        let (authority, word, directive) = match judge {
+            (Judge::Named(name, at), _) => return self.named_policy(name, *at),
+            (Judge::Implied(authority, word), directive) => (authority, word, *directive),
+        };
+        let key = format!("{authority:?}");
+        if let Some(id) = implied.get(&key) {
+            return Some(*id);
+        }
+        self.warn_of(authority, word);
+        let text = self.sources.text(directive.source);
+        let directive = text.get(directive.start..directive.end).unwrap_or("on_play");
+        let origin = self.sources.origin(word.span);
+        let backend = BackendRule {
+            authority: authority.clone(),
+            text: format!("{directive} {}", word.as_written()).into(),
+            origin: origin.clone(),
+        };
+        let id = PolicyId(self.policies.len() as u32);
+        self.policies.push(PolicyDraft {
+            name: format!("{directive} of {whose}").into(),
+            at: word.span,
+            origin,
+            rules: Vec::new(),
+            places: Vec::new(),
+            backends: vec![backend],
+            default_allow: None,
+        });
+        implied.insert(key, id);
+        Some(id)
+    }
+
+    /// Who judges, with the names found.
+    fn access(&mut self, judges: &Judges, whose: &str, implied: &mut Implied) -> Inherited {
+        let mut find = |judge: &Option<(Judge, Span)>| {
+            // An unknown name has been reported; what the access is then does not matter.
+            judge.as_ref().map(|j| self.policy_of(j, whose, implied).map_or(Access::Closed, Access::Policy))
+        };
+        Inherited { on_play: find(&judges.on_play), on_publish: find(&judges.on_publish) }
+    }
+
+    /// Finds out who judges each stream.
+    pub(super) fn resolve_streams(&mut self) -> Resolved {
+        let mut implied = Implied::new();
+        let defaults = std::mem::take(&mut self.default_judges);
+        let defaults = self.access(&defaults, "every stream", &mut implied);
+        let templates = std::mem::take(&mut self.templates);
+        let streams = std::mem::take(&mut self.streams);
+        let mut bases: HashMap<Arc<str>, (Inherited, &StreamDraft)> = HashMap::new();
+        for draft in &templates {
+            let judges = self.access(&draft.judges, &format!("template {}", draft.name), &mut implied);
+            bases.insert(draft.name.clone(), (judges, draft));
+        }
+
+        let mut seen: HashMap<Arc<str>, Span> = HashMap::new();
+        let mut list = Vec::new();
+        // A template with a prefix is a stream under that prefix, and inherits all of itself.
+        let own = streams.iter().map(|draft| (draft, &draft.name, draft.at, draft.template.clone()));
+        let prefixes = templates.iter().flat_map(|draft| {
+            draft
+                .prefixes
+                .iter()
+                .map(move |(prefix, at)| (draft, prefix, *at, Some((draft.name.clone(), *at))))
+        });
+        for (draft, name, at, template) in own.chain(prefixes) {
+            match seen.entry(name.clone()) {
+                Entry::Occupied(earlier) => {
+                    self.duplicate(&format!("the stream `{name}`"), at, *earlier.get());
+                }
+                Entry::Vacant(place) => {
+                    place.insert(at);
+                }
+            }
+            let base = template.and_then(|(template, at)| {
+                let base = bases.get(&template);
+                if base.is_none() {
+                    self.unknown_template(&template, at, &templates);
+                }
+                base
+            });
+            let judges = self.access(&draft.judges, name, &mut implied);
+            let inherited = base.map(|(inherited, _)| inherited.clone()).unwrap_or_default();
+            let publishes = draft.publishes || base.is_some_and(|(_, base)| base.publishes);
+            let on_play = judges.on_play.or(inherited.on_play).or_else(|| defaults.on_play.clone());
+            let on_publish = judges.on_publish.or(inherited.on_publish);
+            // The default is for what can be published; nothing else is opened by its absence.
+            let otherwise = || match &defaults.on_publish {
+                _ if !publishes => Access::Closed,
+                Some(access) => access.clone(),
+                None => Access::Open,
+            };
+            let stream = Stream {
+                name: name.clone(),
+                on_play: on_play.unwrap_or(Access::Open),
+                on_publish: on_publish.unwrap_or_else(otherwise),
+                origin: draft.origin.clone(),
+            };
+            let mut srt_ports = draft.srt_ports.clone();
+            srt_ports.extend(base.iter().flat_map(|(_, base)| &base.srt_ports));
+            list.push((stream, srt_ports));
+        }
+
+        let mut other_servers = Vec::new();
+        for SourceDraft { name, origin, judges } in std::mem::take(&mut self.other_servers) {
+            let own = self.access(&judges, &name, &mut implied);
+            let id = match own.on_play.or_else(|| defaults.on_play.clone()) {
+                Some(Access::Policy(id)) => Some(id),
+                _ => None,
+            };
+            other_servers.push((name, origin, id));
+        }
+        Resolved { list, shared_srt: std::mem::take(&mut self.shared_srt), other_servers }
+    }
+
+    fn unknown_template(&mut self, name: &str, at: Span, templates: &[StreamDraft]) {
+        let names: Vec<_> = templates.iter().map(|draft| &*draft.name).collect();
+        let help = suggest(name, &names).map_or_else(
+            || format!("define it: `template {name} {{ … }}`"),
+            |meant| format!("did you mean `{meant}`?"),
+        );
+        self.sources.error(at, "unknown-template", format!("there is no `template {name}`")).help(help);
+    }
+}

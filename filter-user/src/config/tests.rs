@@ -1,0 +1,45 @@
+use std::{collections::HashMap, io, path::PathBuf};
+
+use super::*;
+
+/// Files in memory.
+#[derive(Default)]
+struct Memory(HashMap<PathBuf, Vec<u8>>);
+
+impl Files for Memory {
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.0.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
+    }
+}
+
+impl Memory {
+    fn with(mut self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.0.insert(path.into(), content.as_ref().to_owned());
+        self
+    }
+
+    fn load(&self) -> (Option<Config>, Report) {
+        load(Path::new("nicgate.conf"), self)
+    }
+}
+
+fn memory(main: impl AsRef<[u8]>) -> Memory {
+    Memory::default().with("nicgate.conf", main)
+}
+
+/// Loads what must have no errors.
+fn good(main: &str) -> Config {
+    let (config, report) = memory(main).load();
+    config.unwrap_or_else(|| panic!("{}", report.render(false)))
+}
+
+/// What loading says.
+fn say(main: impl AsRef<[u8]>) -> String {
+    let (config, report) = memory(main).load();
+    assert_eq!(config.is_none(), report.has_errors());
+    report.render(false)
+}
+
+mod bound;
+mod messages;
+mod syntax;

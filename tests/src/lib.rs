@@ -1,6 +1,9 @@
-//! What the integration tests and the demo share: network namespaces, frames, HTTP clients and servers.
+//! What the integration tests and the demo share: the naive oracle and random configurations, network
+//! namespaces, frames, HTTP clients and servers.
 
 pub mod frame;
 pub mod http;
 pub mod netns;
+pub mod oracle;
+pub mod random;
 pub mod server;

@@ -414,7 +414,7 @@ impl OpenReason {
         match self {
             Self::PlayWithoutPolicy(name, origin) => Some((name, origin, "played")),
             Self::PublishWithoutPolicy(name, origin) => Some((name, origin, "published to")),
-            Self::NoStreams => None,
+            Self::OtherServer(..) | Self::NoStreams => None,
         }
     }
 }
@@ -424,6 +424,9 @@ impl std::fmt::Display for OpenReason {
         match self {
             Self::PlayWithoutPolicy(name, origin) | Self::PublishWithoutPolicy(name, origin) => {
                 write!(f, "is open: stream `{name}` ({origin}) has no policy")
+            }
+            Self::OtherServer(name, origin) => {
+                write!(f, "is open: `source {name}` ({origin}) brings streams without a policy")
             }
             Self::NoStreams => f.write_str("is open: the configuration has no stream"),
         }

@@ -1,0 +1,76 @@
+use std::net::IpAddr;
+
+use super::{CountryTable, Policy, Prefix, nic_may_drop};
+
+/// A stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Its name.
+    pub name: String,
+    /// The policy that judges its viewers, by its place; `None` when everyone may play it.
+    pub on_play: Option<usize>,
+}
+
+/// Who serves a port, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// nicgate itself, for all streams.
+    Gate,
+    /// Another server, for all streams.
+    GuardStreams,
+    /// Another server, for one policy.
+    GuardPolicy(usize),
+}
+
+/// A protected port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// `tcp`, `udp` or `sctp`.
+    pub proto: &'static str,
+    /// The port.
+    pub port: u16,
+    /// Who serves it.
+    pub kind: ServiceKind,
+}
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The policies, in file order.
+    pub policies: Vec<Policy>,
+    /// The streams.
+    pub streams: Vec<Stream>,
+    /// The protected ports.
+    pub services: Vec<Service>,
+    /// What nothing may drop.
+    pub never_drop: Vec<Prefix>,
+    /// Judge and count only.
+    pub shadow: bool,
+    /// The country of each address.
+    pub countries: CountryTable,
+}
+
+impl Config {
+    /// The policies that a request to a service can meet, and whether it can meet none.
+    pub fn behind(&self, service: &Service) -> (Vec<&Policy>, bool) {
+        match service.kind {
+            ServiceKind::GuardPolicy(policy) => (vec![&self.policies[policy]], false),
+            ServiceKind::Gate | ServiceKind::GuardStreams => {
+                let open = self.streams.is_empty() || self.streams.iter().any(|s| s.on_play.is_none());
+                let policies = self.streams.iter().filter_map(|s| s.on_play).map(|i| &self.policies[i]);
+                (policies.collect(), open)
+            }
+        }
+    }
+
+    /// Whether the NIC drops an address on a service.
+    pub fn drops(&self, service: &Service, address: IpAddr) -> bool {
+        let (policies, open) = self.behind(service);
+        nic_may_drop(&policies, open, &self.never_drop, address, self.countries.country(address))
+    }
+
+    /// Whether the NIC drops a packet that does not show which service it is for: when all drop it.
+    pub fn drops_hidden(&self, address: IpAddr) -> bool {
+        !self.services.is_empty() && self.services.iter().all(|service| self.drops(service, address))
+    }
+}

@@ -1,0 +1,120 @@
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use filter_user::{
+    config::{self, Access, OpenReason, Proto, ServiceKey},
+    policy::{self, BackendRule, Country, List, Matcher, Origin, PolicyBuilder, PolicyId},
+};
+use ipnet::IpNet;
+use url::Url;
+
+use crate::oracle::{Action, Authority, Config, Policy, Prefix, ServiceKind, Value};
+
+fn net(prefix: &Prefix) -> IpNet {
+    IpNet::new(prefix.first(), prefix.len as u8).expect("a length that the family has")
+}
+
+fn origin(line: usize) -> Origin {
+    Origin { file: "direct".into(), line: line as u32 + 1, column: 1 }
+}
+
+fn build_policy(policy: &Policy) -> policy::Policy {
+    let rules = policy.rules.iter().enumerate().map(|(i, rule)| {
+        let matcher = match &rule.value {
+            Value::Token(token) => Matcher::Token(token.as_str().into()),
+            Value::TokenFile(path, tokens) => Matcher::TokenFile(List {
+                path: path.as_str().into(),
+                entries: Arc::new(tokens.iter().map(|token| token.as_str().into()).zip(1..).collect()),
+            }),
+            Value::Ip(prefix) => Matcher::Ip(net(prefix)),
+            Value::IpFile(path, prefixes) => Matcher::IpFile(List {
+                path: path.as_str().into(),
+                entries: Arc::new(prefixes.iter().map(net).zip(1..).collect()),
+            }),
+            Value::Country(code) => Matcher::Country(Country::new(code).expect("two letters")),
+            Value::Ua(part) => Matcher::Ua(part.as_str().into()),
+        };
+        let action = match rule.action {
+            Action::Allow => policy::Action::Allow,
+            Action::Deny => policy::Action::Deny,
+            Action::Drop => policy::Action::Drop,
+        };
+        let text = format!("{action:?} {matcher:?}").into();
+        policy::Rule { action, matcher, text, origin: origin(i) }
+    });
+    let backends = policy.backends.iter().map(|backend| {
+        let (authority, text) = match backend {
+            Authority::Http(number) => {
+                let url = format!("http://127.0.0.1:9/auth/{number}");
+                (policy::Authority::Http(Url::parse(&url).expect("a URL")), format!("backend {url}"))
+            }
+            Authority::Iptv => (policy::Authority::Iptv, "backend iptv://localhost".to_owned()),
+        };
+        BackendRule { authority, text: text.into(), origin: origin(0) }
+    });
+    PolicyBuilder {
+        name: policy.name.as_str().into(),
+        origin: origin(0),
+        rules: rules.collect(),
+        backends: backends.collect(),
+        default_allow: policy.default_allow.then(|| origin(0)),
+    }
+    .build()
+}
+
+/// The configuration as nicgate's own model, made without any text: what the text has to load as, but
+/// for the places and the wording of rules.
+pub fn build(config: &Config) -> config::Config {
+    let id = |i: usize| PolicyId(i as u32);
+    let services = config.services.iter().map(|service| {
+        let proto = match service.proto {
+            "tcp" => Proto::Tcp,
+            "udp" => Proto::Udp,
+            _ => Proto::Sctp,
+        };
+        let mut policies: Vec<PolicyId> = match service.kind {
+            ServiceKind::GuardPolicy(i) => vec![id(i)],
+            _ => config.streams.iter().filter_map(|stream| stream.on_play).map(id).collect(),
+        };
+        policies.sort_unstable();
+        policies.dedup();
+        let open = match service.kind {
+            ServiceKind::GuardPolicy(_) => None,
+            _ if config.streams.is_empty() => Some(OpenReason::NoStreams),
+            _ => config
+                .streams
+                .iter()
+                .find(|stream| stream.on_play.is_none())
+                .map(|stream| OpenReason::PlayWithoutPolicy(stream.name.as_str().into(), origin(0))),
+        };
+        let kind = match service.kind {
+            ServiceKind::Gate => config::ServiceKind::Gate(config::Gate {
+                upstream: Url::parse("http://127.0.0.1:8080").expect("a URL"),
+            }),
+            _ => config::ServiceKind::Guard,
+        };
+        let key = ServiceKey { proto, port: service.port, address: None };
+        config::Service { key, kind, policies, open, origin: origin(0) }
+    });
+    let streams = config.streams.iter().map(|stream| {
+        let name: Arc<str> = stream.name.as_str().into();
+        let on_play = stream.on_play.map_or(Access::Open, |i| Access::Policy(id(i)));
+        let stream =
+            config::Stream { name: name.clone(), on_play, on_publish: Access::Closed, origin: origin(0) };
+        (name, stream)
+    });
+    let never_drop = config.never_drop.iter().map(|prefix| (net(prefix), origin(0)));
+    config::Config {
+        policies: config.policies.iter().map(build_policy).collect(),
+        streams: streams.collect::<HashMap<_, _>>(),
+        services: services.collect(),
+        interfaces: Vec::new(),
+        never_drop: never_drop.collect(),
+        shadow: config.shadow,
+        geoip: Some((PathBuf::from("/conf/country.mmdb"), origin(0))),
+        token_name: "token".into(),
+        no_auto_token: false,
+        backend_timeout: Duration::from_secs(3),
+        listeners: Vec::new(),
+        files: Vec::new(),
+    }
+}

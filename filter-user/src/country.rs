@@ -72,6 +72,11 @@ impl Database {
         &self.map
     }
 
+    /// Gives up the map, for judging requests.
+    pub fn into_lookup(self) -> Lookup {
+        Lookup(self.reader)
+    }
+
     /// Where the database was read from.
     pub fn path(&self) -> &Path {
         &self.path
@@ -86,9 +91,24 @@ impl Database {
 
 impl Countries for Database {
     fn country(&self, address: IpAddr) -> Option<Country> {
-        let found = self.reader.lookup(address.to_canonical()).ok()?;
-        country_of(&found).ok()?
+        lookup(&self.reader, address)
     }
+}
+
+/// A database that is only asked for single addresses: the map of all of them takes several times the
+/// memory of the file.
+#[derive(Debug)]
+pub struct Lookup(Reader<Vec<u8>>);
+
+impl Countries for Lookup {
+    fn country(&self, address: IpAddr) -> Option<Country> {
+        lookup(&self.0, address)
+    }
+}
+
+fn lookup(reader: &Reader<Vec<u8>>, address: IpAddr) -> Option<Country> {
+    let found = reader.lookup(address.to_canonical()).ok()?;
+    country_of(&found).ok()?
 }
 
 /// The country that a record names; `None` when it names none.

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, LazyLock},
+    sync::LazyLock,
 };
 
 use anyhow::Context as _;
@@ -21,7 +21,7 @@ pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// The country database; read only when a rule looks at countries.
-    pub database: Option<Arc<Database>>,
+    pub database: Option<Database>,
 }
 
 /// Why nothing could be loaded.
@@ -60,7 +60,7 @@ pub fn load(path: &Path, progress: &dyn Fn(&str)) -> Result<(Loaded, Report), Lo
             .with_context(|| format!("cannot read the country database {}", path.display()))
             .and_then(|bytes| Database::new(path, bytes))
             .with_context(|| format!("{origin}: geoip"));
-        database = Some(Arc::new(read.map_err(LoadError::Database)?));
+        database = Some(read.map_err(LoadError::Database)?);
     }
     Ok((Loaded { config, database }, report))
 }
@@ -69,7 +69,7 @@ impl Loaded {
     /// What knows countries.
     pub fn countries(&self) -> &dyn Countries {
         match &self.database {
-            Some(database) => &**database,
+            Some(database) => database,
             None => &(),
         }
     }

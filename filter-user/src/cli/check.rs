@@ -190,14 +190,21 @@ fn print(
         let size = rest.iter().take_while(|rule| rule.policy == first.policy).count();
         let (policy, later) = rest.split_at(size);
         rest = later;
-        writeln!(out, "\n{}", first.policy)?;
-        let rows: Vec<Vec<String>> = policy.iter().map(row).collect();
+        let block = config.policy_named(&first.policy).map(|id| config.policy(id).origin());
+        let file = block.map_or("", |origin| &*origin.file);
+        writeln!(out, "\n{} ({file})", first.policy)?;
+        let rows: Vec<Vec<String>> = policy.iter().map(|rule| row(rule, file)).collect();
         table(&mut out, "  ", &rows)?;
     }
     out.flush()
 }
 
-fn row(rule: &RuleReport) -> Vec<String> {
+fn row(rule: &RuleReport, file: &str) -> Vec<String> {
+    let place = if &*rule.origin.file == file {
+        format!("line {}", rule.origin.line)
+    } else {
+        rule.origin.to_string()
+    };
     let runs = match rule.runs {
         Runs::Nic => "NIC",
         Runs::Both => "NIC and userspace",
@@ -210,5 +217,5 @@ fn row(rule: &RuleReport) -> Vec<String> {
     }
     why.extend(rule.reason.clone());
     why.extend(rule.remedy.iter().map(|remedy| format!("instead: {remedy}")));
-    vec![format!("{}", rule.origin), rule.text.to_string(), runs.to_owned(), why.join("; ")]
+    vec![place, rule.text.to_string(), runs.to_owned(), why.join("; ")]
 }

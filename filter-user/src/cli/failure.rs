@@ -1,7 +1,7 @@
 use std::{io, process::ExitCode};
 
 use super::Output;
-use crate::{config::Report, load::LoadError};
+use crate::{config::Report, daemon::ReloadError, load::LoadError};
 
 /// Why a command failed, by whose turn it is.
 #[derive(Debug)]
@@ -53,6 +53,15 @@ impl From<LoadError> for Failure {
         match error {
             LoadError::Configuration(report) => Self::Configuration(report),
             LoadError::Database(error) => Self::Request(error),
+        }
+    }
+}
+
+impl From<ReloadError> for Failure {
+    fn from(error: ReloadError) -> Self {
+        match error {
+            ReloadError::Load(error) => error.into(),
+            ReloadError::System(error) => Self::System(error),
         }
     }
 }

@@ -4,17 +4,22 @@
 //! wrong, 2 usage, 3 the system refused.
 
 mod check;
+mod client;
 mod compile;
+mod control;
 mod explain;
 mod failure;
+mod nic;
 mod output;
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use failure::Failure;
 use output::Output;
+
+use crate::daemon::control::DEFAULT_PATH;
 
 /// Access rules for media servers, enforced at the NIC and in userspace.
 #[derive(Debug, Parser)]
@@ -29,6 +34,10 @@ struct Cli {
     /// Print JSON with stable field names.
     #[arg(long, global = true)]
     json: bool,
+
+    /// The controller's socket.
+    #[arg(long, global = true, value_name = "PATH", env = "NICGATE_CONTROL", default_value = DEFAULT_PATH)]
+    control: PathBuf,
 
     #[command(subcommand)]
     command: Command,
@@ -45,6 +54,49 @@ enum Command {
         /// Only this service, such as 80/tcp.
         #[arg(long, value_name = "PORT/PROTO")]
         service: Option<String>,
+    },
+    /// Run the controller in the foreground: attach, serve, reload on SIGHUP, stop on SIGTERM.
+    ///
+    /// The filter stays on the interfaces when the controller stops, however it stops; `nicgate detach` takes
+    /// it off.
+    Run,
+    /// Make the controller load the configuration again; a wrong one changes nothing.
+    Reload,
+    /// Show what is attached, loaded and served.
+    Status,
+    /// Show the counters: packets by outcome, port and rule, requests by rule.
+    Stats {
+        /// Only these interfaces.
+        interfaces: Vec<String>,
+    },
+    /// Show the NIC's counters and their rates, again and again.
+    Top {
+        /// Only these interfaces.
+        interfaces: Vec<String>,
+        /// Seconds between two looks.
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+        interval: f64,
+    },
+    /// Show drops as they happen, sampled.
+    Monitor {
+        /// Show one drop in this many.
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        sample: u32,
+    },
+    /// List the sessions.
+    Sessions,
+    /// Put the filter on the configured interfaces (or update it there) without a controller.
+    Attach {
+        /// Only these of the configured interfaces.
+        interfaces: Vec<String>,
+    },
+    /// Take the filter off.
+    Detach {
+        /// The interfaces.
+        interfaces: Vec<String>,
+        /// Every interface that nicgate filters.
+        #[arg(long, conflicts_with = "interfaces")]
+        all: bool,
     },
 }
 
@@ -90,12 +142,23 @@ enum AnswerWord {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let Cli { config, json, command } = Cli::parse();
+    let Cli { config, json, control, command } = Cli::parse();
     let output = Output::new(json);
     let result = match command {
         Command::Check => check::run(&config, &output),
         Command::Explain(args) => explain::run(&config, &args, &output),
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
+        Command::Run => control::run(&config, &control),
+        Command::Reload => control::reload(&control, &output),
+        Command::Status => nic::status(&control, &output),
+        Command::Stats { interfaces } => nic::stats(&control, &interfaces, &output),
+        Command::Top { interfaces, interval } => {
+            nic::top(&interfaces, Duration::from_secs_f64(interval.clamp(0.1, 3600.0)), &output)
+        }
+        Command::Monitor { sample } => nic::monitor(&control, sample, &output),
+        Command::Sessions => control::sessions(&control, &output),
+        Command::Attach { interfaces } => nic::attach(&config, &control, &interfaces, &output),
+        Command::Detach { interfaces, all } => nic::detach(&interfaces, all, &output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

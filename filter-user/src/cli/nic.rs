@@ -1,0 +1,367 @@
+use std::{
+    collections::HashMap,
+    io::{IsTerminal as _, Write},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use serde_json::{Value, json};
+
+use super::{
+    Failure, Output,
+    client::Client,
+    output::{grouped, stdout, table},
+};
+use crate::{
+    daemon::control::Request,
+    kernel::{self, Bpffs, Filter, Stats, Status},
+    load::load,
+};
+
+/// Opens the filter on every interface that has one, or on those named.
+fn filters(names: &[String]) -> Result<Vec<Filter>, Failure> {
+    let names = if names.is_empty() { kernel::attached() } else { names.to_vec() };
+    names.iter().map(|name| Filter::open(name)).collect::<anyhow::Result<_>>().map_err(Failure::System)
+}
+
+/// `nicgate attach`: what the controller does at its start, without a controller.
+pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Output) -> Result<(), Failure> {
+    if let Ok(Some(_)) = Client::connect(control) {
+        return Err(Failure::Request(anyhow!(
+            "a controller runs and owns the interfaces: name them in the configuration and `nicgate reload`"
+        )));
+    }
+    let (loaded, report) = load(path, &|_| ())?;
+    output.report(&report);
+    let compiled = loaded.compile();
+    kernel::fits(&compiled)
+        .context("the kernel's tables cannot hold this configuration")
+        .map_err(Failure::Request)?;
+    let configured = &loaded.config.interfaces;
+    if let Some(unknown) = names.iter().find(|name| !configured.iter().any(|interface| *interface.name == **name)) {
+        return Err(Failure::Request(anyhow!("{}: there is no `interface {unknown}`", path.display())));
+    }
+    let wanted: Vec<_> = configured
+        .iter()
+        .filter(|interface| names.is_empty() || names.iter().any(|name| *interface.name == **name))
+        .collect();
+    if wanted.is_empty() {
+        return Err(Failure::Request(anyhow!("{}: there is no `interface` to attach to", path.display())));
+    }
+    let mut reports = Vec::new();
+    for interface in wanted {
+        let (_, report) = Filter::attach(&interface.name, interface.mode, &compiled).map_err(Failure::System)?;
+        for note in report.notes.iter().chain(&report.published.warnings) {
+            output.warning(&format!("{}: {note}", interface.name));
+        }
+        if !output.json {
+            println!(
+                "{}: {} ({}), {} IPv4 and {} IPv6 prefixes",
+                report.interface,
+                if report.adopted { "updated" } else { "attached" },
+                report.mode,
+                grouped(report.published.v4_entries as u64),
+                grouped(report.published.v6_entries as u64),
+            );
+        }
+        reports.push(report);
+    }
+    if output.json {
+        output.print_json(&json!({"interfaces": reports}))?;
+    }
+    Ok(())
+}
+
+/// `nicgate detach`.
+pub(super) fn detach(names: &[String], all: bool, output: &Output) -> Result<(), Failure> {
+    let names = if all { kernel::attached() } else { names.to_vec() };
+    if names.is_empty() && !all {
+        return Err(Failure::Request(anyhow!("name the interfaces, or --all; attached: {}", list(&kernel::attached()))));
+    }
+    for name in &names {
+        kernel::detach(&Bpffs::default(), name).map_err(Failure::System)?;
+        if !output.json {
+            println!("{name}: detached");
+        }
+    }
+    if output.json {
+        output.print_json(&json!({"detached": names}))?;
+    }
+    Ok(())
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// `nicgate status`: from the controller when it runs, and from the pins either way.
+pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
+    let controller = match Client::connect(control)? {
+        Some(client) => Some(client.ask(Request::Status)?.result),
+        None => None,
+    };
+    let interfaces: Vec<Value> = match &controller {
+        Some(status) => status["interfaces"].as_array().cloned().unwrap_or_default(),
+        None => filters(&[])?
+            .iter()
+            .map(|filter| filter.status().map(|status| json!(status)))
+            .collect::<anyhow::Result<_>>()
+            .map_err(Failure::System)?,
+    };
+    if output.json {
+        let status = controller.unwrap_or_else(|| json!({"controller": {"running": false}, "interfaces": interfaces}));
+        output.print_json(&status)?;
+        return Ok(());
+    }
+    let mut out = stdout();
+    match &controller {
+        Some(status) => {
+            let controller = &status["controller"];
+            writeln!(
+                out,
+                "controller: running (pid {}) for {} s, {} loaded, {} reloads",
+                controller["pid"], controller["uptime_seconds"], controller["config"].as_str().unwrap_or("?"), controller["reloads"]
+            )?;
+            if let Some(error) = controller["last_reload_error"].as_str() {
+                writeln!(out, "the last reload failed, what was enforced before still is:\n{error}")?;
+            }
+        }
+        None if interfaces.is_empty() => writeln!(out, "controller: not running")?,
+        None => writeln!(out, "controller: not running; the filter goes on enforcing")?,
+    }
+    if interfaces.is_empty() {
+        writeln!(out, "no interface is filtered")?;
+    }
+    for interface in interfaces {
+        match serde_json::from_value::<Status>(interface.clone()) {
+            Ok(status) => interface_status(&mut out, &status)?,
+            Err(_) => writeln!(
+                out,
+                "{}: {}",
+                interface["interface"].as_str().unwrap_or("?"),
+                interface["error"].as_str().unwrap_or("unknown")
+            )?,
+        }
+    }
+    for gate in controller.iter().flat_map(|status| status["gates"].as_array()).flatten() {
+        writeln!(
+            out,
+            "gate {}: {} connections, {} requests, {} allowed, {} denied",
+            gate["service"].as_str().unwrap_or("?"),
+            gate["connections_open"], gate["requests"], gate["allowed"], gate["denied"]
+        )?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn interface_status(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
+    let mode = status.mode.map_or_else(|| "NOT ATTACHED".to_owned(), |mode| mode.to_string());
+    write!(out, "{}: {mode}", status.interface)?;
+    if let Some(link) = status.link {
+        write!(out, ", {link}")?;
+    }
+    if let Some(program) = status.program {
+        write!(out, ", program {program}")?;
+    }
+    let shadow = if status.shadow { ", shadow (drops nothing)" } else { "" };
+    writeln!(
+        out,
+        ", generation {}, {} services, {} rules that drop{shadow}",
+        status.generation, status.services, status.rules
+    )?;
+    for (family, entries) in [("IPv4", status.v4), ("IPv6", status.v6)] {
+        let (desired, installed) = (grouped(entries.desired as u64), grouped(entries.installed as u64));
+        if entries.complete() {
+            writeln!(out, "  {family}: {installed} prefixes")?;
+        } else {
+            writeln!(out, "  {family}: ALARM: {installed} prefixes installed, {desired} wanted: `nicgate reload`")?;
+        }
+    }
+    Ok(())
+}
+
+fn read_stats(names: &[String]) -> Result<Vec<(String, Stats)>, Failure> {
+    filters(names)?
+        .iter()
+        .map(|filter| Ok((filter.interface().to_owned(), filter.stats()?)))
+        .collect::<anyhow::Result<_>>()
+        .map_err(Failure::System)
+}
+
+/// `nicgate stats`: the NIC's counters from the pins, the gate's from the controller when it runs.
+pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result<(), Failure> {
+    let interfaces = read_stats(names)?;
+    let gate = match Client::connect(control)? {
+        Some(client) => client.ask(Request::Stats)?.result,
+        None => Value::Null,
+    };
+    if output.json {
+        let interfaces: Vec<Value> = interfaces
+            .iter()
+            .map(|(name, stats)| {
+                let mut value = json!(stats);
+                value["interface"] = json!(name);
+                value
+            })
+            .collect();
+        output.print_json(&json!({"interfaces": interfaces, "gates": gate["gates"], "sessions": gate["sessions"]}))?;
+        return Ok(());
+    }
+    let mut out = stdout();
+    if interfaces.is_empty() {
+        writeln!(out, "no interface is filtered")?;
+    }
+    for (name, stats) in &interfaces {
+        interface_stats(&mut out, name, stats, None)?;
+    }
+    gate_stats(&mut out, &gate)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Figures of an earlier look, and how long ago it was, for rates.
+type Earlier<'a> = (&'a Stats, Duration);
+
+fn interface_stats(
+    out: &mut impl Write,
+    name: &str,
+    stats: &Stats,
+    earlier: Option<Earlier<'_>>,
+) -> std::io::Result<()> {
+    let rate = |now: u64, before: &dyn Fn(&Stats) -> u64| match earlier {
+        None => String::new(),
+        Some((stats, elapsed)) => {
+            let rate = now.saturating_sub(before(stats)) as f64 / elapsed.as_secs_f64();
+            format!("{}/s", grouped(rate.round() as u64))
+        }
+    };
+    writeln!(out, "{name}: {} packets", grouped(stats.packets()))?;
+    let rows: Vec<Vec<String>> = stats
+        .outcomes
+        .iter()
+        .filter(|(_, packets)| **packets > 0)
+        .map(|(outcome, packets)| {
+            vec![outcome.clone(), grouped(*packets), rate(*packets, &|stats| stats.outcome(outcome))]
+        })
+        .collect();
+    table(out, "  ", &rows)?;
+    let mut rows = vec![vec!["SERVICE".into(), "PASSED".into(), "DROPPED".into(), String::new()]];
+    for service in &stats.services {
+        let before = |stats: &Stats| {
+            stats.services.iter().find(|s| s.service == service.service).map_or(0, |s| s.dropped.packets)
+        };
+        rows.push(vec![
+            service.service.clone(),
+            grouped(service.passed.packets),
+            grouped(service.dropped.packets),
+            rate(service.dropped.packets, &before),
+        ]);
+    }
+    table(out, "  ", &rows)?;
+    if !stats.rules.is_empty() {
+        let mut rows = vec![vec!["DROPPED BY".into(), "PACKETS".into(), "BYTES".into(), String::new()]];
+        for rule in &stats.rules {
+            let same = |other: &crate::kernel::RuleStats| other.policy == rule.policy && other.text == rule.text;
+            let before =
+                |stats: &Stats| stats.rules.iter().find(|other| same(other)).map_or(0, |r| r.count.packets);
+            rows.push(vec![
+                format!("{}: {} ({}:{})", rule.policy, rule.text, rule.file, rule.line),
+                grouped(rule.count.packets),
+                grouped(rule.count.bytes),
+                rate(rule.count.packets, &before),
+            ]);
+        }
+        table(out, "  ", &rows)?;
+    }
+    Ok(())
+}
+
+fn gate_stats(out: &mut impl Write, gate: &Value) -> std::io::Result<()> {
+    for gate in gate["gates"].as_array().into_iter().flatten() {
+        writeln!(out, "gate {}", gate["service"].as_str().unwrap_or("?"))?;
+        let rows: Vec<Vec<String>> = gate
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, value)| Some(vec![name.clone(), grouped(value.as_u64()?)]))
+            .collect();
+        table(out, "  ", &rows)?;
+        let rules: Vec<Vec<String>> = gate["rules"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|rule| {
+                let text = |name: &str| rule[name].as_str().unwrap_or("").to_owned();
+                let decided = rule["rule"].as_str().map_or_else(|| text("stage"), str::to_owned);
+                vec![
+                    format!("{}: {decided}", text("policy")),
+                    text("verdict"),
+                    grouped(rule["count"].as_u64().unwrap_or(0)),
+                ]
+            })
+            .collect();
+        table(out, "  ", &rules)?;
+    }
+    Ok(())
+}
+
+/// `nicgate top`: the counters and their rates, again and again.
+pub(super) fn top(names: &[String], interval: Duration, output: &Output) -> Result<(), Failure> {
+    let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    let mut earlier: HashMap<String, (Stats, std::time::Instant)> = HashMap::new();
+    loop {
+        let interfaces = read_stats(names)?;
+        let mut out = stdout();
+        if output.json {
+            for (name, stats) in &interfaces {
+                let mut value = json!(stats);
+                value["interface"] = json!(name);
+                writeln!(out, "{value}")?;
+            }
+        } else {
+            write!(out, "{clear}")?;
+            if interfaces.is_empty() {
+                writeln!(out, "no interface is filtered")?;
+            }
+            for (name, stats) in &interfaces {
+                let earlier = earlier.get(name).map(|(stats, at)| (stats, at.elapsed()));
+                interface_stats(&mut out, name, stats, earlier)?;
+            }
+        }
+        out.flush()?;
+        drop(out);
+        let now = std::time::Instant::now();
+        earlier = interfaces.into_iter().map(|(name, stats)| (name, (stats, now))).collect();
+        std::thread::sleep(interval);
+    }
+}
+
+/// `nicgate monitor`: sampled drops as they happen.
+pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<(), Failure> {
+    let mut client = Client::require(control)?;
+    client.send(Request::Monitor { sample })?;
+    while let Some(line) = client.line()? {
+        let mut out = stdout();
+        if output.json {
+            write!(out, "{line}")?;
+        } else {
+            let event: Value = serde_json::from_str(&line).map_err(|error| Failure::System(error.into()))?;
+            if let Some(missed) = event["missed"].as_u64() {
+                writeln!(out, "({} events missed: raise --sample)", grouped(missed))?;
+            } else {
+                let text = |name: &str| event[name].as_str().unwrap_or("?").to_owned();
+                let verdict = if event["shadow"].as_bool() == Some(true) { "would drop" } else { "drop" };
+                writeln!(
+                    out,
+                    "{} {verdict} {} -> {} ({} bytes): {}: {} ({}:{})",
+                    text("interface"), text("source"), text("service"), event["length"],
+                    text("policy"), text("text"), text("file"), event["line"]
+                )?;
+            }
+        }
+        out.flush()?;
+    }
+    Err(Failure::System(anyhow!("the controller went away")))
+}

@@ -1,0 +1,176 @@
+use std::{collections::HashSet, sync::Arc};
+
+use anyhow::{Context as _, anyhow};
+use serde_json::{Value, json};
+
+use super::{monitor::Monitors, reload::Next};
+use crate::{
+    config::{Config, InterfaceMode},
+    kernel::{AttachReport, Filter},
+    offload::Compiled,
+};
+
+/// What the controller has put on the interfaces. Its calls into the kernel take long for large tables, so
+/// they are made on a thread of their own, which owns this value meanwhile.
+pub(super) struct Enforced {
+    filters: Vec<Filter>,
+    compiled: Arc<Compiled>,
+}
+
+impl Enforced {
+    /// Attaches to every interface of the configuration, or takes over what is attached already.
+    pub(super) async fn start(next: &Next, monitors: &Monitors) -> anyhow::Result<Self> {
+        let compiled = next.compiled.clone();
+        let wanted = wanted(&next.snapshot.config);
+        let (filters, reports) = away(move || attach_all(wanted, &compiled)).await??;
+        reports.iter().for_each(log_attached);
+        monitors.watch(&filters);
+        Ok(Self { filters, compiled: next.compiled.clone() })
+    }
+
+    /// Puts a new table on every interface, attaches to new ones, leaves those that are gone. If any of it
+    /// fails, the others get their former table back.
+    ///
+    /// The first value is `None` only if the thread broke off.
+    pub(super) async fn change(self, next: &Next, monitors: &Monitors) -> (Option<Self>, anyhow::Result<Value>) {
+        let compiled = next.compiled.clone();
+        let wanted = wanted(&next.snapshot.config);
+        match away(move || self.change_here(compiled, wanted)).await {
+            Ok((enforced, result)) => {
+                monitors.watch(&enforced.filters);
+                (Some(enforced), result)
+            }
+            Err(error) => (None, Err(error)),
+        }
+    }
+
+    fn change_here(
+        mut self,
+        compiled: Arc<Compiled>,
+        wanted: Vec<(Arc<str>, InterfaceMode)>,
+    ) -> (Self, anyhow::Result<Value>) {
+        let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
+        let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();
+        let (attached, attach_reports) = match attach_all(new, &compiled) {
+            Ok(attached) => attached,
+            Err(error) => return (self, Err(error)),
+        };
+        let mut published = Vec::new();
+        let keep: HashSet<&str> = wanted.iter().map(|(name, _)| &**name).collect();
+        let mut failed = None;
+        for (index, filter) in self.filters.iter_mut().enumerate() {
+            if !keep.contains(filter.interface()) {
+                continue;
+            }
+            match filter.publish(&compiled) {
+                Ok(report) => {
+                    for warning in &report.warnings {
+                        tracing::warn!(interface = filter.interface(), "{warning}");
+                    }
+                    published.push(json!({"interface": filter.interface(), "published": report}));
+                }
+                Err(error) => {
+                    failed = Some((index, error));
+                    break;
+                }
+            }
+        }
+        if let Some((index, error)) = failed {
+            for filter in self.filters[..index].iter_mut().filter(|f| keep.contains(f.interface())) {
+                if let Err(error) = filter.publish(&self.compiled) {
+                    let interface = filter.interface();
+                    tracing::error!(interface, "the former table could not be put back: {error:#}");
+                }
+            }
+            for filter in attached {
+                if let Err(error) = filter.detach() {
+                    tracing::error!("{error:#}");
+                }
+            }
+            return (self, Err(error));
+        }
+        for report in &attach_reports {
+            log_attached(report);
+            published.push(json!({"interface": report.interface, "published": report.published}));
+        }
+        let (stay, leave): (Vec<_>, Vec<_>) =
+            self.filters.into_iter().partition(|filter| keep.contains(filter.interface()));
+        for filter in leave {
+            let interface = filter.interface().to_owned();
+            match filter.detach() {
+                Ok(()) => tracing::info!(interface, "detached: the configuration no longer names it"),
+                Err(error) => tracing::error!(interface, "could not detach: {error:#}"),
+            }
+        }
+        let filters = stay.into_iter().chain(attached).collect();
+        (Self { filters, compiled }, Ok(Value::Array(published)))
+    }
+
+    /// What is in force on each interface.
+    pub(super) async fn status(self) -> (Option<Self>, Value) {
+        let looked = away(move || {
+            let each = self.filters.iter().map(|filter| match filter.status() {
+                Ok(status) => json!(status),
+                Err(error) => json!({"interface": filter.interface(), "error": format!("{error:#}")}),
+            });
+            let status = Value::Array(each.collect());
+            (self, status)
+        });
+        match looked.await {
+            Ok((enforced, status)) => (Some(enforced), status),
+            Err(_) => (None, Value::Null),
+        }
+    }
+}
+
+fn wanted(config: &Config) -> Vec<(Arc<str>, InterfaceMode)> {
+    config.interfaces.iter().map(|interface| (interface.name.clone(), interface.mode)).collect()
+}
+
+/// Attaches to all of them or, where nothing was attached before, to none.
+fn attach_all(
+    wanted: Vec<(Arc<str>, InterfaceMode)>,
+    compiled: &Compiled,
+) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
+    let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
+    for (name, mode) in wanted {
+        match Filter::attach(&name, mode, compiled) {
+            Ok((filter, report)) => {
+                filters.push(filter);
+                reports.push(report);
+            }
+            Err(error) => {
+                // What was taken over goes on enforcing; what is new is taken off again.
+                for (filter, report) in filters.into_iter().zip(&reports) {
+                    if !report.adopted
+                        && let Err(error) = filter.detach()
+                    {
+                        tracing::error!("{error:#}");
+                    }
+                }
+                return Err(error.context(format!("interface {name}")));
+            }
+        }
+    }
+    Ok((filters, reports))
+}
+
+fn log_attached(report: &AttachReport) {
+    tracing::info!(
+        interface = report.interface,
+        mode = %report.mode,
+        link = %report.link,
+        adopted = report.adopted,
+        v4_prefixes = report.published.v4_entries,
+        v6_prefixes = report.published.v6_entries,
+        "the filter is in force"
+    );
+    for note in report.notes.iter().chain(&report.published.warnings) {
+        tracing::warn!(interface = report.interface, "{note}");
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| anyhow!(error)).context("a kernel thread broke off")
+}

@@ -1,0 +1,217 @@
+//! The controller: owns what is enforced, loads it again on request, answers the control socket.
+//!
+//! A reload is prepared completely (files read, database read, tables compiled, ports bound) before any of
+//! it is enforced; what fails leaves everything as it was.
+
+pub mod control;
+mod enforced;
+mod logging;
+mod monitor;
+mod reload;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+use serde_json::json;
+use tokio::{
+    net::UnixStream,
+    signal::unix::{SignalKind, signal},
+    sync::Mutex,
+};
+
+use self::{
+    control::{ControlSocket, Reply, Request, read_request, write_line},
+    enforced::Enforced,
+    monitor::Monitors,
+    reload::Next,
+};
+pub use self::reload::ReloadError;
+use crate::{
+    gate::{Gates, Limits},
+    session::{SessionLimits, Sessions},
+};
+
+/// How long requests in hand may take to finish when the controller stops.
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+/// Why the controller did not start or had to stop.
+#[derive(Debug)]
+pub enum RunError {
+    /// The configuration is wrong.
+    Configuration(ReloadError),
+    /// The system refused.
+    System(anyhow::Error),
+}
+
+/// The running controller.
+struct Daemon {
+    path: PathBuf,
+    started: Instant,
+    gates: Gates,
+    sessions: Arc<Sessions>,
+    monitors: Monitors,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// `None` only while a reload holds it on another thread.
+    enforced: Option<Enforced>,
+    loaded_at: SystemTime,
+    reloads: u64,
+    last_reload_error: Option<String>,
+}
+
+/// Runs until SIGTERM or SIGINT. The filter stays on the interfaces when this returns.
+///
+/// # Errors
+///
+/// The configuration is wrong, or the system refuses to attach, to listen, or to make the control socket.
+pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
+    logging::init();
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for signals").map_err(RunError::System)?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals").map_err(RunError::System)?;
+    let mut hangup = signal(SignalKind::hangup()).context("waiting for signals").map_err(RunError::System)?;
+
+    let next = Next::load(path.to_owned()).await.map_err(RunError::Configuration)?;
+    next.log_report();
+    // Before anything is enforced, so that a second controller stops here.
+    let socket = ControlSocket::bind(control).map_err(RunError::System)?;
+    let sessions = Sessions::new(next.snapshot.clone(), SessionLimits::default());
+    let gates = Gates::new(sessions.clone(), Limits::default());
+    let prepared = gates.prepare(&next.snapshot).map_err(|error| RunError::System(error.into()))?;
+    let monitors = Monitors::default();
+    let enforced = Enforced::start(&next, &monitors).await.map_err(RunError::System)?;
+    gates.commit(prepared);
+    let daemon = Arc::new(Daemon {
+        path: path.to_owned(),
+        started: Instant::now(),
+        gates,
+        sessions,
+        monitors,
+        state: Mutex::new(State {
+            enforced: Some(enforced),
+            loaded_at: SystemTime::now(),
+            reloads: 0,
+            last_reload_error: None,
+        }),
+    });
+    tracing::info!(config = %path.display(), control = %control.display(), "nicgate is running");
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                let daemon = daemon.clone();
+                tokio::spawn(async move { daemon.reload().await });
+            }
+            stream = socket.accept() => match stream {
+                Ok(stream) => {
+                    let daemon = daemon.clone();
+                    tokio::spawn(async move { daemon.serve(stream).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+        }
+    }
+    drop(socket);
+    tracing::info!("stopping: requests in hand may finish; the filter stays on the interfaces");
+    let closed = daemon.gates.drain(DRAIN_TIME).await;
+    if closed > 0 {
+        tracing::warn!(connections = closed, "connections were closed before their requests were finished");
+    }
+    Ok(())
+}
+
+impl Daemon {
+    /// Answers one connection of the control socket.
+    async fn serve(&self, mut stream: UnixStream) {
+        let reply = match read_request(&mut stream).await {
+            Ok(Request::Monitor { sample }) => {
+                self.monitors.serve(&mut stream, sample).await;
+                return;
+            }
+            Ok(Request::Reload) => self.reload().await,
+            Ok(Request::Status) => self.status().await,
+            Ok(Request::Stats) => Reply::done(json!({
+                "gates": self.gates.counters(),
+                "sessions": self.sessions.counters(),
+            })),
+            Ok(Request::Sessions) => Reply::done(json!({"sessions": self.sessions.list()})),
+            Err(error) => Reply::refused(format!("{error:#}")),
+        };
+        if let Err(error) = write_line(&mut stream, &reply).await {
+            tracing::debug!(%error, "the client of the control socket went away");
+        }
+    }
+
+    /// Loads the configuration again and enforces it, or changes nothing.
+    async fn reload(&self) -> Reply {
+        // One at a time; the others wait.
+        let mut state = self.state.lock().await;
+        let begin = Instant::now();
+        match self.try_reload(&mut state).await {
+            Ok((next, result)) => {
+                state.reloads += 1;
+                state.loaded_at = SystemTime::now();
+                state.last_reload_error = None;
+                next.log_report();
+                let seconds = begin.elapsed().as_secs_f64();
+                tracing::info!(seconds, "the configuration was loaded again");
+                Reply { ok: true, message: next.report.render(false).trim_end().to_owned(), result }
+            }
+            Err(error) => {
+                let message = format!("{error}");
+                tracing::error!(error = %message, "the configuration was not loaded again; what was enforced still is");
+                state.last_reload_error = Some(message.clone());
+                Reply::refused(message)
+            }
+        }
+    }
+
+    async fn try_reload(&self, state: &mut State) -> Result<(Next, serde_json::Value), ReloadError> {
+        let next = Next::load(self.path.clone()).await?;
+        let prepared = self.gates.prepare(&next.snapshot).map_err(|error| ReloadError::System(error.into()))?;
+        let Some(enforced) = state.enforced.take() else {
+            return Err(ReloadError::System(anyhow::anyhow!("an earlier reload broke off; restart the controller")));
+        };
+        let (enforced, result) = enforced.change(&next, &self.monitors).await;
+        state.enforced = enforced;
+        let published = result.map_err(ReloadError::System)?;
+        let transfers = self.gates.commit(prepared);
+        Ok((next, json!({"interfaces": published, "transfers": transfers})))
+    }
+
+    async fn status(&self) -> Reply {
+        let mut state = self.state.lock().await;
+        let mut interfaces = json!([]);
+        if let Some(enforced) = state.enforced.take() {
+            let (enforced, status) = enforced.status().await;
+            state.enforced = enforced;
+            interfaces = status;
+        }
+        let loaded_at = state.loaded_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Reply::done(json!({
+            "controller": {
+                "running": true,
+                "pid": std::process::id(),
+                "version": env!("CARGO_PKG_VERSION"),
+                "uptime_seconds": self.started.elapsed().as_secs(),
+                "config": self.path,
+                "loaded_at": loaded_at.as_secs(),
+                "reloads": state.reloads,
+                "last_reload_error": state.last_reload_error,
+            },
+            "interfaces": interfaces,
+            "gates": self.gates.counters(),
+            "sessions": self.sessions.counters(),
+        }))
+    }
+}

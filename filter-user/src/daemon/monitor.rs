@@ -1,0 +1,130 @@
+use std::sync::{Mutex, PoisonError};
+
+use tokio::{
+    io::AsyncReadExt as _,
+    net::UnixStream,
+    sync::broadcast::{self, error::RecvError},
+    task::AbortHandle,
+};
+
+use super::control::write_line;
+use crate::kernel::{DropEvent, Events, Filter};
+
+/// Events that a slow client may fall behind; after that it misses some and is told how many.
+const BACKLOG: usize = 4096;
+
+/// Hands the sampled drops of every interface to whoever watches. Sampling is off while nobody does.
+pub(super) struct Monitors {
+    events: broadcast::Sender<Observed>,
+    watched: Mutex<Watched>,
+}
+
+/// A drop and the interface that saw it.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(super) struct Observed {
+    interface: String,
+    #[serde(flatten)]
+    event: DropEvent,
+}
+
+#[derive(Default)]
+struct Watched {
+    samplers: Vec<(String, Box<dyn Fn(u32) + Send>)>,
+    readers: Vec<AbortHandle>,
+    /// The sampling that each present client wishes; the finest is in force.
+    wishes: Vec<(u64, u32)>,
+    next_client: u64,
+}
+
+impl Default for Monitors {
+    fn default() -> Self {
+        Self { events: broadcast::channel(BACKLOG).0, watched: Mutex::default() }
+    }
+}
+
+impl Watched {
+    fn set_sampling(&self) {
+        let sample = self.wishes.iter().map(|(_, sample)| *sample).min().unwrap_or(0);
+        for (_, set) in &self.samplers {
+            set(sample);
+        }
+    }
+}
+
+impl Monitors {
+    /// Reads the events of these interfaces from now on, and of no others.
+    pub(super) fn watch(&self, filters: &[Filter]) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = watched.samplers.len() == filters.len()
+            && watched.samplers.iter().zip(filters).all(|((name, _), filter)| name == filter.interface());
+        if same {
+            return;
+        }
+        watched.readers.drain(..).for_each(|reader| reader.abort());
+        watched.samplers.clear();
+        for filter in filters {
+            let interface = filter.interface().to_owned();
+            match (filter.sampler(), filter.events()) {
+                (Ok(sampler), Ok(events)) => {
+                    let reader = tokio::spawn(read(interface.clone(), events, self.events.clone()));
+                    watched.readers.push(reader.abort_handle());
+                    watched.samplers.push((interface, Box::new(move |sample| sampler.set_sampling(sample))));
+                }
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::warn!(interface, "`monitor` will not show this interface: {error:#}");
+                }
+            }
+        }
+        watched.set_sampling();
+    }
+
+    /// Writes a line for each event until the client goes away.
+    pub(super) async fn serve(&self, stream: &mut UnixStream, sample: u32) {
+        let mut events = self.events.subscribe();
+        let client = {
+            let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            watched.next_client += 1;
+            let client = watched.next_client;
+            watched.wishes.push((client, sample.max(1)));
+            watched.set_sampling();
+            client
+        };
+        let (mut gone, mut lines) = stream.split();
+        let mut ignored = [0; 64];
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                read = gone.read(&mut ignored) => match read {
+                    Ok(0) | Err(_) => break,
+                    Ok(_) => continue,
+                },
+            };
+            let written = match event {
+                Ok(observed) => write_line(&mut lines, &observed).await,
+                Err(RecvError::Lagged(missed)) => {
+                    write_line(&mut lines, &serde_json::json!({"missed": missed})).await
+                }
+                Err(RecvError::Closed) => break,
+            };
+            if written.is_err() {
+                break;
+            }
+        }
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.wishes.retain(|(other, _)| *other != client);
+        watched.set_sampling();
+    }
+}
+
+async fn read(interface: String, mut events: Events, to: broadcast::Sender<Observed>) {
+    loop {
+        match events.next().await {
+            // Nobody may be listening any more; sampling is being turned off then.
+            Ok(event) => drop(to.send(Observed { interface: interface.clone(), event })),
+            Err(error) => {
+                tracing::warn!(interface, %error, "the events of the interface cannot be read any more");
+                return;
+            }
+        }
+    }
+}

@@ -6,6 +6,9 @@
 //! `kernel` and `address` at the bottom. `policy`, `config`, `offload` and `address` do no I/O.
 
 pub mod address;
+pub mod backend;
 pub mod config;
+pub mod gate;
 pub mod offload;
 pub mod policy;
+pub mod session;

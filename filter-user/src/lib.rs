@@ -6,11 +6,16 @@
 //! `kernel` and `address` at the bottom. `policy`, `config`, `offload` and `address` do no I/O.
 
 pub mod address;
+pub mod backend;
 pub mod cli;
 pub mod config;
 pub mod country;
+pub mod daemon;
 pub mod explain;
 pub mod files;
+pub mod gate;
+pub mod kernel;
 pub mod load;
 pub mod offload;
 pub mod policy;
+pub mod session;

@@ -1,0 +1,151 @@
+use std::{
+    collections::HashMap,
+    error::Error,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::{Operation, Question, Redirect};
+use crate::policy::Answer;
+
+/// How many questions one backend is asked at the same time; waiting for a turn counts into the timeout.
+pub const QUESTIONS_PER_BACKEND: usize = 256;
+/// How much of an answer's body is read, in bytes, so that its connection can be used again.
+const BODY_LIMIT: usize = 64 * 1024;
+/// How long an answer's body may take before its connection is given up.
+const BODY_TIME: Duration = Duration::from_secs(1);
+/// How long an unused connection to a backend is kept.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+
+/// What one backend said.
+pub(super) struct HttpAnswer {
+    pub(super) answer: Answer,
+    pub(super) why: String,
+    pub(super) headers: HeaderMap,
+    pub(super) redirect: Option<Redirect>,
+}
+
+impl HttpAnswer {
+    fn down(why: impl Into<String>) -> Self {
+        Self { answer: Answer::Down, why: why.into(), headers: HeaderMap::new(), redirect: None }
+    }
+}
+
+/// Connections to the HTTP backends, pooled, and the turns to use them.
+#[derive(Debug)]
+pub(super) struct HttpClient {
+    client: Client<HttpConnector, Full<Bytes>>,
+    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl HttpClient {
+    pub(super) fn new() -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .build(connector);
+        Self { client, turns: Mutex::default() }
+    }
+
+    fn turns(&self, backend: &Url) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns
+            .entry(backend.as_str().to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(QUESTIONS_PER_BACKEND)))
+            .clone()
+    }
+
+    /// Asks one backend. The caller sets the time limit, by dropping the future.
+    pub(super) async fn ask(&self, backend: &Url, question: &Question) -> HttpAnswer {
+        if backend.scheme() != "http" {
+            return HttpAnswer::down(format!("{} backends cannot be asked: no TLS here", backend.scheme()));
+        }
+        let request = match question.operation {
+            Operation::Play => Request::get(question.play_url(backend)).body(Full::default()),
+            Operation::Publish => Request::builder()
+                .method(Method::POST)
+                .uri(backend.as_str())
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::from(question.publish_body())),
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return HttpAnswer::down(format!("not a URL that can be asked: {error}")),
+        };
+        let turns = self.turns(backend);
+        let Ok(_turn) = turns.acquire().await else { return HttpAnswer::down("shutting down") };
+        match self.client.request(request).await {
+            Ok(response) => read(response),
+            Err(error) => HttpAnswer::down(reason(&error)),
+        }
+    }
+}
+
+fn read(response: http::Response<Incoming>) -> HttpAnswer {
+    let (head, body) = response.into_parts();
+    let status = head.status;
+    let answer = if status.is_success() {
+        Answer::Allow
+    } else if status.is_redirection() || status.is_client_error() {
+        Answer::Ban
+    } else {
+        Answer::Down
+    };
+    let redirect = head
+        .headers
+        .get(header::LOCATION)
+        .filter(|_| status.is_redirection() && status != StatusCode::NOT_MODIFIED)
+        .map(|location| Redirect { status, location: location.clone() });
+    // The verdict is in the head; the body is read aside, only so that the connection can be used again.
+    tokio::spawn(tokio::time::timeout(BODY_TIME, discard(body)));
+    HttpAnswer { answer, why: format!("HTTP {}", status.as_u16()), headers: head.headers, redirect }
+}
+
+async fn discard(mut body: Incoming) {
+    let mut read = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        read += frame.data_ref().map_or(0, Bytes::len);
+        if read > BODY_LIMIT {
+            return;
+        }
+    }
+}
+
+/// Why a backend did not respond, in few words.
+fn reason(error: &hyper_util::client::legacy::Error) -> String {
+    let mut cause: &(dyn Error + 'static) = error;
+    loop {
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            return match io.kind() {
+                std::io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+                std::io::ErrorKind::ConnectionReset => "reset".to_owned(),
+                _ => format!("failed: {io}"),
+            };
+        }
+        if let Some(hyper) = cause.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse() {
+                return format!("malformed answer: {hyper}");
+            }
+            if hyper.is_incomplete_message() {
+                return "closed before answering".to_owned();
+            }
+        }
+        match cause.source() {
+            Some(deeper) => cause = deeper,
+            None => return format!("failed: {cause}"),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Bodies on their way through: counted, never kept, and cut when their transfer is.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use http_body_util::Full;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::Instant;
+
+use super::{
+    counters::{GateState, add},
+    wire::Wire,
+};
+use crate::session::{Cut, Transfer};
+
+/// Why a body breaks off.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Cut(Cut),
+    Hyper(hyper::Error),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut(why) => write!(f, "transfer was cut: {why:?}"),
+            Self::Hyper(error) => write!(f, "peer broke off: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Cut(_) => None,
+            Self::Hyper(error) => Some(error),
+        }
+    }
+}
+
+type CutSignal = Pin<Box<dyn Future<Output = Cut> + Send>>;
+
+/// Tells the connection that an answer is finished, when it is dropped.
+#[derive(Debug)]
+pub(super) struct Answer(Wire);
+
+impl Answer {
+    pub(super) fn to(wire: &Wire) -> Self {
+        Self(wire.clone())
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.0.answered();
+    }
+}
+
+enum Source {
+    Own(Full<Bytes>),
+    Upstream(Incoming),
+}
+
+/// What a client gets.
+pub(super) struct ResponseBody {
+    source: Source,
+    transfer: Option<(Transfer, CutSignal)>,
+    gate: Arc<GateState>,
+    /// Set when the response is complete; dropped with it.
+    pub(super) answer: Option<Answer>,
+}
+
+impl ResponseBody {
+    pub(super) fn own(gate: &Arc<GateState>, text: impl Into<Bytes>) -> Self {
+        Self { source: Source::Own(Full::new(text.into())), transfer: None, gate: gate.clone(), answer: None }
+    }
+
+    pub(super) fn upstream(gate: &Arc<GateState>, body: Incoming, transfer: Transfer) -> Self {
+        let cut: CutSignal = Box::pin(transfer.cut());
+        let source = Source::Upstream(body);
+        Self { source, transfer: Some((transfer, cut)), gate: gate.clone(), answer: None }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        if let Some((_, cut)) = &mut this.transfer
+            && let Poll::Ready(why) = cut.as_mut().poll(cx)
+        {
+            add(&this.gate.cut, 1);
+            this.transfer = None;
+            return Poll::Ready(Some(Err(Broken::Cut(why))));
+        }
+        let frame = match &mut this.source {
+            Source::Own(body) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {}))
+            }
+            Source::Upstream(body) => {
+                ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Broken::Hyper))
+            }
+        };
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let bytes = data.remaining() as u64;
+            add(&this.gate.bytes_sent, bytes);
+            if let Some((transfer, _)) = &this.transfer {
+                transfer.moved(bytes);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(body) => body.is_end_stream(),
+            Source::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(body) => body.size_hint(),
+            Source::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// When something of a request's body last moved.
+#[derive(Clone, Debug)]
+pub(super) struct Activity(Arc<Mutex<Instant>>);
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// What the upstream gets.
+pub(super) struct RequestBody {
+    /// `None` for a request without a body.
+    pub(super) source: Option<(Incoming, CutSignal)>,
+    pub(super) gate: Arc<GateState>,
+    pub(super) activity: Activity,
+}
+
+impl RequestBody {
+    pub(super) fn new(gate: &Arc<GateState>, body: Incoming, transfer: &Transfer) -> Self {
+        let source: Option<(Incoming, CutSignal)> =
+            if body.is_end_stream() { None } else { Some((body, Box::pin(transfer.cut()))) };
+        Self { source, gate: gate.clone(), activity: Activity::new() }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        let Some((body, cut)) = &mut this.source else { return Poll::Ready(None) };
+        if let Poll::Ready(why) = cut.as_mut().poll(cx) {
+            this.source = None;
+            return Poll::Ready(Some(Err(Broken::Cut(why))));
+        }
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        this.activity.note();
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            add(&this.gate.bytes_received, data.len() as u64);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Broken::Hyper)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.as_ref().is_none_or(|(body, _)| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.as_ref().map_or(SizeHint::with_exact(0), |(body, _)| body.size_hint())
+    }
+}

@@ -1,0 +1,278 @@
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
+};
+
+use super::{
+    GateCounters, Limits, ListenError,
+    connection::{Connection, Phase, Phases, Shared},
+    counters::{GateState, add},
+    listen::listen,
+    seats::Seats,
+    upstream::Upstreams,
+    wire::Wire,
+};
+use crate::{
+    address::canonical,
+    config::{Config, Proto, ServiceKey, ServiceKind},
+    session::{Rejudged, Sessions, Snapshot},
+};
+
+/// How long to pause when the system cannot give another connection, for example for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long connections get to notice that they are closed.
+const CLOSE_TIME: Duration = Duration::from_secs(1);
+
+/// Every HTTP gate of the process.
+#[derive(Debug)]
+pub struct Gates {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    seats: Arc<Seats>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Gates keep counting when a reload takes them away and another brings them back.
+    gates: HashMap<ServiceKey, Arc<GateState>>,
+    listening: HashMap<ServiceKey, Listening>,
+    /// The phases of former listeners whose connections may still be open.
+    former: Vec<watch::Sender<Phase>>,
+}
+
+#[derive(Debug)]
+struct Listening {
+    phase: watch::Sender<Phase>,
+    address: SocketAddr,
+}
+
+/// A configuration's listeners, bound and not yet served: a reload that fails elsewhere drops it, and
+/// nothing has changed.
+#[derive(Debug)]
+pub struct Prepared {
+    snapshot: Arc<Snapshot>,
+    bound: Vec<(ServiceKey, SocketAddr, TcpListener)>,
+}
+
+impl Gates {
+    /// No listener yet: `apply` brings them.
+    pub fn new(sessions: Arc<Sessions>, limits: Limits) -> Self {
+        let shared = Arc::new(Shared { sessions, upstreams: Upstreams::new(limits), limits });
+        Self { inner: Arc::new(Inner { shared, seats: Seats::new(), state: Mutex::default() }) }
+    }
+
+    /// Prepares and commits at once.
+    ///
+    /// # Errors
+    ///
+    /// A port that cannot be listened on; nothing has changed then.
+    pub fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<Rejudged, ListenError> {
+        Ok(self.commit(self.prepare(snapshot)?))
+    }
+
+    /// Binds the listeners that the snapshot adds. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// A port that cannot be listened on; nothing has changed then.
+    pub fn prepare(&self, snapshot: &Arc<Snapshot>) -> Result<Prepared, ListenError> {
+        let state = self.inner.state();
+        let mut bound = Vec::new();
+        for key in sockets(&snapshot.config) {
+            if state.listening.contains_key(&key) {
+                continue;
+            }
+            let listener = listen(key)?;
+            let address = listener.local_addr().map_err(|source| ListenError {
+                service: key,
+                address: ([0; 4], key.port).into(),
+                source,
+            })?;
+            bound.push((key, address, listener));
+        }
+        Ok(Prepared { snapshot: snapshot.clone(), bound })
+    }
+
+    /// Judges by the new snapshot from now on, live transfers included; serves the new listeners; stops
+    /// those that are gone. Connections of a listener that is gone end after the request in hand.
+    pub fn commit(&self, prepared: Prepared) -> Rejudged {
+        let Prepared { snapshot, bound } = prepared;
+        let rejudged = self.inner.shared.sessions.rejudge(&snapshot);
+        let mut state = self.inner.state();
+        let wanted: HashSet<ServiceKey> = sockets(&snapshot.config).into_iter().collect();
+        let gone: Vec<ServiceKey> =
+            state.listening.keys().filter(|key| !wanted.contains(key)).copied().collect();
+        for key in gone {
+            if let Some(listening) = state.listening.remove(&key) {
+                tracing::info!(service = %key, address = %listening.address, "gate closed");
+                listening.phase.send_replace(Phase::Draining);
+                state.former.push(listening.phase);
+            }
+        }
+        state.former.retain(|phase| !phase.is_closed());
+        for key in gate_keys(&snapshot.config) {
+            state.gates.entry(key).or_insert_with(|| Arc::new(GateState::new(key)));
+        }
+        for gate in state.gates.values() {
+            gate.retain(&snapshot.config);
+        }
+        for (key, address, listener) in bound {
+            tracing::info!(service = %key, %address, "gate open");
+            let (phase, phases) = watch::channel(Phase::Serving);
+            let accepting = accept(self.inner.clone(), key, listener, Phases(phases));
+            state.listening.insert(key, Listening { phase, address });
+            tokio::spawn(accepting);
+        }
+        rejudged
+    }
+
+    /// Stops accepting, lets requests in hand finish until `deadline` has passed, then closes everything.
+    /// Returns how many connections had to be closed.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        let phases: Vec<watch::Sender<Phase>> = {
+            let mut state = self.inner.state();
+            let listening: Vec<_> = state.listening.drain().map(|(_, listening)| listening.phase).collect();
+            listening.into_iter().chain(state.former.drain(..)).collect()
+        };
+        let announce = |phase: Phase| {
+            for sender in &phases {
+                sender.send_replace(phase);
+            }
+        };
+        announce(Phase::Draining);
+        if timeout(deadline, self.inner.seats.empty()).await.is_ok() {
+            return 0;
+        }
+        let left = self.inner.seats.taken();
+        announce(Phase::Closed);
+        // Whoever is left after this ends with the process.
+        let _ = timeout(CLOSE_TIME, self.inner.seats.empty()).await;
+        left
+    }
+
+    /// What each gate has counted, by port.
+    pub fn counters(&self) -> Vec<GateCounters> {
+        let state = self.inner.state();
+        let config = self.inner.shared.sessions.snapshot();
+        let mut counters: Vec<GateCounters> = gate_keys(&config.config)
+            .into_iter()
+            .filter_map(|key| Some(state.gates.get(&key)?.snapshot(state.address(key)?)))
+            .collect();
+        counters.sort_by_key(|counters| counters.service);
+        counters
+    }
+
+    /// Where a gate listens: the port that the system chose when the configuration says 0.
+    pub fn address(&self, key: ServiceKey) -> Option<SocketAddr> {
+        self.inner.state().address(key)
+    }
+}
+
+impl Drop for Gates {
+    fn drop(&mut self) {
+        let mut state = self.inner.state();
+        for (_, listening) in state.listening.drain() {
+            listening.phase.send_replace(Phase::Closed);
+        }
+        for phase in state.former.drain(..) {
+            phase.send_replace(Phase::Closed);
+        }
+    }
+}
+
+impl State {
+    fn address(&self, key: ServiceKey) -> Option<SocketAddr> {
+        let any = ServiceKey { address: None, ..key };
+        self.listening.get(&key).or_else(|| self.listening.get(&any)).map(|listening| listening.address)
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The gate that a connection belongs to: the one that names its local address goes first.
+    fn gate(&self, key: ServiceKey, stream: &TcpStream) -> Option<Arc<GateState>> {
+        let local = stream.local_addr().ok()?;
+        let exact = ServiceKey { address: Some(canonical(local.ip())), ..key };
+        let config = self.shared.sessions.snapshot();
+        let keys = gate_keys(&config.config);
+        let key = [exact, key].into_iter().find(|key| keys.contains(key))?;
+        self.state().gates.get(&key).cloned()
+    }
+
+    fn connect(&self, key: ServiceKey, stream: TcpStream, peer: SocketAddr, phases: &Phases) {
+        let Some(gate) = self.gate(key, &stream) else { return };
+        let client = canonical(peer.ip());
+        add(&gate.connections, 1);
+        let Some(seat) = self.seats.take(client, &self.shared.limits) else {
+            add(&gate.connections_refused, 1);
+            tracing::debug!(%client, service = %key, "too many connections");
+            return;
+        };
+        // Without it, small answers wait for the client's acknowledgement; nothing is lost if it fails.
+        let _ = stream.set_nodelay(true);
+        let connection = Connection {
+            shared: self.shared.clone(),
+            gate,
+            client,
+            wire: Wire::new(),
+            phases: phases.clone(),
+            seat: Arc::new(seat),
+        };
+        tokio::spawn(connection.run(stream));
+    }
+}
+
+async fn accept(inner: Arc<Inner>, key: ServiceKey, listener: TcpListener, mut phases: Phases) {
+    let mut ending = phases.clone();
+    let ended = ending.reach(Phase::Draining);
+    let mut ended = std::pin::pin!(ended);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ended.as_mut() => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => inner.connect(key, stream, peer, &phases),
+            Err(error) => {
+                tracing::warn!(service = %key, %error, "cannot accept a connection; trying again");
+                tokio::select! {
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                    () = phases.reach(Phase::Draining) => return,
+                }
+            }
+        }
+    }
+}
+
+fn gate_keys(config: &Config) -> Vec<ServiceKey> {
+    config
+        .services
+        .iter()
+        .filter(|service| matches!(service.kind, ServiceKind::Gate(_)) && service.key.proto == Proto::Tcp)
+        .map(|service| service.key)
+        .collect()
+}
+
+/// What has to be listened on. A gate for every address of a port also takes the connections of the gates
+/// that name one: two sockets would be in each other's way.
+fn sockets(config: &Config) -> Vec<ServiceKey> {
+    let keys = gate_keys(config);
+    let any = |key: &ServiceKey| ServiceKey { address: None, ..*key };
+    keys.iter().filter(|key| key.address.is_none() || !keys.contains(&any(key))).copied().collect()
+}

@@ -1,0 +1,73 @@
+use std::{io, sync::Arc};
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{
+    connection::{Phase, Phases},
+    counters::{GateState, add},
+    seats::Seat,
+};
+use crate::session::Transfer;
+
+/// How much is copied at once, in bytes.
+const COPY_SIZE: usize = 16 * 1024;
+
+/// Carries an upgraded connection until either side ends, it is cut, or the gate is closed.
+pub(super) async fn carry(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    transfer: Transfer,
+    gate: Arc<GateState>,
+    mut phases: Phases,
+    seat: Arc<Seat>,
+) {
+    let (client, upstream) = match tokio::try_join!(client, upstream) {
+        Ok((client, upstream)) => (TokioIo::new(client), TokioIo::new(upstream)),
+        Err(error) => {
+            tracing::debug!(%error, "an upgraded connection did not begin");
+            return;
+        }
+    };
+    let (from_client, to_client) = tokio::io::split(client);
+    let (from_upstream, to_upstream) = tokio::io::split(upstream);
+    let both = async {
+        tokio::try_join!(
+            copy(from_client, to_upstream, |bytes| add(&gate.bytes_received, bytes)),
+            copy(from_upstream, to_client, |bytes| {
+                add(&gate.bytes_sent, bytes);
+                transfer.moved(bytes);
+            }),
+        )
+    };
+    tokio::select! {
+        ended = both => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "an upgraded connection broke off");
+            }
+        }
+        why = transfer.cut() => {
+            add(&gate.cut, 1);
+            tracing::info!(session = %transfer.session_id(), ?why, "cut an upgraded connection");
+        }
+        () = phases.reach(Phase::Closed) => {}
+    }
+    drop(seat);
+}
+
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: impl Fn(u64),
+) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_SIZE];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+        count(read as u64);
+    }
+}

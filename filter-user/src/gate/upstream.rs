@@ -1,0 +1,131 @@
+use std::{error::Error, io};
+
+use http::{Request, Response, StatusCode, Uri, request::Parts};
+use hyper::body::{Body, Incoming};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time::{Instant, sleep_until};
+use url::Url;
+
+use super::{Limits, body::RequestBody};
+
+/// Why the upstream gave no answer.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// 502 or 504.
+    pub(super) status: StatusCode,
+    /// For the log.
+    pub(super) why: String,
+}
+
+/// Pooled connections to media servers.
+#[derive(Clone, Debug)]
+pub(super) struct Upstreams {
+    client: Client<HttpConnector, RequestBody>,
+    limits: Limits,
+}
+
+/// How long an unused connection to a media server is kept.
+const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(15);
+
+impl Upstreams {
+    pub(super) fn new(limits: Limits) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        connector.set_connect_timeout(Some(limits.connect_time));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .build(connector);
+        Self { client, limits }
+    }
+
+    /// Sends a request whose headers are ready for the upstream.
+    ///
+    /// A reading request without a body is sent once more when a connection broke before answering: the
+    /// upstream may have closed a kept connection at the same moment.
+    pub(super) async fn send(
+        &self,
+        upstream: &Url,
+        target: &str,
+        parts: Parts,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, Fault> {
+        let uri = uri(upstream, target)?;
+        let again = (body.is_end_stream() && parts.method.is_safe())
+            .then(|| (parts.clone(), body.gate.clone(), body.activity.clone()));
+        match self.send_once(uri.clone(), parts, body).await {
+            Err((fault, true)) => match again {
+                Some((parts, gate, activity)) => {
+                    let body = RequestBody { source: None, gate, activity };
+                    self.send_once(uri, parts, body).await.map_err(|(fault, _)| fault)
+                }
+                None => Err(fault),
+            },
+            other => other.map_err(|(fault, _)| fault),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        uri: Uri,
+        mut parts: Parts,
+        body: RequestBody,
+    ) -> Result<Response<Incoming>, (Fault, bool)> {
+        parts.uri = uri;
+        parts.version = http::Version::HTTP_11;
+        let activity = body.activity.clone();
+        let mut answer = self.client.request(Request::from_parts(parts, body));
+        loop {
+            let deadline = activity.last() + self.limits.answer_time;
+            tokio::select! {
+                answer = &mut answer => return answer.map_err(|error| fault(&error)),
+                () = sleep_until(deadline) => {
+                    if activity.last() + self.limits.answer_time <= Instant::now() {
+                        let why = format!("no answer within {:?}", self.limits.answer_time);
+                        return Err((Fault { status: StatusCode::GATEWAY_TIMEOUT, why }, false));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn uri(upstream: &Url, target: &str) -> Result<Uri, Fault> {
+    let fault = |why: String| Fault { status: StatusCode::BAD_GATEWAY, why };
+    let authority = match (upstream.host_str(), upstream.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (Some(host), None) => host.to_owned(),
+        (None, _) => return Err(fault(format!("upstream {upstream} has no host"))),
+    };
+    let path = format!("{}{target}", upstream.path().trim_end_matches('/'));
+    Uri::builder()
+        .scheme("http")
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map_err(|error| fault(format!("not a URL for the upstream: {error}")))
+}
+
+/// The fault, and whether the connection broke before any answer.
+fn fault(error: &hyper_util::client::legacy::Error) -> (Fault, bool) {
+    let mut why = error.to_string();
+    let mut timed_out = false;
+    let mut broke = false;
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(deeper) = cause {
+        why = format!("{why}: {deeper}");
+        timed_out |=
+            deeper.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut);
+        broke |= deeper
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(|hyper| hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed());
+        broke |=
+            deeper.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionReset);
+        cause = deeper.source();
+    }
+    let status = if timed_out { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
+    (Fault { status, why }, broke && !error.is_connect())
+}

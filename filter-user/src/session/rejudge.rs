@@ -1,0 +1,112 @@
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{
+    Cut, Ground, Sessions, Snapshot,
+    admit::Outlook,
+    snapshot::Fingerprint,
+    table::{Session, Standing},
+    transfer::Running,
+};
+use crate::policy::{PolicyId, Verdict};
+
+/// What a reload did to the live transfers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rejudged {
+    /// They go on.
+    pub kept: u64,
+    /// They were cut.
+    pub cut: u64,
+    /// They go on until the backends have been asked.
+    pub asked: u64,
+}
+
+impl Sessions {
+    /// Replaces what requests are judged by, and judges every live transfer anew.
+    pub fn rejudge(self: &Arc<Self>, snapshot: &Arc<Snapshot>) -> Rejudged {
+        self.swap(snapshot.clone());
+        let running = self.table().running(None);
+        let mut rejudged = Rejudged::default();
+        for (session, running) in running {
+            match self.verdict_now(snapshot, &session, &running) {
+                Now::Keep => rejudged.kept += 1,
+                Now::Cut(why) => {
+                    self.cut(&running, why);
+                    rejudged.cut += 1;
+                }
+                Now::Ask(id) => {
+                    rejudged.asked += 1;
+                    self.ask_for(snapshot, session, running, id);
+                }
+            }
+        }
+        rejudged
+    }
+
+    fn cut(&self, running: &Running, why: Cut) {
+        running.cut(why);
+        self.table().counters().cut += 1;
+    }
+
+    /// Cuts the session's transfers that the lists leave to the backends.
+    pub(super) fn cut_asking(&self, session: &Arc<Session>, why: Cut) {
+        let snapshot = self.snapshot();
+        if snapshot.config.shadow {
+            return;
+        }
+        let running = self.table().running(Some(session));
+        for (_, running) in running {
+            if matches!(snapshot.outlook(&running.visit), (_, Outlook::Ask(_))) {
+                self.cut(&running, why);
+            }
+        }
+    }
+
+    fn verdict_now(&self, snapshot: &Snapshot, session: &Session, running: &Running) -> Now {
+        match snapshot.outlook(&running.visit) {
+            (_, Outlook::Final(Ground::NoStream)) => Now::Cut(Cut::StreamGone),
+            _ if snapshot.config.shadow => Now::Keep,
+            (_, Outlook::Final(ground)) if ground.admits() => Now::Keep,
+            (_, Outlook::Final(_)) => Now::Cut(Cut::Rules),
+            (_, Outlook::Ask(id)) => {
+                let fingerprint = Fingerprint::of(snapshot.config.policy(id));
+                match &*session.standing.borrow() {
+                    Standing::Settled(settled) if settled.holds(fingerprint) => {
+                        if settled.decision.verdict == Verdict::Allow {
+                            Now::Keep
+                        } else {
+                            Now::Cut(Cut::Rules)
+                        }
+                    }
+                    _ => Now::Ask(id),
+                }
+            }
+        }
+    }
+
+    /// Asks in the background; the transfer goes on meanwhile.
+    fn ask_for(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        session: Arc<Session>,
+        running: Arc<Running>,
+        id: PolicyId,
+    ) {
+        let (sessions, snapshot) = (self.clone(), snapshot.clone());
+        tokio::spawn(async move {
+            let settled = sessions.settle(&session, &snapshot, id).await;
+            let current = Arc::ptr_eq(&snapshot, &sessions.snapshot());
+            // A later reload has judged the transfer itself.
+            if current && settled.decision.verdict == Verdict::Deny {
+                sessions.cut(&running, Cut::Rules);
+            }
+        });
+    }
+}
+
+enum Now {
+    Keep,
+    Cut(Cut),
+    Ask(PolicyId),
+}

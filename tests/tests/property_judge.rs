@@ -55,7 +55,7 @@ fn case() -> impl Strategy<Value = (Config, u64, Vec<Request>, Vec<Option<String
 }
 
 proptest! {
-    #![proptest_config(random::cases(600))]
+    #![proptest_config(random::cases(2000))]
 
     #[test]
     fn judge_equals_the_oracle((config, style, requests, countries) in case()) {

@@ -43,7 +43,7 @@ fn names_the_deciding_rule(
 }
 
 proptest! {
-    #![proptest_config(random::cases(500))]
+    #![proptest_config(random::cases(2000))]
 
     /// Sound: nothing that could be admitted is dropped. Complete: all else is.
     #[test]

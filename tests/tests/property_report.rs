@@ -26,7 +26,7 @@ fn decided(meaning: &Config, policy: &Policy) -> Vec<(IpAddr, Option<usize>)> {
 }
 
 proptest! {
-    #![proptest_config(random::cases(150))]
+    #![proptest_config(random::cases(1000))]
 
     #[test]
     fn rules_run_where_the_report_says(meaning in random::config(), style: u64) {

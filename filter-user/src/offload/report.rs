@@ -1,18 +1,16 @@
 //! What runs where, and why: the explanation that `check` gives of a compilation, rule by rule.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
+use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{
-    Column, Compiled, Decisions,
+    Compiled, Decisions,
     decide::{BY_DEFAULT, Family, PASS},
 };
 use crate::{
-    address::Partition,
+    address::{Address, Partition, net_range_v4, net_range_v6},
     config::{Config, OpenReason, ServiceKey},
     country::CountryMap,
     policy::{Action, Country, Matcher, Origin, Policy, PolicyId, Rule, RuleId},
@@ -102,12 +100,12 @@ pub fn report(
         let reporter = Reporter {
             config,
             countries,
+            id,
             policy,
-            columns: &compiled.columns,
-            decided: extents(id, decisions, None),
+            decided: extents(config, id, decisions, None),
             dropped: services
                 .iter()
-                .map(|service| (*service, extents(id, decisions, Some((compiled, *service)))))
+                .map(|service| (*service, extents(config, id, decisions, Some((compiled, *service)))))
                 .collect(),
         };
         for (rule_id, rule) in (0..).map(RuleId).zip(policy.rules()) {
@@ -118,13 +116,31 @@ pub fn report(
     reports
 }
 
+/// Why some of what a rule decides is not dropped.
+#[derive(Clone, Copy, Debug, Default)]
+struct HeldBack {
+    /// The first `never_drop` that keeps some of it in.
+    by_never_drop: Option<usize>,
+    /// Whether some of it lies outside of any one `never_drop`.
+    by_others: bool,
+}
+
+impl HeldBack {
+    /// Adds a run of addresses that are not dropped, given which `never_drop` prefixes reach into it, and
+    /// whether one holds it whole.
+    fn add(&mut self, reaching_in: Option<usize>, whole: bool) {
+        self.by_never_drop = self.by_never_drop.into_iter().chain(reaching_in).min();
+        self.by_others |= !whole;
+    }
+}
+
 /// What each rule of a policy decides, by its label in the decisions; or what of that is dropped on a
 /// service.
 #[derive(Default)]
 struct Extents {
     sizes: HashMap<u32, Extent>,
     /// The rules of which something is decided and not dropped. Sizes cannot tell: they are rounded.
-    held_back: HashSet<u32>,
+    held_back: HashMap<u32, HeldBack>,
 }
 
 impl Extents {
@@ -133,8 +149,25 @@ impl Extents {
     }
 }
 
-fn extents(id: PolicyId, decisions: &Decisions, dropped_on: Option<(&Compiled, usize)>) -> Extents {
+fn extents(
+    config: &Config,
+    id: PolicyId,
+    decisions: &Decisions,
+    dropped_on: Option<(&Compiled, usize)>,
+) -> Extents {
     let mut result = Extents::default();
+    let never_v4 = || {
+        (0..).zip(&config.never_drop).filter_map(|(place, (net, _))| match net {
+            IpNet::V4(net) => Some((place, net_range_v4(*net))),
+            IpNet::V6(_) => None,
+        })
+    };
+    let never_v6 = || {
+        (0..).zip(&config.never_drop).filter_map(|(place, (net, _))| match net {
+            IpNet::V6(net) => Some((place, net_range_v6(*net))),
+            IpNet::V4(_) => None,
+        })
+    };
     each::<u32>(
         id,
         decisions,
@@ -144,7 +177,8 @@ fn extents(id: PolicyId, decisions: &Decisions, dropped_on: Option<(&Compiled, u
                 let size = Extent { v4: u64::from(last - first) + 1, v6_64s: 0 };
                 *result.sizes.entry(label).or_default() += size;
             } else {
-                result.held_back.insert(label);
+                let (reaching_in, whole) = overlap(never_v4(), first, last);
+                result.held_back.entry(label).or_default().add(reaching_in, whole);
             }
         },
     );
@@ -161,11 +195,28 @@ fn extents(id: PolicyId, decisions: &Decisions, dropped_on: Option<(&Compiled, u
                 let networks = u64::try_from(last - first + u128::from(!again)).unwrap_or(u64::MAX);
                 *result.sizes.entry(label).or_default() += Extent { v4: 0, v6_64s: networks };
             } else {
-                result.held_back.insert(label);
+                let (reaching_in, whole) = overlap(never_v6(), first, last);
+                result.held_back.entry(label).or_default().add(reaching_in, whole);
             }
         },
     );
     result
+}
+
+/// The first of some numbered ranges that shares an address with `first..=last`, and whether any holds all
+/// of it.
+fn overlap<A: Address>(
+    ranges: impl Iterator<Item = (usize, (A, A))>,
+    first: A,
+    last: A,
+) -> (Option<usize>, bool) {
+    let mut reaching_in = None;
+    let mut whole = false;
+    for (place, (start, end)) in ranges.filter(|(_, (start, end))| *start <= last && first <= *end) {
+        reaching_in = reaching_in.or(Some(place));
+        whole |= start <= first && last <= end;
+    }
+    (reaching_in, whole)
 }
 
 /// Visits every run of addresses that the policy decides: label, whether it is dropped on the service
@@ -193,8 +244,8 @@ fn each<A: Family>(
 struct Reporter<'a> {
     config: &'a Config,
     countries: &'a CountryMap,
+    id: PolicyId,
     policy: &'a Policy,
-    columns: &'a [Column],
     decided: Extents,
     /// For each service that leads to the policy, by its place in the configuration.
     dropped: Vec<(usize, Extents)>,
@@ -321,7 +372,7 @@ impl Reporter<'_> {
     }
 
     /// Why a service drops less than the rule decides.
-    fn held_back(&self, service: usize) -> Why {
+    fn held_back(&self, service: usize, held: HeldBack) -> Why {
         let service = &self.config.services[service];
         let key = service.key;
         if let Some(open) = &service.open {
@@ -330,22 +381,23 @@ impl Reporter<'_> {
                     format!("stream `{name}` ({origin}) can be {operation} on {key} without a policy"),
                     Some(format!("give it `on_{}`", if operation == "played" { "play" } else { "publish" })),
                 ),
-                None => (format!("{key} {open}"), None),
+                None => {
+                    let source = matches!(open, OpenReason::OtherServer(..));
+                    (format!("{key} {open}"), source.then(|| "give it `on_play`".to_owned()))
+                }
             };
         }
-        let column =
-            self.columns.iter().find(|column| column.open.is_none() && column.policies == service.policies);
-        let others: Vec<String> = column
-            .into_iter()
-            .flat_map(|column| &column.policies)
+        let others: Vec<String> = service
+            .policies
+            .iter()
+            .filter(|id| **id != self.id && held.by_others)
             .map(|id| self.config.policy(*id))
-            .filter(|policy| policy.name() != self.policy.name())
             .map(|policy| format!("`{}` ({})", policy.name(), policy.origin()))
             .collect();
-        let never = match self.config.never_drop.as_slice() {
-            [] => None,
-            [(net, origin), ..] => Some(format!("`never_drop {net}` ({origin}) keeps addresses in")),
-        };
+        let never = held.by_never_drop.map(|place| {
+            let (net, origin) = &self.config.never_drop[place];
+            format!("`never_drop {net}` ({origin}) keeps addresses in")
+        });
         let shared = (!others.is_empty()).then(|| {
             format!("{key} is shared with {}, which may admit some of these addresses", others.join(", "))
         });
@@ -368,7 +420,7 @@ impl Reporter<'_> {
             .dropped
             .iter()
             .map(|(service, dropped)| {
-                let why = dropped.held_back.contains(&label).then(|| self.held_back(*service));
+                let why = dropped.held_back.get(&label).map(|held| self.held_back(*service, *held));
                 let (reason, remedy) = why.unzip();
                 Place {
                     service: self.config.services[*service].key,
@@ -380,7 +432,7 @@ impl Reporter<'_> {
             .collect();
         let runs = if services.iter().all(|place| place.dropped.is_empty()) {
             Runs::Userspace
-        } else if self.dropped.iter().all(|(_, dropped)| !dropped.held_back.contains(&label)) {
+        } else if self.dropped.iter().all(|(_, dropped)| !dropped.held_back.contains_key(&label)) {
             Runs::Nic
         } else {
             Runs::Both

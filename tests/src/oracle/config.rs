@@ -9,17 +9,19 @@ pub struct Stream {
     pub name: String,
     /// The policy that judges its viewers, by its place; `None` when everyone may play it.
     pub on_play: Option<usize>,
+    /// Whether it can be published to, and the policy that judges who does.
+    pub publish: Option<Option<usize>>,
 }
 
 /// Who serves a port, and for whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
     /// nicgate itself, for all streams.
     Gate,
     /// Another server, for all streams.
     GuardStreams,
-    /// Another server, for one policy.
-    GuardPolicy(usize),
+    /// Another server, for these policies.
+    GuardPolicies(Vec<usize>),
 }
 
 /// A protected port.
@@ -53,14 +55,27 @@ pub struct Config {
 impl Config {
     /// The policies that a request to a service can meet, and whether it can meet none.
     pub fn behind(&self, service: &Service) -> (Vec<&Policy>, bool) {
-        match service.kind {
-            ServiceKind::GuardPolicy(policy) => (vec![&self.policies[policy]], false),
+        let mut policies = Vec::new();
+        let mut open = false;
+        match &service.kind {
+            ServiceKind::GuardPolicies(places) => policies = places.clone(),
             ServiceKind::Gate | ServiceKind::GuardStreams => {
-                let open = self.streams.is_empty() || self.streams.iter().any(|s| s.on_play.is_none());
-                let policies = self.streams.iter().filter_map(|s| s.on_play).map(|i| &self.policies[i]);
-                (policies.collect(), open)
+                open = self.streams.is_empty();
+                for stream in &self.streams {
+                    match stream.on_play {
+                        Some(policy) => policies.push(policy),
+                        None => open = true,
+                    }
+                    match stream.publish {
+                        Some(Some(policy)) => policies.push(policy),
+                        // nicgate itself lets nobody publish without a policy; another server may.
+                        Some(None) => open |= service.kind == ServiceKind::GuardStreams,
+                        None => {}
+                    }
+                }
             }
         }
+        (policies.into_iter().map(|place| &self.policies[place]).collect(), open)
     }
 
     /// Whether the NIC drops an address on a service.

@@ -5,7 +5,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::pool;
 use crate::oracle::{Action, Authority, Config, Policy, Request, Rule, Service, ServiceKind, Stream, Value};
 
-fn rule(list_path: String) -> impl Strategy<Value = Rule> {
+fn rule(list_path: &str) -> impl Strategy<Value = Rule> + use<> {
     let allow_or_deny = || select(vec![Action::Allow, Action::Deny]);
     let any_action = || select(vec![Action::Allow, Action::Deny, Action::Deny, Action::Drop]);
     let with = |action, value| Rule { action, value };
@@ -13,7 +13,7 @@ fn rule(list_path: String) -> impl Strategy<Value = Rule> {
     let prefixes = format!("{list_path}.prefixes");
     prop_oneof![
         2 => (allow_or_deny(), pool::token().prop_map(Value::Token)).prop_map(move |(a, v)| with(a, v)),
-        1 => (allow_or_deny(), vec(pool::token(), 0..3))
+        1 => (allow_or_deny(), vec(pool::listed_token(), 0..3))
             .prop_map(move |(a, v)| with(a, Value::TokenFile(tokens.clone(), v))),
         8 => (any_action(), pool::prefix().prop_map(Value::Ip)).prop_map(move |(a, v)| with(a, v)),
         2 => (any_action(), vec(pool::prefix(), 0..4))
@@ -25,7 +25,7 @@ fn rule(list_path: String) -> impl Strategy<Value = Rule> {
 
 /// A policy. Half of the policies have no `allow` that the NIC cannot see, so that much is decided.
 pub fn policy(name: String) -> impl Strategy<Value = Policy> {
-    let rules: Vec<_> = (0..9).map(|i| option::weighted(0.6, rule(format!("/lists/{name}-{i}")))).collect();
+    let rules: Vec<_> = (0..9).map(|i| option::weighted(0.6, rule(&format!("/lists/{name}-{i}")))).collect();
     let backends =
         vec(prop_oneof![3 => (0u8..3).prop_map(Authority::Http), 1 => Just(Authority::Iptv)], 0..4);
     let backends = prop_oneof![2 => Just(Vec::new()), 1 => backends];
@@ -71,12 +71,13 @@ pub fn config() -> impl Strategy<Value = Config> {
         let kind = prop_oneof![
             2 => Just(ServiceKind::Gate),
             1 => Just(ServiceKind::GuardStreams),
-            4 => (0..policies).prop_map(ServiceKind::GuardPolicy),
+            4 => vec(0..policies, 1..3).prop_map(ServiceKind::GuardPolicies),
         ];
+        let publish = option::weighted(0.2, option::weighted(0.8, 0..policies));
         let service = (select(vec!["tcp", "udp", "sctp"]), select(vec![80u16, 1935, 9998]), kind);
         (
             all,
-            vec(on_play, 0..4),
+            vec((on_play, publish), 0..4),
             vec(service, 0..5),
             option::weighted(0.5, vec(pool::prefix(), 0..3)),
             prop::bool::weighted(0.1),
@@ -84,8 +85,9 @@ pub fn config() -> impl Strategy<Value = Config> {
         )
             .prop_map(|(policies, streams, services, never_drop, shadow, countries)| {
                 let streams = streams.into_iter().enumerate();
-                let streams =
-                    streams.map(|(i, on_play)| Stream { name: format!("stream{i}"), on_play }).collect();
+                let streams = streams
+                    .map(|(i, (on_play, publish))| Stream { name: format!("stream{i}"), on_play, publish })
+                    .collect();
                 let mut distinct: Vec<Service> = Vec::new();
                 for (proto, port, kind) in services {
                     let proto = if kind == ServiceKind::Gate { "tcp" } else { proto };

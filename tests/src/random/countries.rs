@@ -3,10 +3,10 @@ use std::net::IpAddr;
 use filter_user::{
     address::{Address, Partition},
     country::CountryMap,
-    policy::Country,
+    policy::{Countries, Country},
 };
 
-use crate::oracle::CountryTable;
+use crate::oracle::{CountryTable, mapped_to_v4};
 
 /// What a database with the networks of this table would tell the compiler.
 pub fn country_map(table: &CountryTable) -> CountryMap {
@@ -26,4 +26,17 @@ pub fn country_map(table: &CountryTable) -> CountryMap {
 fn sorted<A: Address>(mut networks: Vec<(A, A, Option<Country>)>) -> Partition<A, Option<Country>> {
     networks.sort_unstable_by_key(|(first, ..)| *first);
     Partition::from_sorted(networks, None).expect("the networks of a table are disjoint")
+}
+
+/// Looks countries up where the compiler takes them from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapCountries(pub CountryMap);
+
+impl Countries for MapCountries {
+    fn country(&self, address: IpAddr) -> Option<Country> {
+        match mapped_to_v4(address) {
+            IpAddr::V4(v4) => self.0.v4.get(v4.to_bits()),
+            IpAddr::V6(v6) => self.0.v6.get(v6.to_bits()),
+        }
+    }
 }

@@ -71,21 +71,13 @@ pub fn build(config: &Config) -> config::Config {
             "udp" => Proto::Udp,
             _ => Proto::Sctp,
         };
-        let mut policies: Vec<PolicyId> = match service.kind {
-            ServiceKind::GuardPolicy(i) => vec![id(i)],
-            _ => config.streams.iter().filter_map(|stream| stream.on_play).map(id).collect(),
-        };
+        let (judges, open) = config.behind(service);
+        let place = |judge: &&Policy| config.policies.iter().position(|policy| policy == *judge);
+        let mut policies: Vec<PolicyId> = judges.iter().filter_map(place).map(id).collect();
         policies.sort_unstable();
         policies.dedup();
-        let open = match service.kind {
-            ServiceKind::GuardPolicy(_) => None,
-            _ if config.streams.is_empty() => Some(OpenReason::NoStreams),
-            _ => config
-                .streams
-                .iter()
-                .find(|stream| stream.on_play.is_none())
-                .map(|stream| OpenReason::PlayWithoutPolicy(stream.name.as_str().into(), origin(0))),
-        };
+        // Only whether there is a reason is compared.
+        let open = open.then_some(OpenReason::NoStreams);
         let kind = match service.kind {
             ServiceKind::Gate => config::ServiceKind::Gate(config::Gate {
                 upstream: Url::parse("http://127.0.0.1:8080").expect("a URL"),
@@ -98,8 +90,10 @@ pub fn build(config: &Config) -> config::Config {
     let streams = config.streams.iter().map(|stream| {
         let name: Arc<str> = stream.name.as_str().into();
         let on_play = stream.on_play.map_or(Access::Open, |i| Access::Policy(id(i)));
-        let stream =
-            config::Stream { name: name.clone(), on_play, on_publish: Access::Closed, origin: origin(0) };
+        let on_publish = stream
+            .publish
+            .map_or(Access::Closed, |publish| publish.map_or(Access::Open, |i| Access::Policy(id(i))));
+        let stream = config::Stream { name: name.clone(), on_play, on_publish, origin: origin(0) };
         (name, stream)
     });
     let never_drop = config.never_drop.iter().map(|prefix| (net(prefix), origin(0)));

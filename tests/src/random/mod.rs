@@ -1,5 +1,7 @@
 //! Random configurations, made from small pools so that rules collide, as text and as the oracle sees them.
 
+use std::path::Path;
+
 mod address;
 mod config;
 mod countries;
@@ -10,15 +12,28 @@ mod triples;
 
 pub use address::{Pick, edges, picks};
 pub use config::{config, policy, request};
-pub use countries::country_map;
+pub use countries::{MapCountries, country_map};
 pub use direct::build;
 pub use text::{MAIN, MemoryFiles, write};
 pub use triples::{Triple, random_triples};
 
-/// TEMPORARY until the parser is merged.
+/// Writes a configuration and has nicgate load it.
+///
+/// # Panics
+///
+/// When it is refused.
 pub fn load(config: &crate::oracle::Config, style: u64) -> filter_user::config::Config {
-    let _ = style;
-    build(config)
+    load_files(&write(config, style))
+}
+
+/// Has nicgate load what was written.
+///
+/// # Panics
+///
+/// When it is refused.
+pub fn load_files(files: &MemoryFiles) -> filter_user::config::Config {
+    let (config, report) = filter_user::config::load(Path::new(MAIN), files);
+    config.unwrap_or_else(|| panic!("{}\n{files:#?}", report.render(false)))
 }
 
 /// How many cases a property is tried with: `PROPTEST_CASES`, or as many as finish in a few seconds.

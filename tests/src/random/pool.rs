@@ -34,6 +34,11 @@ pub(super) fn token() -> impl Strategy<Value = String> {
     select(&TOKENS[..]).prop_map(str::to_owned)
 }
 
+/// One of the few tokens that can stand in a list file.
+pub(super) fn listed_token() -> impl Strategy<Value = String> {
+    token().prop_map(|token| token.replace(' ', "#"))
+}
+
 /// One of the few parts of User-Agents.
 pub(super) fn ua() -> impl Strategy<Value = String> {
     select(&UAS[..]).prop_map(str::to_owned)

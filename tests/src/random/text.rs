@@ -190,18 +190,26 @@ pub fn write(config: &Config, style: u64) -> MemoryFiles {
         access.push((1, write_policy(policy, style, &mut files)));
     }
     for stream in &config.streams {
-        let on_play = stream.on_play.map(|i| format!(" on_play auth://{};", config.policies[i].name));
-        let on_play = on_play.unwrap_or_default();
-        access.push((0, format!("stream {} {{ input udp://239.0.0.1:1234;{on_play} }}\n", stream.name)));
+        let mut lines = vec!["input udp://239.0.0.1:1234".to_owned()];
+        let name = |i: usize| format!("auth://{}", config.policies[i].name);
+        lines.extend(stream.on_play.map(|i| format!("on_play {}", name(i))));
+        if let Some(publish) = stream.publish {
+            lines.push("input publish://".to_owned());
+            lines.extend(publish.map(|i| format!("on_publish {}", name(i))));
+        }
+        style.shuffle(&mut lines);
+        access.push((0, format!("stream {} {{ {}; }}\n", stream.name, lines.join("; "))));
     }
     let mut own: Vec<(u8, String)> = vec![(0, "geoip /conf/country.mmdb;\n".to_owned())];
     for service in &config.services {
         let port = service.port;
-        let line = match service.kind {
+        let line = match &service.kind {
             ServiceKind::Gate => format!("gate {port} {{ upstream http://127.0.0.1:8080; }}\n"),
             ServiceKind::GuardStreams => format!("guard {} {port} streams;\n", service.proto),
-            ServiceKind::GuardPolicy(i) => {
-                format!("guard {} {port} auth://{};\n", service.proto, config.policies[i].name)
+            ServiceKind::GuardPolicies(policies) => {
+                let names: Vec<String> =
+                    policies.iter().map(|i| format!("auth://{}", config.policies[*i].name)).collect();
+                format!("guard {} {port} {};\n", service.proto, names.join(" "))
             }
         };
         own.push((2, line));
@@ -213,17 +221,17 @@ pub fn write(config: &Config, style: u64) -> MemoryFiles {
         own.push((0, "shadow;\n".to_owned()));
     }
     if style.one_in(2) {
-        files.0.insert("/conf/flussonic.conf".into(), in_any_order(access, style));
+        files.0.insert("/conf/flussonic.conf".into(), in_any_order(&access, style));
         own.push((0, "include \"flussonic.conf\";\n".to_owned()));
     } else {
         own.extend(access);
     }
-    files.0.insert(MAIN.into(), in_any_order(own, style));
+    files.0.insert(MAIN.into(), in_any_order(&own, style));
     files
 }
 
 /// Statements of kind 0 may stand anywhere; those of another kind keep their order among themselves.
-fn in_any_order(statements: Vec<(u8, String)>, style: &mut Style) -> String {
+fn in_any_order(statements: &[(u8, String)], style: &mut Style) -> String {
     let mut order: Vec<usize> = (0..statements.len()).collect();
     style.shuffle(&mut order);
     for kind in 1..=2 {

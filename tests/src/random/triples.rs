@@ -9,7 +9,7 @@ use proptest::{
     test_runner::{Config as RunnerConfig, RngAlgorithm, TestRng, TestRunner},
 };
 
-use super::{config as random_config, country_map, edges, load, picks};
+use super::{MapCountries, config as random_config, country_map, edges, load, picks};
 
 /// A packet: from an address to a protected port.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Triple {
     pub config: Arc<config::Config>,
     /// What it compiles to.
     pub compiled: Arc<Compiled>,
+    /// The countries that it was compiled with.
+    pub countries: Arc<MapCountries>,
     /// The source; IPv4-mapped addresses are among them.
     pub address: IpAddr,
     /// The port, by its place in the configuration.
@@ -41,8 +43,8 @@ pub fn random_triples(count: usize, seed: u64) -> impl Iterator<Item = Triple> {
         let (meaning, style, picks) =
             strategy.new_tree(&mut runner).expect("nothing is filtered out").current();
         let config = Arc::new(load(&meaning, style));
-        let countries = country_map(&meaning.countries);
-        let compiled = Arc::new(compile(&config, &Decisions::new(&config, &countries)));
+        let countries = Arc::new(MapCountries(country_map(&meaning.countries)));
+        let compiled = Arc::new(compile(&config, &Decisions::new(&config, &countries.0)));
         let edges = edges(&meaning);
         picks
             .into_iter()
@@ -52,7 +54,14 @@ pub fn random_triples(count: usize, seed: u64) -> impl Iterator<Item = Triple> {
                 let address = pick.of(&edges);
                 let service = i % meaning.services.len();
                 let drop = meaning.drops(&meaning.services[service], address);
-                Triple { config: config.clone(), compiled: compiled.clone(), address, service, drop }
+                Triple {
+                    config: config.clone(),
+                    compiled: compiled.clone(),
+                    countries: countries.clone(),
+                    address,
+                    service,
+                    drop,
+                }
             })
             .collect::<Vec<_>>()
     })

@@ -7,5 +7,6 @@
 
 pub mod address;
 pub mod config;
+pub mod kernel;
 pub mod offload;
 pub mod policy;

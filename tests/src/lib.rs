@@ -1,1 +1,4 @@
-//! x
+//! What integration tests share.
+
+pub mod frames;
+pub mod tables;

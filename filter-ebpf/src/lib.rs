@@ -1,2 +1,7 @@
-//! Shared.
-#![no_std]
+//! What nicgate's XDP program and its controller share: the layout of every map, and the packet parser.
+//!
+//! Both sides compile the same parser, so that what is tested and fuzzed on the host is what runs at the NIC.
+#![cfg_attr(not(test), no_std)]
+
+pub mod layout;
+pub mod parse;

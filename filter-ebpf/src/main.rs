@@ -1,3 +1,333 @@
+//! nicgate's XDP program: drops what the address alone decides, on protected ports, and nothing else.
 #![no_std]
 #![no_main]
-//! The XDP program.
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, RingBuf, lpm_trie::Key},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_xdp_get_buff_len},
+    macros::{btf_map, xdp},
+    programs::XdpContext,
+};
+use aya_log_ebpf::debug;
+use filter_ebpf::{
+    layout::{
+        self, CELLS, Event, Generation, LocalKey, Outcome, PORT_COUNT, Proto, RuleHits, RuleNote, Service,
+        ServiceHits, ServiceNote, control, flags, port,
+    },
+    parse::{Address, Frame, Ip, Parsed, parse},
+};
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
+/// Capacity of the tries that stand in the maps of maps until the first table; each table has its own.
+const TEMPLATE: usize = 1;
+
+#[btf_map]
+static CONTROL: Array<u64, { control::ENTRIES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+static GENERATIONS: Array<Generation, { layout::GENERATIONS as usize }> = Array::new();
+#[btf_map]
+static PORTS: Array<[u16; PORT_COUNT], { layout::GENERATIONS as usize * 3 }> = Array::new();
+#[btf_map]
+static LOCAL: HashMap<LocalKey, u32, { layout::LOCAL_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static SERVICES: Array<Service, { (layout::GENERATIONS * layout::SERVICE_SLOTS) as usize }> = Array::new();
+#[btf_map]
+static VERDICTS: Array<[u16; CELLS], { layout::GENERATIONS as usize }> = Array::new();
+#[btf_map]
+static V4: ArrayOfMaps<LpmTrie<[u8; 4], u32, TEMPLATE>, { layout::GENERATIONS as usize }> =
+    ArrayOfMaps::new();
+#[btf_map]
+static V6: ArrayOfMaps<LpmTrie<[u8; 16], u32, TEMPLATE>, { layout::GENERATIONS as usize }> =
+    ArrayOfMaps::new();
+#[btf_map]
+static OUTCOMES: PerCpuArray<u64, { layout::OUTCOME_ENTRIES as usize }> = PerCpuArray::new();
+#[btf_map]
+static RULE_HITS: PerCpuArray<RuleHits, { layout::RULE_SLOTS as usize }> = PerCpuArray::new();
+#[btf_map]
+static SERVICE_HITS: PerCpuArray<ServiceHits, { layout::SERVICE_SLOTS as usize }> = PerCpuArray::new();
+#[btf_map]
+static RULES: HashMap<u32, RuleNote, { layout::RULE_SLOTS as usize }, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+static SERVICE_NOTES: HashMap<u32, ServiceNote, { layout::SERVICE_SLOTS as usize }, NO_PREALLOC> =
+    HashMap::new();
+#[btf_map]
+static EVENTS: RingBuf<Event, { layout::EVENTS_BYTES as usize }> = RingBuf::new();
+
+/// Set at load time; the verifier removes what an unset one guards.
+#[unsafe(no_mangle)]
+static NICGATE_DEBUG: Global<u8> = Global::new(0);
+
+/// For packets in any number of buffers; Linux 5.18.
+#[xdp(frags)]
+fn nicgate(ctx: XdpContext) -> u32 {
+    run::<true>(&ctx)
+}
+
+/// For older kernels, which refuse the other one.
+#[xdp]
+fn nicgate_linear(ctx: XdpContext) -> u32 {
+    run::<false>(&ctx)
+}
+
+/// The packet's first buffer.
+struct Buffer {
+    start: usize,
+    end: usize,
+}
+
+impl Frame for Buffer {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
+        let first = self.start + at;
+        if first + N > self.end {
+            return None;
+        }
+        // SAFETY: the N bytes are between `start` and `end`, which the kernel keeps readable while the
+        // program runs; the verifier checks the same comparison.
+        Some(unsafe { &*(first as *const [u8; N]) })
+    }
+}
+
+#[inline(always)]
+fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
+    let buffer = Buffer { start: ctx.data(), end: ctx.data_end() };
+    let outcome = judge::<FRAGS>(ctx, &buffer);
+    if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
+        // SAFETY: this CPU's own counter.
+        unsafe { *counter += 1 };
+    }
+    if outcome.drops() { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
+}
+
+/// A packet that the table has to decide.
+struct Judged {
+    ip: Ip,
+    column: u32,
+    /// The service and what it is addressed to; `None` when the port cannot be seen.
+    service: Option<(u32, Proto, u16)>,
+}
+
+#[inline(always)]
+fn judge<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> Outcome {
+    let (ip, addressed) = match parse(buffer) {
+        Parsed::Port(ip, proto, port) => (ip, Some((proto, port))),
+        Parsed::Hidden(ip) => (ip, None),
+        Parsed::NotIp => return Outcome::NotIp,
+        Parsed::Truncated => return Outcome::Truncated,
+        Parsed::LaterFragment => return Outcome::Fragment,
+        Parsed::OtherProtocol => return Outcome::OtherProtocol,
+        Parsed::TooManyTags => return too_many_tags(ctx),
+    };
+    // Read once: one generation judges the whole packet.
+    let Some(generation) = live() else { return Outcome::NoTable };
+    match addressed {
+        Some((proto, port)) => {
+            let Some(entry) = port_entry(generation, proto, port) else { return Outcome::PassUnprotected };
+            let slot = if entry & port::LOCAL != 0
+                && let Some(slot) = local_service(generation, buffer, ip, proto, port)
+            {
+                slot
+            } else {
+                let wildcard = u32::from(entry & port::SLOT_MASK);
+                if wildcard == 0 {
+                    return Outcome::PassUnprotected;
+                }
+                wildcard - 1
+            };
+            let Some(service) = SERVICES.get(layout::service_index(generation, slot)) else {
+                return Outcome::PassUnprotected;
+            };
+            let Some(table) = GENERATIONS.get(generation) else { return Outcome::NoTable };
+            let judged = Judged { ip, column: service.column, service: Some((slot, proto, port)) };
+            decide::<FRAGS>(ctx, buffer, generation, table, &judged)
+        }
+        None => {
+            let Some(table) = GENERATIONS.get(generation) else { return Outcome::NoTable };
+            if NICGATE_DEBUG.load() != 0 {
+                debug!(ctx, "hidden port, IP header at {}", ip.at);
+            }
+            let judged = Judged { ip, column: table.hidden_column, service: None };
+            decide::<FRAGS>(ctx, buffer, generation, table, &judged)
+        }
+    }
+}
+
+/// The index of the live generation; `None` before the first table.
+#[inline(always)]
+fn live() -> Option<u32> {
+    let serial = CONTROL.get_ptr(control::LIVE)?;
+    // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
+    let serial = unsafe { serial.read_volatile() };
+    if serial == 0 { None } else { Some(layout::generation_index(serial)) }
+}
+
+#[inline(always)]
+fn too_many_tags(ctx: &XdpContext) -> Outcome {
+    if NICGATE_DEBUG.load() != 0 {
+        debug!(ctx, "more VLAN tags than are looked through");
+    }
+    if let Some(generation) = live()
+        && let Some(table) = GENERATIONS.get(generation)
+        && table.flags & (flags::PROTECTS | flags::SHADOW) == flags::PROTECTS
+    {
+        Outcome::VlanDepthDrop
+    } else {
+        Outcome::VlanDepth
+    }
+}
+
+/// What stands on a port; `None` for nothing.
+#[inline(always)]
+fn port_entry(generation: u32, proto: Proto, port: u16) -> Option<u16> {
+    let ports = PORTS.get(layout::ports_index(generation, proto))?;
+    // SAFETY: every u16 is an index into 65536 entries.
+    let entry = unsafe { *ports.get_unchecked(usize::from(port)) };
+    if entry == 0 { None } else { Some(entry) }
+}
+
+/// The service that names this packet's destination address.
+#[inline(always)]
+fn local_service(generation: u32, buffer: &Buffer, ip: Ip, proto: Proto, port: u16) -> Option<u32> {
+    let key = LocalKey {
+        address: ip.destination(buffer)?.mapped(),
+        port,
+        proto: proto as u8,
+        generation: generation as u8,
+    };
+    // SAFETY: entries of a live generation are neither changed nor removed.
+    unsafe { LOCAL.get(&key).copied() }
+}
+
+/// The class of a source address: the one place that knows how addresses are looked up.
+#[inline(always)]
+fn class(generation: u32, table: &Generation, source: Address) -> u32 {
+    let (found, default) = match source {
+        Address::V4(address) => (V4.get_value_ptr_mut(generation, &Key::new(32, address)), table.default_v4),
+        Address::V6(address) => (V6.get_value_ptr_mut(generation, &Key::new(128, address)), table.default_v6),
+    };
+    match found {
+        // SAFETY: entries of a live generation are neither changed nor removed.
+        Some(class) => unsafe { *class },
+        None => default,
+    }
+}
+
+/// The rule slot that drops a class in a column; 0 for none.
+#[inline(always)]
+fn cell(generation: u32, table: &Generation, class: u32, column: u32) -> u32 {
+    let Some(cells) = VERDICTS.get(generation) else { return 0 };
+    let index = class.wrapping_mul(table.columns).wrapping_add(column) as usize & (CELLS - 1);
+    // SAFETY: the mask keeps the index inside.
+    u32::from(unsafe { *cells.get_unchecked(index) })
+}
+
+#[inline(always)]
+fn decide<const FRAGS: bool>(
+    ctx: &XdpContext,
+    buffer: &Buffer,
+    generation: u32,
+    table: &Generation,
+    judged: &Judged,
+) -> Outcome {
+    let Some(source) = judged.ip.source(buffer) else { return Outcome::Truncated };
+    let class = class(generation, table, source);
+    let rule = cell(generation, table, class, judged.column);
+    let length = length::<FRAGS>(ctx, buffer);
+    let shadow = table.flags & flags::SHADOW != 0;
+    if let Some((slot, ..)) = judged.service
+        && let Some(hits) = SERVICE_HITS.get_ptr_mut(slot)
+    {
+        // SAFETY: this CPU's own counters.
+        let hits = unsafe { &mut *hits };
+        if rule != 0 && !shadow {
+            hits.dropped_packets += 1;
+            hits.dropped_bytes += length;
+        } else {
+            hits.passed_packets += 1;
+            hits.passed_bytes += length;
+        }
+    }
+    let hidden = judged.service.is_none();
+    if rule == 0 {
+        return if hidden { Outcome::HiddenPass } else { Outcome::PassProtected };
+    }
+    if let Some(hits) = RULE_HITS.get_ptr_mut(rule) {
+        // SAFETY: this CPU's own counters.
+        let hits = unsafe { &mut *hits };
+        hits.packets += 1;
+        hits.bytes += length;
+    }
+    report(judged, source, rule, length, shadow);
+    if shadow {
+        Outcome::ShadowDrop
+    } else if hidden {
+        Outcome::HiddenDrop
+    } else {
+        Outcome::Drop
+    }
+}
+
+/// The packet's length, link-layer header included.
+#[inline(always)]
+fn length<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> u64 {
+    if FRAGS {
+        // SAFETY: the helper takes this program's own context.
+        unsafe { bpf_xdp_get_buff_len(ctx.ctx) }
+    } else {
+        (buffer.end - buffer.start) as u64
+    }
+}
+
+/// Reports one drop in so many to userspace.
+#[inline(always)]
+fn report(judged: &Judged, source: Address, rule: u32, length: u64, shadow: bool) {
+    let Some(sampling) = CONTROL.get_ptr(control::SAMPLING) else { return };
+    // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
+    let one_in = unsafe { sampling.read_volatile() } as u32;
+    // SAFETY: the helper has no preconditions.
+    if one_in == 0 || (one_in > 1 && unsafe { bpf_get_prandom_u32() } % one_in != 0) {
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve(0) else {
+        if let Some(lost) = OUTCOMES.get_ptr_mut(layout::EVENTS_LOST) {
+            // SAFETY: this CPU's own counter.
+            unsafe { *lost += 1 };
+        }
+        return;
+    };
+    let (family, source) = match source {
+        Address::V4([a, b, c, d]) => (4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        Address::V6(address) => (6, address),
+    };
+    let (proto, port) = match judged.service {
+        Some((_, proto, port)) => (proto as u8, port),
+        None => (u8::MAX, 0),
+    };
+    entry.write(Event {
+        // SAFETY: the helper has no preconditions.
+        time: unsafe { bpf_ktime_get_ns() },
+        rule,
+        length: length as u32,
+        source,
+        port,
+        proto,
+        family,
+        shadow: shadow as u8,
+        padding: [0; 3],
+    });
+    entry.submit(0);
+}
+
+/// Nothing here panics; the language wants a handler all the same.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Tells the kernel that GPL-only helpers may be used.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,9 +1,6 @@
 //! From the files on disk to everything that is enforced. The rim where configuration I/O happens.
 
-use std::{
-    path::Path,
-    sync::LazyLock,
-};
+use std::{path::Path, sync::LazyLock};
 
 use anyhow::Context as _;
 

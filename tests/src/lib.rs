@@ -2,8 +2,10 @@
 //! namespaces, frames, HTTP clients and servers.
 
 pub mod frame;
+pub mod frames;
 pub mod http;
 pub mod netns;
 pub mod oracle;
 pub mod random;
 pub mod server;
+pub mod tables;

@@ -19,15 +19,17 @@ impl Client {
     pub(super) fn connect(path: &Path) -> Result<Option<Self>, Failure> {
         match UnixStream::connect(path) {
             Ok(stream) => Ok(Some(Self { lines: BufReader::new(stream) })),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+            {
                 Ok(None)
             }
             Err(error) => {
                 let hint = if error.kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" };
-                Err(Failure::System(anyhow!(error).context(format!(
-                    "cannot reach the controller at {}{hint}",
-                    path.display()
-                ))))
+                Err(Failure::System(
+                    anyhow!(error)
+                        .context(format!("cannot reach the controller at {}{hint}", path.display())),
+                ))
             }
         }
     }
@@ -52,14 +54,19 @@ impl Client {
     /// The next line; `None` when the controller closed the connection.
     pub(super) fn line(&mut self) -> Result<Option<String>, Failure> {
         let mut line = String::new();
-        let read = self.lines.read_line(&mut line).context("reading from the controller").map_err(Failure::System)?;
+        let read = self
+            .lines
+            .read_line(&mut line)
+            .context("reading from the controller")
+            .map_err(Failure::System)?;
         Ok((read > 0).then_some(line))
     }
 
     /// Sends a request that has one answer.
     pub(super) fn ask(mut self, request: Request) -> Result<Reply, Failure> {
         self.send(request)?;
-        let line = self.line()?.ok_or_else(|| Failure::System(anyhow!("the controller closed the connection")))?;
+        let line =
+            self.line()?.ok_or_else(|| Failure::System(anyhow!("the controller closed the connection")))?;
         serde_json::from_str(&line)
             .context("the controller is of another version: restart it")
             .map_err(Failure::System)

@@ -3,7 +3,11 @@ use std::path::Path;
 use anyhow::anyhow;
 use serde_json::Value;
 
-use super::{Failure, Output, client::Client, output::{grouped, stdout, table}};
+use super::{
+    Failure, Output,
+    client::Client,
+    output::{grouped, stdout, table},
+};
 use crate::daemon::{self, RunError, control::Request};
 
 /// `nicgate run`.
@@ -31,7 +35,9 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
         if !output.json {
             eprintln!("{}", reply.message);
         }
-        return Err(Failure::Request(anyhow!("the configuration was not loaded; what was enforced still is")));
+        return Err(Failure::Request(anyhow!(
+            "the configuration was not loaded; what was enforced still is"
+        )));
     }
     if !output.json {
         if !reply.message.is_empty() {
@@ -56,7 +62,11 @@ pub(super) fn sessions(control: &Path, output: &Output) -> Result<(), Failure> {
         output.print_json(&reply.result)?;
         return Ok(());
     }
-    let mut rows = vec![["STREAM", "ADDRESS", "PROTO", "OPEN", "IDLE", "TRANSFERS", "BYTES", "VERDICT"].map(str::to_owned).to_vec()];
+    let mut rows = vec![
+        ["STREAM", "ADDRESS", "PROTO", "OPEN", "IDLE", "TRANSFERS", "BYTES", "VERDICT"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), grouped),

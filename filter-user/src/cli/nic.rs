@@ -39,7 +39,9 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
     let configured = &loaded.config.interfaces;
-    if let Some(unknown) = names.iter().find(|name| !configured.iter().any(|interface| *interface.name == **name)) {
+    if let Some(unknown) =
+        names.iter().find(|name| !configured.iter().any(|interface| *interface.name == **name))
+    {
         return Err(Failure::Request(anyhow!("{}: there is no `interface {unknown}`", path.display())));
     }
     let wanted: Vec<_> = configured
@@ -51,7 +53,8 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
     }
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) = Filter::attach(&interface.name, interface.mode, &compiled).map_err(Failure::System)?;
+        let (_, report) =
+            Filter::attach(&interface.name, interface.mode, &compiled).map_err(Failure::System)?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }
@@ -77,7 +80,10 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
 pub(super) fn detach(names: &[String], all: bool, output: &Output) -> Result<(), Failure> {
     let names = if all { kernel::attached() } else { names.to_vec() };
     if names.is_empty() && !all {
-        return Err(Failure::Request(anyhow!("name the interfaces, or --all; attached: {}", list(&kernel::attached()))));
+        return Err(Failure::Request(anyhow!(
+            "name the interfaces, or --all; attached: {}",
+            list(&kernel::attached())
+        )));
     }
     for name in &names {
         kernel::detach(&Bpffs::default(), name).map_err(Failure::System)?;
@@ -110,7 +116,8 @@ pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
             .map_err(Failure::System)?,
     };
     if output.json {
-        let status = controller.unwrap_or_else(|| json!({"controller": {"running": false}, "interfaces": interfaces}));
+        let status =
+            controller.unwrap_or_else(|| json!({"controller": {"running": false}, "interfaces": interfaces}));
         output.print_json(&status)?;
         return Ok(());
     }
@@ -121,7 +128,10 @@ pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
             writeln!(
                 out,
                 "controller: running (pid {}) for {} s, {} loaded, {} reloads",
-                controller["pid"], controller["uptime_seconds"], controller["config"].as_str().unwrap_or("?"), controller["reloads"]
+                controller["pid"],
+                controller["uptime_seconds"],
+                controller["config"].as_str().unwrap_or("?"),
+                controller["reloads"]
             )?;
             if let Some(error) = controller["last_reload_error"].as_str() {
                 writeln!(out, "the last reload failed, what was enforced before still is:\n{error}")?;
@@ -149,7 +159,10 @@ pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
             out,
             "gate {}: {} connections, {} requests, {} allowed, {} denied",
             gate["service"].as_str().unwrap_or("?"),
-            gate["connections_open"], gate["requests"], gate["allowed"], gate["denied"]
+            gate["connections_open"],
+            gate["requests"],
+            gate["allowed"],
+            gate["denied"]
         )?;
     }
     out.flush()?;
@@ -176,7 +189,10 @@ fn interface_status(out: &mut impl Write, status: &Status) -> std::io::Result<()
         if entries.complete() {
             writeln!(out, "  {family}: {installed} prefixes")?;
         } else {
-            writeln!(out, "  {family}: ALARM: {installed} prefixes installed, {desired} wanted: `nicgate reload`")?;
+            writeln!(
+                out,
+                "  {family}: ALARM: {installed} prefixes installed, {desired} wanted: `nicgate reload`"
+            )?;
         }
     }
     Ok(())
@@ -206,7 +222,9 @@ pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result
                 value
             })
             .collect();
-        output.print_json(&json!({"interfaces": interfaces, "gates": gate["gates"], "sessions": gate["sessions"]}))?;
+        output.print_json(
+            &json!({"interfaces": interfaces, "gates": gate["gates"], "sessions": gate["sessions"]}),
+        )?;
         return Ok(());
     }
     let mut out = stdout();
@@ -263,7 +281,8 @@ fn interface_stats(
     if !stats.rules.is_empty() {
         let mut rows = vec![vec!["DROPPED BY".into(), "PACKETS".into(), "BYTES".into(), String::new()]];
         for rule in &stats.rules {
-            let same = |other: &crate::kernel::RuleStats| other.policy == rule.policy && other.text == rule.text;
+            let same =
+                |other: &crate::kernel::RuleStats| other.policy == rule.policy && other.text == rule.text;
             let before =
                 |stats: &Stats| stats.rules.iter().find(|other| same(other)).map_or(0, |r| r.count.packets);
             rows.push(vec![
@@ -356,8 +375,14 @@ pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<()
                 writeln!(
                     out,
                     "{} {verdict} {} -> {} ({} bytes): {}: {} ({}:{})",
-                    text("interface"), text("source"), text("service"), event["length"],
-                    text("policy"), text("text"), text("file"), event["line"]
+                    text("interface"),
+                    text("source"),
+                    text("service"),
+                    event["length"],
+                    text("policy"),
+                    text("text"),
+                    text("file"),
+                    event["line"]
                 )?;
             }
         }

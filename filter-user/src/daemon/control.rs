@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWrite, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
 };
 
@@ -123,7 +123,10 @@ pub(super) async fn read_request(stream: &mut UnixStream) -> anyhow::Result<Requ
 }
 
 /// Writes one line of JSON.
-pub(super) async fn write_line(stream: &mut (impl AsyncWrite + Unpin), value: &impl Serialize) -> anyhow::Result<()> {
+pub(super) async fn write_line(
+    stream: &mut (impl AsyncWrite + Unpin),
+    value: &impl Serialize,
+) -> anyhow::Result<()> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     stream.write_all(&line).await?;

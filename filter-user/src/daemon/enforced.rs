@@ -32,7 +32,11 @@ impl Enforced {
     /// fails, the others get their former table back.
     ///
     /// The first value is `None` only if the thread broke off.
-    pub(super) async fn change(self, next: &Next, monitors: &Monitors) -> (Option<Self>, anyhow::Result<Value>) {
+    pub(super) async fn change(
+        self,
+        next: &Next,
+        monitors: &Monitors,
+    ) -> (Option<Self>, anyhow::Result<Value>) {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
         match away(move || self.change_here(compiled, wanted)).await {
@@ -172,5 +176,8 @@ fn log_attached(report: &AttachReport) {
 
 /// Runs what blocks on a thread of its own.
 async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| anyhow!(error)).context("a kernel thread broke off")
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| anyhow!(error))
+        .context("a kernel thread broke off")
 }

@@ -23,13 +23,13 @@ use tokio::{
     sync::Mutex,
 };
 
+pub use self::reload::ReloadError;
 use self::{
     control::{ControlSocket, Reply, Request, read_request, write_line},
     enforced::Enforced,
     monitor::Monitors,
     reload::Next,
 };
-pub use self::reload::ReloadError;
 use crate::{
     gate::{Gates, Limits},
     session::{SessionLimits, Sessions},
@@ -72,8 +72,10 @@ struct State {
 /// The configuration is wrong, or the system refuses to attach, to listen, or to make the control socket.
 pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
     logging::init();
-    let mut terminate = signal(SignalKind::terminate()).context("waiting for signals").map_err(RunError::System)?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals").map_err(RunError::System)?;
+    let mut terminate =
+        signal(SignalKind::terminate()).context("waiting for signals").map_err(RunError::System)?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).context("waiting for signals").map_err(RunError::System)?;
     let mut hangup = signal(SignalKind::hangup()).context("waiting for signals").map_err(RunError::System)?;
 
     let next = Next::load(path.to_owned()).await.map_err(RunError::Configuration)?;
@@ -178,9 +180,12 @@ impl Daemon {
 
     async fn try_reload(&self, state: &mut State) -> Result<(Next, serde_json::Value), ReloadError> {
         let next = Next::load(self.path.clone()).await?;
-        let prepared = self.gates.prepare(&next.snapshot).map_err(|error| ReloadError::System(error.into()))?;
+        let prepared =
+            self.gates.prepare(&next.snapshot).map_err(|error| ReloadError::System(error.into()))?;
         let Some(enforced) = state.enforced.take() else {
-            return Err(ReloadError::System(anyhow::anyhow!("an earlier reload broke off; restart the controller")));
+            return Err(ReloadError::System(anyhow::anyhow!(
+                "an earlier reload broke off; restart the controller"
+            )));
         };
         let (enforced, result) = enforced.change(&next, &self.monitors).await;
         state.enforced = enforced;

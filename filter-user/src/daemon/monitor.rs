@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::control::write_line;
-use crate::kernel::{DropEvent, Events, Filter};
+use crate::kernel::{DropEvent, Events, Filter, Sampler};
 
 /// Events that a slow client may fall behind; after that it misses some and is told how many.
 const BACKLOG: usize = 4096;
@@ -29,7 +29,7 @@ pub(super) struct Observed {
 
 #[derive(Default)]
 struct Watched {
-    samplers: Vec<(String, Box<dyn Fn(u32) + Send>)>,
+    samplers: Vec<(String, Sampler)>,
     readers: Vec<AbortHandle>,
     /// The sampling that each present client wishes; the finest is in force.
     wishes: Vec<(u64, u32)>,
@@ -45,8 +45,8 @@ impl Default for Monitors {
 impl Watched {
     fn set_sampling(&self) {
         let sample = self.wishes.iter().map(|(_, sample)| *sample).min().unwrap_or(0);
-        for (_, set) in &self.samplers {
-            set(sample);
+        for (_, sampler) in &self.samplers {
+            sampler.set_sampling(sample);
         }
     }
 }
@@ -64,13 +64,13 @@ impl Monitors {
         watched.samplers.clear();
         for filter in filters {
             let interface = filter.interface().to_owned();
-            match (filter.sampler(), filter.events()) {
-                (Ok(sampler), Ok(events)) => {
+            match filter.events() {
+                Ok(events) => {
                     let reader = tokio::spawn(read(interface.clone(), events, self.events.clone()));
                     watched.readers.push(reader.abort_handle());
-                    watched.samplers.push((interface, Box::new(move |sample| sampler.set_sampling(sample))));
+                    watched.samplers.push((interface, filter.sampler()));
                 }
-                (Err(error), _) | (_, Err(error)) => {
+                Err(error) => {
                     tracing::warn!(interface, "`monitor` will not show this interface: {error:#}");
                 }
             }

@@ -1,0 +1,396 @@
+//! The maps: names, keys, values and sizes. All integers are in host byte order unless said otherwise.
+//!
+//! A change of any of these is a new [`VERSION`]: programs of different versions never share maps.
+
+/// The version of everything in this module. It is part of the pins' path.
+pub const VERSION: u32 = 1;
+
+/// Names of the maps.
+pub mod map {
+    /// ARRAY of u64, mmap-able: see [`super::control`].
+    pub const CONTROL: &str = "CONTROL";
+    /// ARRAY of [`super::Generation`], by generation index.
+    pub const GENERATIONS: &str = "GENERATIONS";
+    /// ARRAY of `[u16; 65536]`, by [`super::ports_index`]: what stands on each port, see [`super::port`].
+    pub const PORTS: &str = "PORTS";
+    /// HASH of [`super::LocalKey`] to a service slot (u32).
+    pub const LOCAL: &str = "LOCAL";
+    /// ARRAY of [`super::Service`], by [`super::service_index`].
+    pub const SERVICES: &str = "SERVICES";
+    /// ARRAY of `[u16; CELLS]`, by generation index: 0 passes, n drops on account of rule slot n.
+    pub const VERDICTS: &str = "VERDICTS";
+    /// ARRAY_OF_MAPS, by generation index: LPM_TRIE of IPv4 prefixes (network byte order) to class (u32).
+    pub const V4: &str = "V4";
+    /// ARRAY_OF_MAPS, by generation index: LPM_TRIE of IPv6 prefixes (network byte order) to class (u32).
+    pub const V6: &str = "V6";
+    /// PERCPU_ARRAY of u64, by [`super::Outcome`], then [`super::EVENTS_LOST`].
+    pub const OUTCOMES: &str = "OUTCOMES";
+    /// PERCPU_ARRAY of [`super::RuleHits`], by rule slot.
+    pub const RULE_HITS: &str = "RULE_HITS";
+    /// PERCPU_ARRAY of [`super::ServiceHits`], by service slot.
+    pub const SERVICE_HITS: &str = "SERVICE_HITS";
+    /// HASH of rule slot (u32) to [`super::RuleNote`]; the program never reads it.
+    pub const RULES: &str = "RULES";
+    /// HASH of service slot (u32) to [`super::ServiceNote`]; the program never reads it.
+    pub const SERVICE_NOTES: &str = "SERVICE_NOTES";
+    /// RINGBUF of [`super::Event`].
+    pub const EVENTS: &str = "EVENTS";
+
+    /// Every map that is pinned and outlives the program.
+    pub const ALL: [&str; 14] = [
+        CONTROL,
+        GENERATIONS,
+        PORTS,
+        LOCAL,
+        SERVICES,
+        VERDICTS,
+        V4,
+        V6,
+        OUTCOMES,
+        RULE_HITS,
+        SERVICE_HITS,
+        RULES,
+        SERVICE_NOTES,
+        EVENTS,
+    ];
+}
+
+/// Name of the program that takes packets in several buffers (Linux 5.18 and newer).
+pub const PROGRAM: &str = "nicgate";
+/// Name of the program for kernels that know only packets in one buffer.
+pub const PROGRAM_LINEAR: &str = "nicgate_linear";
+/// Name of the read-only global that turns on the program's own debug lines.
+pub const DEBUG_GLOBAL: &str = "NICGATE_DEBUG";
+
+/// Tables that exist side by side: one is live, the other is being built or retired.
+pub const GENERATIONS: u32 = 2;
+/// Rule slots; slot 0 stands for "no rule".
+pub const RULE_SLOTS: u32 = 16_384;
+/// Rules in one table. Two tables fit into the slots together, so that a reload never runs out.
+pub const MAX_RULES: u32 = (RULE_SLOTS - 1) / 2;
+/// Service slots.
+pub const SERVICE_SLOTS: u32 = 4_096;
+/// Services in one table; two tables fit into the slots together.
+pub const MAX_SERVICES: u32 = (SERVICE_SLOTS - 1) / 2;
+/// Services with a local address, in both tables together.
+pub const LOCAL_ENTRIES: u32 = 2 * MAX_SERVICES;
+/// Cells of one verdict table; a power of two, because the program masks its index.
+pub const CELLS: usize = 1 << 17;
+/// Ports of one protocol.
+pub const PORT_COUNT: usize = 1 << 16;
+/// Bytes of the ring buffer for sampled drops.
+pub const EVENTS_BYTES: u32 = 1 << 18;
+
+/// Indices of the control map.
+pub mod control {
+    /// The live table's serial number; 0 before the first. Its lowest bit is the live generation's index.
+    /// Written as one 8-byte store.
+    pub const LIVE: u32 = 0;
+    /// Report one drop in so many; 0 reports none.
+    pub const SAMPLING: u32 = 1;
+    /// Entries.
+    pub const ENTRIES: u32 = 2;
+}
+
+/// The index of the generation that a serial number stands for.
+#[inline(always)]
+pub const fn generation_index(serial: u64) -> u32 {
+    (serial & 1) as u32
+}
+
+/// Where a protocol's ports stand in the map of ports.
+#[inline(always)]
+pub const fn ports_index(generation: u32, proto: Proto) -> u32 {
+    generation * 3 + proto as u32
+}
+
+/// Where a service slot stands in the map of services.
+#[inline(always)]
+pub const fn service_index(generation: u32, slot: u32) -> u32 {
+    generation * SERVICE_SLOTS + slot
+}
+
+/// An entry of the map of ports: 0 is an unprotected port.
+pub mod port {
+    /// Other services on this port name a local address: look there first.
+    pub const LOCAL: u16 = 1 << 15;
+    /// The slot, plus 1, of the service for all other addresses; 0 if there is none.
+    pub const SLOT_MASK: u16 = LOCAL - 1;
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Proto {
+    /// IP protocol 6.
+    Tcp = 0,
+    /// IP protocol 17.
+    Udp = 1,
+    /// IP protocol 132.
+    Sctp = 2,
+}
+
+impl Proto {
+    /// All, by their number here.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+}
+
+/// A table's own figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Generation {
+    /// Cells in a row of the verdict table.
+    pub columns: u32,
+    /// The column for packets whose port cannot be seen.
+    pub hidden_column: u32,
+    /// The class of IPv4 addresses that no prefix covers.
+    pub default_v4: u32,
+    /// The class of IPv6 addresses that no prefix covers.
+    pub default_v6: u32,
+    /// See [`flags`].
+    pub flags: u32,
+    /// Services with a local address; only for userspace.
+    pub local_entries: u32,
+    /// Prefixes in the IPv4 trie; only for userspace.
+    pub v4_entries: u32,
+    /// Prefixes in the IPv6 trie; only for userspace.
+    pub v6_entries: u32,
+    /// When the table was published, in seconds since 1970; only for userspace.
+    pub published: u64,
+}
+
+/// Flags of a [`Generation`].
+pub mod flags {
+    /// Judge and count, drop nothing.
+    pub const SHADOW: u32 = 1;
+    /// At least one port is protected.
+    pub const PROTECTS: u32 = 2;
+}
+
+/// A protected port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Service {
+    /// Its column in the verdict table.
+    pub column: u32,
+    /// 1 while the slot is in use; only for userspace.
+    pub used: u32,
+}
+
+/// A service on one local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct LocalKey {
+    /// The local address, network byte order; IPv4 as an IPv4-mapped address.
+    pub address: [u8; 16],
+    /// The port.
+    pub port: u16,
+    /// [`Proto`].
+    pub proto: u8,
+    /// The generation index.
+    pub generation: u8,
+}
+
+/// What a rule dropped (or, in shadow mode, would have).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleHits {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes, link-layer header included.
+    pub bytes: u64,
+}
+
+/// What happened on a protected port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServiceHits {
+    /// Packets that went on.
+    pub passed_packets: u64,
+    /// Their bytes, link-layer header included.
+    pub passed_bytes: u64,
+    /// Packets that were dropped.
+    pub dropped_packets: u64,
+    /// Their bytes, link-layer header included.
+    pub dropped_bytes: u64,
+}
+
+/// Bytes for each of a rule's texts in a [`RuleNote`]; longer ones are cut.
+pub const NOTE_TEXT: usize = 128;
+
+/// What a rule slot stands for, so that counters can be read when no controller runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleNote {
+    /// The rule's identity across reloads.
+    pub identity: u64,
+    /// Its line.
+    pub line: u32,
+    /// Its column.
+    pub column: u32,
+    /// The policy's name, UTF-8, zero-padded.
+    pub policy: [u8; NOTE_TEXT],
+    /// The rule as written, UTF-8, zero-padded.
+    pub text: [u8; NOTE_TEXT],
+    /// The file, UTF-8, zero-padded.
+    pub file: [u8; NOTE_TEXT],
+}
+
+/// What a service slot stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct ServiceNote {
+    /// The local address, network byte order; meaningless unless `family` is set.
+    pub address: [u8; 16],
+    /// The port.
+    pub port: u16,
+    /// [`Proto`].
+    pub proto: u8,
+    /// 0 for any local address, 4 (the first four bytes count) or 6.
+    pub family: u8,
+}
+
+/// A sampled drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// When, in nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// The rule slot.
+    pub rule: u32,
+    /// The packet's length, link-layer header included.
+    pub length: u32,
+    /// The source, network byte order; the first four bytes for IPv4.
+    pub source: [u8; 16],
+    /// The destination port; 0 when it cannot be seen.
+    pub port: u16,
+    /// [`Proto`], or 255 when it cannot be seen.
+    pub proto: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// 1 when the rule would have dropped the packet but shadow mode let it pass.
+    pub shadow: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+}
+
+macro_rules! outcomes {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What became of a packet. Each has a counter, and every packet counts once.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Outcome {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Outcome {
+            /// All, in the order of their counters.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The stable name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+outcomes! {
+    /// To a port that is not protected: passed.
+    PassUnprotected = "pass_unprotected",
+    /// To a protected port, not decided by the address alone: passed.
+    PassProtected = "pass_protected",
+    /// Dropped on account of a rule.
+    Drop = "drop",
+    /// Would have been dropped, but the configuration says `shadow`: passed.
+    ShadowDrop = "shadow_drop",
+    /// The port cannot be seen, and the source is not dropped everywhere: passed.
+    HiddenPass = "hidden_pass",
+    /// The port cannot be seen, and the source is dropped on every protected port: dropped.
+    HiddenDrop = "hidden_drop",
+    /// Neither IPv4 nor IPv6 (ARP, for example): passed.
+    NotIp = "not_ip",
+    /// More VLAN tags than are looked through, and nothing is protected or only shadowed: passed.
+    VlanDepth = "vlan_depth",
+    /// More VLAN tags than are looked through: dropped. The kernel would strip any number of priority
+    /// tags, so that passing these would be a way around the filter.
+    VlanDepthDrop = "vlan_depth_drop",
+    /// Too short for an IP header, or not one: passed; the kernel discards it.
+    Truncated = "truncated",
+    /// A fragment that is not the first: passed; without its first one it goes nowhere.
+    Fragment = "fragment",
+    /// ICMP or another protocol without ports: passed.
+    OtherProtocol = "other_protocol",
+    /// No table was published yet: passed.
+    NoTable = "no_table",
+}
+
+impl Outcome {
+    /// How many there are.
+    pub const COUNT: u32 = Self::ALL.len() as u32;
+
+    /// Whether the packet dies.
+    #[inline(always)]
+    pub const fn drops(self) -> bool {
+        matches!(self, Self::Drop | Self::HiddenDrop | Self::VlanDepthDrop)
+    }
+}
+
+/// The counter after those of the outcomes: drops that were to be reported but found the ring buffer full.
+pub const EVENTS_LOST: u32 = Outcome::COUNT;
+/// Counters in the map of outcomes.
+pub const OUTCOME_ENTRIES: u32 = Outcome::COUNT + 1;
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Event, Generation, LocalKey, RuleHits, RuleNote, Service, ServiceHits, ServiceNote};
+
+    macro_rules! pod {
+        ($($name:ty),*) => {
+            $(
+                // SAFETY: `repr(C)`, integers and arrays of integers only, and no padding: see the sizes
+                // in the test below.
+                unsafe impl aya::Pod for $name {}
+            )*
+        };
+    }
+    pod!(Event, Generation, LocalKey, RuleHits, RuleNote, Service, ServiceHits, ServiceNote);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_belong_to_the_version() {
+        let sizes = [
+            size_of::<Generation>(),
+            size_of::<Service>(),
+            size_of::<LocalKey>(),
+            size_of::<RuleHits>(),
+            size_of::<ServiceHits>(),
+            size_of::<RuleNote>(),
+            size_of::<ServiceNote>(),
+            size_of::<Event>(),
+            OUTCOME_ENTRIES as usize,
+            RULE_SLOTS as usize,
+            SERVICE_SLOTS as usize,
+            CELLS,
+        ];
+        assert_eq!(
+            (VERSION, sizes),
+            (1, [40, 8, 20, 16, 32, 400, 20, 40, 14, 16_384, 4_096, 131_072]),
+            "a change of layout needs a new version"
+        );
+    }
+
+    #[test]
+    fn every_slot_fits_its_field() {
+        const { assert!(SERVICE_SLOTS <= port::SLOT_MASK as u32) };
+        const { assert!(RULE_SLOTS <= 1 << 16) };
+        const { assert!(2 * MAX_RULES < RULE_SLOTS) };
+        assert_eq!(Outcome::ALL.iter().position(|o| *o == Outcome::NoTable), Some(Outcome::NoTable as usize));
+    }
+}

@@ -1,0 +1,471 @@
+use std::{
+    fs::{self, File},
+    os::fd::AsFd,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::{
+    TestRunOptions,
+    maps::{IterableMap, MapData},
+    programs::{ProgramInfo, TestRun},
+};
+use filter_ebpf::layout::{self, flags};
+use serde::Serialize;
+
+use super::{
+    bpffs::Bpffs,
+    control::Control,
+    events::Events,
+    link::{self, Device, LinkKind, Mode},
+    object::Loaded,
+    pins::Pins,
+    publish::{self, PublishReport},
+    stats::{self, Stats},
+    status::{Entries, Status},
+    tables::Tables,
+};
+use crate::{config::InterfaceMode, offload::Compiled};
+
+/// The filter on one interface. What it enforces goes on when this value is dropped and when the process dies;
+/// only [`Filter::detach`] ends it.
+pub struct Filter {
+    device: Device,
+    pins: Pins,
+    tables: Tables,
+    /// Held by the one controller of the interface; readers have none.
+    _lock: Option<File>,
+}
+
+/// How an interface came to be filtered.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttachReport {
+    /// The interface.
+    pub interface: String,
+    /// The filter was in force already and was taken over without a gap.
+    pub adopted: bool,
+    /// The mode in force.
+    pub mode: Mode,
+    /// What holds the program in place.
+    pub link: LinkKind,
+    /// The first table.
+    pub published: PublishReport,
+    /// Where the next best thing was taken, and why.
+    pub notes: Vec<String>,
+}
+
+impl Filter {
+    /// Loads the program, fills its first table, and only then attaches it; or takes over what is already
+    /// attached and pinned, without a gap.
+    ///
+    /// # Errors
+    ///
+    /// No such interface, missing privileges, another program on the interface, a table that is too large, or
+    /// whatever the kernel refuses. What was enforced before still is.
+    pub fn attach(interface: &str, mode: InterfaceMode, compiled: &Compiled) -> Result<(Self, AttachReport)> {
+        Self::attach_in(&Bpffs::default(), interface, mode, compiled)
+    }
+
+    /// [`Self::attach`] with pins elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attach`].
+    pub fn attach_in(
+        bpffs: &Bpffs,
+        interface: &str,
+        mode: InterfaceMode,
+        compiled: &Compiled,
+    ) -> Result<(Self, AttachReport)> {
+        super::fits(compiled)?;
+        let device = Device::named(interface)?;
+        bpffs.mount()?;
+        let pins = Pins::new(bpffs, interface);
+        let fresh = !pins.exist();
+        pins.create()?;
+        let lock = pins.lock()?;
+        let result = Present::find(&device, &pins)
+            .and_then(|present| Self::attach_locked(device, &pins, lock, present, mode, compiled));
+        if result.is_err() && fresh {
+            // Nothing was attached; leave nothing behind.
+            let _ = pins.remove();
+        }
+        result
+    }
+
+    fn attach_locked(
+        device: Device,
+        pins: &Pins,
+        lock: File,
+        present: Present,
+        wish: InterfaceMode,
+        compiled: &Compiled,
+    ) -> Result<(Self, AttachReport)> {
+        let mut loaded = Loaded::new(Some(pins))?;
+        let mut tables = Tables::from_pins(&pins.maps()).with_context(|| {
+            format!(
+                "the pinned tables of {} are of another build and still in force: `nicgate detach {}` removes them",
+                device.name, device.name
+            )
+        })?;
+        let published = publish::publish(&mut tables, compiled)?;
+
+        let mut notes = Vec::new();
+        if !loaded.frags {
+            notes.push(
+                "this kernel is older than 5.18: drivers refuse the filter while jumbo frames or LRO are on"
+                    .to_owned(),
+            );
+        }
+        let program = loaded.program()?;
+        let adopted = !matches!(present, Present::Nothing);
+        let (link, mode) = match present {
+            Present::Nothing => {
+                // Of an interface that is gone: such a link holds nothing in place.
+                if pins.link().exists() {
+                    fs::remove_file(pins.link())?;
+                }
+                let new = link::attach(program, &device, wish, &pins.link())?;
+                notes.extend(new.notes);
+                (new.kind, new.mode)
+            }
+            Present::Link(link, mode) => {
+                link::replace_in_link(program, link)?;
+                (LinkKind::BpfLink, mode)
+            }
+            Present::Netlink(old, mode) => {
+                let old = old.fd()?;
+                link::replace_by_netlink(&device, Some(program.fd()?.as_fd()), old.as_fd(), mode)?;
+                (LinkKind::Netlink, mode)
+            }
+        };
+        if adopted && let Some(note) = other_mode(&device, wish, mode) {
+            notes.push(note);
+        }
+        if let Err(error) = settle(pins, program) {
+            notes.push(format!("the filter is in force, but its pins are not all in order: {error:#}"));
+        }
+        let report = AttachReport { interface: device.name.clone(), adopted, mode, link, published, notes };
+        Ok((Self { device, pins: pins.clone(), tables, _lock: Some(lock) }, report))
+    }
+
+    /// Opens what is pinned, to look at it. No controller need run.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is attached to the interface, or another version of nicgate attached it.
+    pub fn open(interface: &str) -> Result<Self> {
+        Self::open_in(&Bpffs::default(), interface)
+    }
+
+    /// [`Self::open`] with pins elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_in(bpffs: &Bpffs, interface: &str) -> Result<Self> {
+        let device = Device::named(interface)?;
+        let pins = Pins::new(bpffs, interface);
+        if !pins.exist() {
+            bail!("nicgate is not attached to {interface}");
+        }
+        if !pins.maps().is_dir() {
+            bail!(
+                "the filter on {interface} was attached by another version of nicgate: use that version's command, or attach again"
+            );
+        }
+        let tables = Tables::from_pins(&pins.maps())?;
+        Ok(Self { device, pins, tables, _lock: None })
+    }
+
+    /// The interface.
+    pub fn interface(&self) -> &str {
+        &self.device.name
+    }
+
+    /// Puts another table into force, all of it at once.
+    ///
+    /// # Errors
+    ///
+    /// It is too large, or the kernel refuses something: the table before is still in force, complete.
+    pub fn publish(&mut self, compiled: &Compiled) -> Result<PublishReport> {
+        publish::publish(&mut self.tables, compiled)
+            .with_context(|| format!("interface {}", self.device.name))
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show them.
+    pub fn stats(&self) -> Result<Stats> {
+        stats::read(&self.tables)
+    }
+
+    /// What is in force. Counts every prefix in the kernel's maps: about a second for a million.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show it.
+    pub fn status(&self) -> Result<Status> {
+        let mut status = table_status(&self.tables, &self.device.name)?;
+        status.pins = Some(self.pins.dir().to_owned());
+        match Present::find(&self.device, &self.pins) {
+            Ok(Present::Link(link, mode)) => {
+                status.program = Some(link.info()?.program_id());
+                (status.mode, status.link) = (Some(mode), Some(LinkKind::BpfLink));
+            }
+            Ok(Present::Netlink(program, mode)) => {
+                status.program = Some(program.id());
+                (status.mode, status.link) = (Some(mode), Some(LinkKind::Netlink));
+            }
+            // Not attached (any more): the tables alone filter nothing, and the status says so.
+            Ok(Present::Nothing) | Err(_) => {}
+        }
+        Ok(status)
+    }
+
+    /// Reports one drop in `one_in`; 0 reports none.
+    pub fn set_sampling(&self, one_in: u32) {
+        self.tables.control.set_sampling(one_in);
+    }
+
+    /// Sets the sampling from elsewhere than where the filter is.
+    pub fn sampler(&self) -> Sampler {
+        Sampler(self.tables.control.clone())
+    }
+
+    /// Sampled drops. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show them.
+    pub fn events(&self) -> Result<Events> {
+        events(&self.tables)
+    }
+
+    /// Takes the filter off and removes everything that was pinned.
+    ///
+    /// # Errors
+    ///
+    /// What could not be removed; the filter may still be in force.
+    pub fn detach(self) -> Result<()> {
+        remove(&self.device, &self.pins)
+    }
+}
+
+/// Says how many drops of an interface are reported.
+pub struct Sampler(Arc<Control>);
+
+impl Sampler {
+    /// Reports one drop in `one_in`; 0 reports none.
+    pub fn set_sampling(&self, one_in: u32) {
+        self.0.set_sampling(one_in);
+    }
+}
+
+fn events(tables: &Tables) -> Result<Events> {
+    let ring = MapData::from_id(tables.events).context("could not open the events")?;
+    let rules = MapData::from_id(tables.rules.map().info()?.id())?;
+    Events::new(ring, rules)
+}
+
+fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
+    let live = tables.live()?;
+    let (generation, table) = live.unwrap_or_default();
+    let (v4, v6) = if live.is_some() {
+        let (v4, v6) = tables.tries(layout::generation_index(generation))?;
+        (v4.map_or(Ok(0), |trie| trie.count())?, v6.map_or(Ok(0), |trie| trie.count())?)
+    } else {
+        (0, 0)
+    };
+    Ok(Status {
+        interface: interface.to_owned(),
+        mode: None,
+        link: None,
+        program: None,
+        pins: None,
+        generation,
+        published: table.published,
+        shadow: table.flags & flags::SHADOW != 0,
+        services: tables.live_services()?.len(),
+        rules: tables.live_rules()?.len(),
+        v4: Entries { desired: table.v4_entries as usize, installed: v4 },
+        v6: Entries { desired: table.v6_entries as usize, installed: v6 },
+        sampling: tables.control.sampling(),
+    })
+}
+
+/// Interfaces that nicgate filters, from the pins, whether or not a controller runs.
+pub fn attached() -> Vec<String> {
+    Pins::interfaces(&Bpffs::default())
+}
+
+/// Takes the filter off an interface, whichever version attached it, and also when the interface itself is
+/// gone and only pins are left.
+///
+/// # Errors
+///
+/// Nothing is attached, or something could not be removed.
+pub fn detach(bpffs: &Bpffs, interface: &str) -> Result<()> {
+    let pins = Pins::new(bpffs, interface);
+    if !pins.exist() {
+        bail!("nicgate is not attached to {interface}");
+    }
+    match Device::named(interface) {
+        Ok(device) => remove(&device, &pins),
+        Err(_) => pins.remove().with_context(|| format!("could not remove {}", pins.dir().display())),
+    }
+}
+
+fn remove(device: &Device, pins: &Pins) -> Result<()> {
+    if let Ok(Present::Netlink(program, mode)) = Present::find(device, pins) {
+        let program = program.fd()?;
+        link::replace_by_netlink(device, None, program.as_fd(), mode)?;
+    }
+    pins.remove().with_context(|| format!("could not remove {}", pins.dir().display()))
+}
+
+/// What is on an interface before anything is done.
+enum Present {
+    /// Neither a program nor a living link.
+    Nothing,
+    /// Ours, by its link.
+    Link(aya::programs::links::FdLink, Mode),
+    /// Ours, without a link.
+    Netlink(ProgramInfo, Mode),
+}
+
+impl Present {
+    /// An error if there is another program than ours.
+    fn find(device: &Device, pins: &Pins) -> Result<Self> {
+        let attached = device.attached()?;
+        let link = link::pinned(&pins.link())?;
+        let Some((program, mode)) = attached else { return Ok(Self::Nothing) };
+        if let Some((link, linked)) = link
+            && linked == program
+        {
+            return Ok(Self::Link(link, mode));
+        }
+        if let Ok(pinned) = ProgramInfo::from_pin(pins.program())
+            && pinned.id() == program
+        {
+            return Ok(Self::Netlink(pinned, mode));
+        }
+        Err(device.taken(program))
+    }
+}
+
+/// A link keeps its mode; changing it means a moment without a filter, which is the operator's choice.
+fn other_mode(device: &Device, wish: InterfaceMode, mode: Mode) -> Option<String> {
+    let wished = match wish {
+        InterfaceMode::Auto => return None,
+        InterfaceMode::Native => Mode::Native,
+        InterfaceMode::Generic => Mode::Generic,
+        InterfaceMode::Offload => Mode::Offload,
+    };
+    (wished != mode).then(|| {
+        format!(
+            "{} goes on in {mode} mode although the configuration says {wished}: a change takes the filter off \
+             for a moment (`nicgate detach {}`, then attach again)",
+            device.name, device.name
+        )
+    })
+}
+
+/// Pins the program that is now in force, and removes what only an older one used.
+fn settle(pins: &Pins, program: &mut aya::programs::Xdp) -> Result<()> {
+    let next = pins.next_program();
+    if next.exists() {
+        fs::remove_file(&next)?;
+    }
+    program.pin(&next)?;
+    fs::rename(&next, pins.program())?;
+    pins.remove_other_layouts()?;
+    Ok(())
+}
+
+/// What the program did with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// It was dropped.
+    pub dropped: bool,
+    /// The mean time of one run.
+    pub duration: Duration,
+}
+
+/// A program and tables that are attached to nothing and pinned nowhere: for tests and measurements.
+pub struct Bench {
+    loaded: Loaded,
+    tables: Tables,
+}
+
+impl Bench {
+    /// Loads the program; there is no table yet.
+    ///
+    /// # Errors
+    ///
+    /// Missing privileges, or whatever the kernel refuses.
+    pub fn new() -> Result<Self> {
+        let mut loaded = Loaded::new(None)?;
+        let tables = Tables::from_object(&mut loaded.object)?;
+        Ok(Self { loaded, tables })
+    }
+
+    /// As [`Filter::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::publish`].
+    pub fn publish(&mut self, compiled: &Compiled) -> Result<PublishReport> {
+        publish::publish(&mut self.tables, compiled)
+    }
+
+    /// Runs the program on a frame, `repeat` times (BPF_PROG_TEST_RUN).
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses frames shorter than 14 bytes and longer than a page, about.
+    pub fn run(&mut self, frame: &[u8], repeat: u32) -> Result<Ran> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        let result = self.loaded.program()?.test_run(options).context("BPF_PROG_TEST_RUN")?;
+        match result.return_value {
+            1 => Ok(Ran { dropped: true, duration: result.duration }),
+            2 => Ok(Ran { dropped: false, duration: result.duration }),
+            other => Err(anyhow!("the program returned {other}")),
+        }
+    }
+
+    /// As [`Filter::stats`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::stats`].
+    pub fn stats(&self) -> Result<Stats> {
+        stats::read(&self.tables)
+    }
+
+    /// The tables' part of [`Filter::status`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::status`].
+    pub fn status(&self) -> Result<Status> {
+        table_status(&self.tables, "")
+    }
+
+    /// As [`Filter::set_sampling`].
+    pub fn set_sampling(&self, one_in: u32) {
+        self.tables.control.set_sampling(one_in);
+    }
+
+    /// As [`Filter::events`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::events`].
+    pub fn events(&self) -> Result<Events> {
+        events(&self.tables)
+    }
+}

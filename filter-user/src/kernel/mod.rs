@@ -1,0 +1,35 @@
+//! The kernel's side of the filter: the XDP program, its maps, its link and its pins. The only place that
+//! knows aya and makes raw system calls.
+//!
+//! Linux 5.15 and newer, CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN (or root). Where a newer feature is
+//! missing, the next best is taken and named in the [`AttachReport`].
+//!
+//! An interface's table is published in generations. The complete next table is built beside the live one,
+//! one 8-byte store switches, and nothing of the old one is reused before every packet that it may still
+//! judge has left the program.
+
+mod bpffs;
+mod control;
+mod events;
+mod filter;
+mod image;
+mod link;
+mod netlink;
+mod object;
+mod pins;
+mod prefixes;
+mod publish;
+mod slots;
+mod stats;
+mod status;
+mod sys;
+mod tables;
+
+pub use bpffs::Bpffs;
+pub use events::{DropEvent, Events};
+pub use filter::{AttachReport, Bench, Filter, Ran, Sampler, attached, detach};
+pub use image::{Image, Slots, TooLarge, fits};
+pub use link::{LinkKind, Mode};
+pub use publish::PublishReport;
+pub use stats::{Count, RuleStats, ServiceStats, Stats};
+pub use status::{Entries, Status};

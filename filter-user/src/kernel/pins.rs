@@ -1,0 +1,136 @@
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use filter_ebpf::layout;
+
+use super::bpffs::Bpffs;
+
+/// The files under which one interface's link, program and maps outlive their process:
+/// `nicgate/IFACE/{link,program,layout-VERSION/MAP}`.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    dir: PathBuf,
+}
+
+impl Pins {
+    pub(super) fn new(bpffs: &Bpffs, interface: &str) -> Self {
+        Self { dir: bpffs.nicgate().join(file_name(interface)) }
+    }
+
+    /// Interfaces that have pins.
+    pub(super) fn interfaces(bpffs: &Bpffs) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(bpffs.nicgate()) else { return Vec::new() };
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .map(|name| interface_name(&name))
+            .collect();
+        names.sort();
+        names
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn link(&self) -> PathBuf {
+        self.dir.join("link")
+    }
+
+    pub(super) fn program(&self) -> PathBuf {
+        self.dir.join("program")
+    }
+
+    /// A program that is about to take the place of [`Self::program`].
+    pub(super) fn next_program(&self) -> PathBuf {
+        self.dir.join("program-next")
+    }
+
+    /// The maps of this build's layout. Other layouts have other directories, so that an upgrade can fill
+    /// new maps while a program still judges by the old ones.
+    pub(super) fn maps(&self) -> PathBuf {
+        self.dir.join(format!("layout-{}", layout::VERSION))
+    }
+
+    pub(super) fn exist(&self) -> bool {
+        self.dir.is_dir()
+    }
+
+    pub(super) fn create(&self) -> Result<()> {
+        let maps = self.maps();
+        fs::create_dir_all(&maps).with_context(|| format!("could not create {}", maps.display()))
+    }
+
+    /// Keeps other controllers off this interface until the file is closed, also by SIGKILL.
+    pub(super) fn lock(&self) -> Result<File> {
+        let dir = File::open(&self.dir).with_context(|| format!("could not open {}", self.dir.display()))?;
+        match dir.try_lock() {
+            Ok(()) => Ok(dir),
+            Err(fs::TryLockError::WouldBlock) => bail!(
+                "another nicgate controls this interface ({} is locked): use it (`nicgate reload`), or stop it \
+                 first; what it enforces stays enforced when it stops",
+                self.dir.display()
+            ),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("could not lock {}", self.dir.display()))
+            }
+        }
+    }
+
+    /// Removes the maps of other layouts, which nothing uses any more.
+    pub(super) fn remove_other_layouts(&self) -> io::Result<()> {
+        let current = self.maps();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.is_dir() && path != current {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes everything. The link's pin goes first: what holds the program in place must not outlive the
+    /// maps' names.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(self.link()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Shared by all interfaces; fails, as it should, while another one has pins.
+        if let Some(parent) = self.dir.parent() {
+            let _ = fs::remove_dir(parent);
+        }
+        Ok(())
+    }
+}
+
+/// The BPF file system refuses names with dots, and VLAN interfaces have them: `eth0.100` is `eth0%2e100`.
+fn file_name(interface: &str) -> String {
+    interface.replace('%', "%25").replace('.', "%2e")
+}
+
+fn interface_name(file: &str) -> String {
+    file.replace("%2e", ".").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_survive_the_file_system() {
+        for name in ["eth0", "eth0.100", "a%2eb", "%", "br-lan.1.2"] {
+            let file = file_name(name);
+            assert!(!file.contains('.'), "{file}");
+            assert_eq!(interface_name(&file), name);
+        }
+    }
+}

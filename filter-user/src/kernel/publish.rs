@@ -1,0 +1,178 @@
+use std::{
+    collections::HashSet,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::{Context, Result};
+use filter_ebpf::layout::{self, Generation, LocalKey, Proto, Service};
+use serde::Serialize;
+
+use super::{
+    image::{Image, Slots},
+    tables::{Tables, Trie, zeros},
+};
+use crate::offload::Compiled;
+
+/// Tries with more entries are emptied bit by bit before the kernel frees them: freeing a full one is a
+/// single walk that nothing interrupts.
+const LARGE: usize = 65_536;
+
+/// What a publication put into force.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishReport {
+    /// The generation number; it rises by one with every publication.
+    pub generation: u64,
+    /// Rules that drop something.
+    pub rules: usize,
+    /// Protected ports.
+    pub services: usize,
+    /// IPv4 prefixes in the table.
+    pub v4_entries: usize,
+    /// IPv6 prefixes in the table.
+    pub v6_entries: usize,
+    /// How long it took, waiting for the last packet of the old table included.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub took: Duration,
+    /// What did not work although the new table is in force.
+    pub warnings: Vec<String>,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+/// Builds the next table, switches to it, and retires the one before.
+///
+/// An error means that the live table is what it was.
+pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<PublishReport> {
+    let begin = Instant::now();
+    let live = tables.live().context("could not read the live table")?.map(|(serial, _)| serial);
+    let previous = tables.live_slots().context("could not read the live table's rules")?;
+    let image = Image::new(compiled, &previous)?;
+    let serial = live.unwrap_or(0) + 1;
+    let idle = layout::generation_index(serial);
+
+    let tries = build(tables, &image, idle, &previous)
+        .context("could not build the next table; the one before is still in force")?;
+    tables.control.switch(serial);
+
+    let mut warnings = Vec::new();
+    if let Err(error) = settle(tables, &image) {
+        warnings.push(format!("the new table is in force, but notes about its rules are stale: {error:#}"));
+    }
+    if let Some(live) = live
+        && let Err(error) = retire(tables, layout::generation_index(live))
+    {
+        warnings.push(format!("the new table is in force, but the old one still takes memory: {error:#}"));
+    }
+    drop(tries);
+    let (v4_entries, v6_entries) = image.entries();
+    Ok(PublishReport {
+        generation: serial,
+        rules: image.rules.len(),
+        services: image.services.len(),
+        v4_entries,
+        v6_entries,
+        took: begin.elapsed(),
+        warnings,
+    })
+}
+
+/// Writes everything of the idle generation. Nothing of it is read before the switch.
+fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<(Trie<u32>, Trie<u128>)> {
+    let tries = (
+        Trie::filled(&image.v4).context("IPv4 addresses")?,
+        Trie::filled(&image.v6).context("IPv6 addresses")?,
+    );
+    tables.set_tries(idle, &tries.0, &tries.1)?;
+
+    for (slot, note) in &image.rules {
+        // A slot that the live table uses goes on counting, and its note changes after the switch.
+        if previous.rules.get(&note.identity) != Some(slot) {
+            tables.rule_hits.set(*slot, zeros()?, 0)?;
+            tables.rules.insert(slot, note, 0)?;
+        }
+    }
+    let live: HashSet<u32> = previous.services.values().copied().collect();
+    let mut used = vec![false; layout::SERVICE_SLOTS as usize];
+    for (slot, service, note) in &image.services {
+        if !live.contains(slot) {
+            tables.service_hits.set(*slot, zeros()?, 0)?;
+            tables.service_notes.insert(slot, note, 0)?;
+        }
+        tables.services.set(layout::service_index(idle, *slot), service, 0)?;
+        used[*slot as usize] = true;
+    }
+    for slot in (0..layout::SERVICE_SLOTS).filter(|slot| !used[*slot as usize]) {
+        let index = layout::service_index(idle, slot);
+        if tables.services.get(&index, 0)? != Service::default() {
+            tables.services.set(index, Service::default(), 0)?;
+        }
+    }
+    for proto in Proto::ALL {
+        tables.ports.set(layout::ports_index(idle, proto), &*image.ports[proto as usize], 0)?;
+    }
+    let stale: Vec<LocalKey> = tables
+        .local
+        .keys()
+        .filter(|key| key.as_ref().map_or(true, |key| u32::from(key.generation) == idle))
+        .collect::<Result<_, _>>()?;
+    for key in stale {
+        tables.local.remove(&key)?;
+    }
+    for (key, slot) in &image.local {
+        tables.local.insert(LocalKey { generation: idle as u8, ..*key }, slot, 0)?;
+    }
+    tables.verdicts.set(idle, &*image.verdicts, 0)?;
+    let published = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    tables.generations.set(idle, Generation { published, ..image.generation }, 0)?;
+    Ok(tries)
+}
+
+/// Brings the notes in line with the table that is now live: rules may have moved in their file, and the
+/// slots of those that are gone are free.
+fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
+    for (slot, note) in &image.rules {
+        if tables.rules.get(slot, 0).ok() != Some(*note) {
+            tables.rules.insert(slot, note, 0)?;
+        }
+    }
+    let rules: HashSet<u32> = image.rules.iter().map(|(slot, _)| *slot).collect();
+    let gone: Vec<u32> = tables
+        .rules
+        .keys()
+        .filter(|slot| slot.as_ref().map_or(true, |slot| !rules.contains(slot)))
+        .collect::<Result<_, _>>()?;
+    for slot in gone {
+        tables.rules.remove(&slot)?;
+    }
+    let services: HashSet<u32> = image.services.iter().map(|(slot, ..)| *slot).collect();
+    let gone: Vec<u32> = tables
+        .service_notes
+        .keys()
+        .filter(|slot| slot.as_ref().map_or(true, |slot| !services.contains(slot)))
+        .collect::<Result<_, _>>()?;
+    for slot in gone {
+        tables.service_notes.remove(&slot)?;
+    }
+    Ok(())
+}
+
+/// Takes the tries out of a generation that is no longer live, and frees them. When this returns, no packet
+/// is judged by that generation any more; so the next publication may write into it, and a slot that it
+/// alone used may be given to another rule.
+fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
+    let (v4, v6) = tables.tries(generation)?;
+    tables.set_tries(generation, &Trie::filled(&[])?, &Trie::filled(&[])?)?;
+    let Generation { v4_entries, v6_entries, .. } = tables.generations.get(&generation, 0)?;
+    if (v4_entries + v6_entries) as usize > LARGE {
+        let drain = move || {
+            // If it fails, the kernel frees a full trie in one go: slower, not wrong.
+            let _ = v4.map(|trie| trie.drain());
+            let _ = v6.map(|trie| trie.drain());
+        };
+        thread::Builder::new().name("nicgate-retire".into()).spawn(drain)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The `bpf` system call where aya has no call of its own: many entries at once (Linux 5.6; for LPM_TRIE
+//! 5.13), and values that are too large for a stack.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use aya::Pod;
+
+const LOOKUP_ELEMENT: libc::c_long = 1;
+const LOOKUP: libc::c_long = 24;
+const UPDATE: libc::c_long = 26;
+const DELETE: libc::c_long = 27;
+
+/// The `batch` member of `union bpf_attr`, from `linux/bpf.h`.
+#[repr(C)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// The element member of `union bpf_attr`.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Reads one element of an array into place. `value` must have the element's size.
+pub(super) fn lookup_array<T: Pod>(map: BorrowedFd<'_>, index: u32, value: &mut [T]) -> io::Result<()> {
+    let mut element = Element {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: std::ptr::from_ref(&index) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    call(LOOKUP_ELEMENT, &mut element)
+}
+
+fn call<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
+    // SAFETY: the attributes are valid for their size, and the pointers in them were made from live slices
+    // with room for `count` elements of the map's own key and value sizes.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Adds or replaces entries. The keys' and values' types must be the map's.
+pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
+    assert_eq!(keys.len(), values.len());
+    call(
+        UPDATE,
+        &mut Attributes {
+            in_batch: 0,
+            out_batch: 0,
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: keys.len() as u32,
+            map_fd: map.as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        },
+    )
+}
+
+/// Removes entries that exist.
+pub(super) fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+    call(
+        DELETE,
+        &mut Attributes {
+            in_batch: 0,
+            out_batch: 0,
+            keys: keys.as_ptr() as u64,
+            values: 0,
+            count: keys.len() as u32,
+            map_fd: map.as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        },
+    )
+}
+
+/// Reads up to `keys.len()` entries, starting behind `after`; returns how many there were and whether they
+/// were the last. The keys' and values' types must be the map's.
+pub(super) fn lookup<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    after: Option<K>,
+    keys: &mut [K],
+    values: &mut [V],
+) -> io::Result<(usize, bool, K)>
+where
+    K: Default,
+{
+    assert_eq!(keys.len(), values.len());
+    let mut position = K::default();
+    let mut attributes = Attributes {
+        in_batch: after.as_ref().map_or(0, |key| std::ptr::from_ref(key) as u64),
+        out_batch: std::ptr::from_mut(&mut position) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: values.as_mut_ptr() as u64,
+        count: keys.len() as u32,
+        map_fd: map.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    match call(LOOKUP, &mut attributes) {
+        Ok(()) => Ok((attributes.count as usize, false, position)),
+        // The end of the map; what was found up to there counts.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+            Ok((attributes.count as usize, true, position))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,313 @@
+use std::{
+    collections::HashMap as StdHashMap,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, anyhow};
+use aya::{
+    Ebpf, Pod,
+    maps::{
+        Array, ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
+        lpm_trie::Key,
+    },
+};
+use filter_ebpf::layout::{
+    self, CELLS, Generation, LocalKey, PORT_COUNT, RuleHits, RuleNote, Service, ServiceHits, ServiceNote, map,
+};
+
+use super::{control::Control, image::Slots, prefixes::Prefix, sys};
+
+/// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
+const NO_PREALLOC: u32 = 1;
+/// Entries that go into one system call.
+const BATCH: usize = 4096;
+
+/// An address as a key of a trie: in network byte order.
+pub(super) trait TrieAddress: Copy {
+    /// The bytes.
+    type Bytes: Pod + Default;
+    fn bytes(self) -> Self::Bytes;
+}
+
+impl TrieAddress for u32 {
+    type Bytes = [u8; 4];
+
+    fn bytes(self) -> [u8; 4] {
+        self.to_be_bytes()
+    }
+}
+
+impl TrieAddress for u128 {
+    type Bytes = [u8; 16];
+
+    fn bytes(self) -> [u8; 16] {
+        self.to_be_bytes()
+    }
+}
+
+/// A trie of prefixes to classes.
+pub(super) struct Trie<A: TrieAddress> {
+    map: LpmTrie<MapData, A::Bytes, u32>,
+}
+
+/// A trie's key as it lies in memory; aya's own hides its fields' default.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+struct TrieKey<B> {
+    len: u32,
+    network: B,
+}
+
+// SAFETY: `repr(C)`, a u32 and an array of bytes whose length is a multiple of 4: no padding.
+unsafe impl<B: Pod> Pod for TrieKey<B> {}
+
+impl<A: TrieAddress> Trie<A> {
+    /// A new trie with these entries.
+    pub(super) fn filled(prefixes: &[Prefix<A>]) -> Result<Self> {
+        let capacity = prefixes.len().max(1) as u32;
+        let map = LpmTrie::create(capacity, NO_PREALLOC).context("could not create a trie")?;
+        let mut trie = Self { map };
+        let mut keys = Vec::with_capacity(BATCH);
+        let mut values = Vec::with_capacity(BATCH);
+        let mut batches = true;
+        for chunk in prefixes.chunks(BATCH) {
+            keys.clear();
+            values.clear();
+            keys.extend(chunk.iter().map(|p| TrieKey { len: u32::from(p.len), network: p.network.bytes() }));
+            values.extend(chunk.iter().map(|prefix| prefix.class));
+            if batches {
+                match sys::update(trie.fd(), &keys, &values) {
+                    Ok(()) => continue,
+                    // Before Linux 5.13. 524 is the kernel's own ENOTSUPP.
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | 524)) => batches = false,
+                    Err(error) => return Err(refused(&error)),
+                }
+            }
+            for (key, value) in keys.iter().zip(&values) {
+                match trie.map.insert(&Key::new(key.len, key.network), value, 0) {
+                    Err(MapError::SyscallError(error)) => return Err(refused(&error.io_error)),
+                    other => other?,
+                }
+            }
+        }
+        Ok(trie)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.map.map().fd().as_fd()
+    }
+
+    /// How many entries there really are.
+    pub(super) fn count(&self) -> Result<usize> {
+        let mut keys = vec![TrieKey::<A::Bytes>::default(); BATCH];
+        let mut values = vec![0u32; BATCH];
+        let (mut count, mut after) = (0, None);
+        loop {
+            match sys::lookup(self.fd(), after, &mut keys, &mut values) {
+                Ok((found, last, position)) => {
+                    count += found;
+                    if last {
+                        return Ok(count);
+                    }
+                    after = Some(position);
+                }
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | 524)) => break,
+                Err(error) => return Err(error).context("could not read a trie"),
+            }
+        }
+        self.map.keys().try_fold(0, |count, key| {
+            key?;
+            Ok(count + 1)
+        })
+    }
+
+    /// Removes all entries, bit by bit.
+    pub(super) fn drain(&self) -> io::Result<()> {
+        let mut keys = vec![TrieKey::<A::Bytes>::default(); BATCH];
+        let mut values = vec![0u32; BATCH];
+        loop {
+            // Always from the start: entries behind a removed one are found wherever they moved.
+            let (found, last, _) = sys::lookup(self.fd(), None, &mut keys, &mut values)?;
+            if found > 0 {
+                sys::delete(self.fd(), &keys[..found])?;
+            }
+            if last || found == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn refused(error: &io::Error) -> anyhow::Error {
+    if error.raw_os_error() == Some(libc::ENOMEM) {
+        anyhow!("the kernel has no memory for the table of addresses")
+    } else {
+        anyhow!("the kernel refused an entry of the table of addresses: {error}")
+    }
+}
+
+/// The maps of one interface.
+pub(super) struct Tables {
+    pub(super) control: Arc<Control>,
+    pub(super) generations: Array<MapData, Generation>,
+    pub(super) ports: Array<MapData, [u16; PORT_COUNT]>,
+    pub(super) local: HashMap<MapData, LocalKey, u32>,
+    pub(super) services: Array<MapData, Service>,
+    pub(super) verdicts: Array<MapData, [u16; CELLS]>,
+    pub(super) v4: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 4], u32>>,
+    pub(super) v6: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 16], u32>>,
+    pub(super) outcomes: PerCpuArray<MapData, u64>,
+    pub(super) rule_hits: PerCpuArray<MapData, RuleHits>,
+    pub(super) service_hits: PerCpuArray<MapData, ServiceHits>,
+    pub(super) rules: HashMap<MapData, u32, RuleNote>,
+    pub(super) service_notes: HashMap<MapData, u32, ServiceNote>,
+    /// The id of the ring buffer, which only a reader opens.
+    pub(super) events: u32,
+    /// The id of the control map, by which a program is known to use these tables.
+    pub(super) control_id: u32,
+}
+
+impl Tables {
+    /// The maps of a program that was just loaded.
+    pub(super) fn from_object(object: &mut Ebpf) -> Result<Self> {
+        Self::from_source(|name| {
+            object.take_map(name).ok_or_else(|| anyhow!("the program has no map {name}"))
+        })
+    }
+
+    /// The maps that are pinned in a directory.
+    pub(super) fn from_pins(dir: &Path) -> Result<Self> {
+        Self::from_source(|name| {
+            let path = dir.join(name);
+            let data =
+                MapData::from_pin(&path).with_context(|| format!("could not open {}", path.display()))?;
+            Ok(Map::from_map_data(data)?)
+        })
+    }
+
+    fn from_source(mut source: impl FnMut(&str) -> Result<Map>) -> Result<Self> {
+        let Map::Array(control) = source(map::CONTROL)? else {
+            return Err(anyhow!("{} is not an array", map::CONTROL));
+        };
+        let Map::RingBuf(events) = source(map::EVENTS)? else {
+            return Err(anyhow!("{} is not a ring buffer", map::EVENTS));
+        };
+        Ok(Self {
+            control_id: control.info()?.id(),
+            events: events.info()?.id(),
+            control: Arc::new(Control::new(control)?),
+            generations: typed(&mut source, map::GENERATIONS)?,
+            ports: typed(&mut source, map::PORTS)?,
+            local: typed(&mut source, map::LOCAL)?,
+            services: typed(&mut source, map::SERVICES)?,
+            verdicts: typed(&mut source, map::VERDICTS)?,
+            v4: typed(&mut source, map::V4)?,
+            v6: typed(&mut source, map::V6)?,
+            outcomes: typed(&mut source, map::OUTCOMES)?,
+            rule_hits: typed(&mut source, map::RULE_HITS)?,
+            service_hits: typed(&mut source, map::SERVICE_HITS)?,
+            rules: typed(&mut source, map::RULES)?,
+            service_notes: typed(&mut source, map::SERVICE_NOTES)?,
+        })
+    }
+
+    /// The live generation's index, and its own figures; `None` before the first table.
+    pub(super) fn live(&self) -> Result<Option<(u64, Generation)>> {
+        let serial = self.control.live();
+        if serial == 0 {
+            return Ok(None);
+        }
+        Ok(Some((serial, self.generations.get(&layout::generation_index(serial), 0)?)))
+    }
+
+    /// The rules of the live table, by slot. Notes of other slots are left-overs of an interrupted reload.
+    pub(super) fn live_rules(&self) -> Result<StdHashMap<u32, RuleNote>> {
+        let Some((serial, _)) = self.live()? else { return Ok(StdHashMap::new()) };
+        let mut verdicts = vec![0u16; CELLS];
+        sys::lookup_array(self.verdicts.map().fd().as_fd(), layout::generation_index(serial), &mut verdicts)
+            .context("could not read the live verdicts")?;
+        let mut used = vec![false; layout::RULE_SLOTS as usize];
+        for slot in &verdicts {
+            if let Some(used) = used.get_mut(usize::from(*slot)) {
+                *used = true;
+            }
+        }
+        let mut rules = StdHashMap::new();
+        for entry in self.rules.iter() {
+            let (slot, note) = entry?;
+            if used.get(slot as usize) == Some(&true) {
+                rules.insert(slot, note);
+            }
+        }
+        Ok(rules)
+    }
+
+    /// The services of the live table, by slot.
+    pub(super) fn live_services(&self) -> Result<StdHashMap<u32, ServiceNote>> {
+        let Some((serial, _)) = self.live()? else { return Ok(StdHashMap::new()) };
+        let generation = layout::generation_index(serial);
+        let mut services = StdHashMap::new();
+        for entry in self.service_notes.iter() {
+            let (slot, note) = entry?;
+            if slot < layout::SERVICE_SLOTS
+                && self.services.get(&layout::service_index(generation, slot), 0)?.used != 0
+            {
+                services.insert(slot, note);
+            }
+        }
+        Ok(services)
+    }
+
+    /// The slots of the live table.
+    pub(super) fn live_slots(&self) -> Result<Slots> {
+        Ok(Slots {
+            rules: self.live_rules()?.into_iter().map(|(slot, note)| (note.identity, slot)).collect(),
+            services: self
+                .live_services()?
+                .into_iter()
+                .map(|(slot, note)| (super::image::service_key(&note), slot))
+                .collect(),
+        })
+    }
+
+    /// The tries of one generation, as far as it has any.
+    pub(super) fn tries(&self, generation: u32) -> Result<(Option<Trie<u32>>, Option<Trie<u128>>)> {
+        let v4 = missing(self.v4.get(&generation, 0))?.map(|map| Trie { map });
+        let v6 = missing(self.v6.get(&generation, 0))?.map(|map| Trie { map });
+        Ok((v4, v6))
+    }
+
+    /// Puts tries into a generation. The kernel returns only after every program that might still see the
+    /// ones before has left (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c: `synchronize_rcu` after any
+    /// update of a map of maps).
+    pub(super) fn set_tries(&mut self, generation: u32, v4: &Trie<u32>, v6: &Trie<u128>) -> Result<()> {
+        self.v4.set(generation, &v4.map, 0)?;
+        self.v6.set(generation, &v6.map, 0)?;
+        Ok(())
+    }
+}
+
+/// One value for each CPU, all zero.
+pub(super) fn zeros<V: Pod + Default>() -> Result<PerCpuValues<V>> {
+    let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("could not read {what}: {error}"))?;
+    Ok(PerCpuValues::try_from(vec![V::default(); cpus])?)
+}
+
+fn missing<T>(result: Result<T, MapError>) -> Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A map in its own type; its sizes are checked.
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    source: &mut impl FnMut(&str) -> Result<Map>,
+    name: &str,
+) -> Result<T> {
+    T::try_from(source(name)?).with_context(|| format!("the map {name} is of another build"))
+}

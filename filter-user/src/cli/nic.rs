@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     daemon::control::Request,
-    kernel::{self, Bpffs, Filter, Stats, Status},
+    kernel::{self, Bpffs, Filter, RuleStats, Stats, Status},
     load::load,
 };
 
@@ -281,8 +281,7 @@ fn interface_stats(
     if !stats.rules.is_empty() {
         let mut rows = vec![vec!["DROPPED BY".into(), "PACKETS".into(), "BYTES".into(), String::new()]];
         for rule in &stats.rules {
-            let same =
-                |other: &crate::kernel::RuleStats| other.policy == rule.policy && other.text == rule.text;
+            let same = |other: &RuleStats| other.policy == rule.policy && other.text == rule.text;
             let before =
                 |stats: &Stats| stats.rules.iter().find(|other| same(other)).map_or(0, |r| r.count.packets);
             rows.push(vec![

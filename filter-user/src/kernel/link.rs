@@ -72,6 +72,15 @@ pub enum LinkKind {
     Netlink,
 }
 
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BpfLink => "BPF link",
+            Self::Netlink => "netlink, without a link",
+        })
+    }
+}
+
 /// A network interface of this network namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Device {

@@ -50,6 +50,8 @@ pub(super) struct Sources {
 
 /// A line longer than this is cut around the caret when it is shown.
 const LONGEST_LINE: usize = 400;
+/// A message longer than this is cut.
+const LONGEST_MESSAGE: usize = 300;
 /// How many characters of a long line are kept on each side of the caret's start.
 const AROUND: usize = 100;
 
@@ -186,11 +188,21 @@ impl Sources {
     }
 }
 
+/// A message as it can be shown: words of the file that stand in it may be long or not printable.
+fn readable(message: String) -> String {
+    if message.len() <= LONGEST_MESSAGE && !message.contains(char::is_control) {
+        return message;
+    }
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let shown: String = message.chars().map(printable).take(LONGEST_MESSAGE).collect();
+    if message.len() > LONGEST_MESSAGE { shown + "…" } else { shown }
+}
+
 fn whole_file(severity: Severity, code: &'static str, message: String, file: Arc<str>) -> Diagnostic {
     Diagnostic {
         severity,
         code,
-        message,
+        message: readable(message),
         origin: Origin { file, line: 1, column: 1 },
         line_text: None,
         caret_start: 0,
@@ -222,7 +234,7 @@ fn excerpt(
     Diagnostic {
         severity,
         code,
-        message,
+        message: readable(message),
         origin,
         line_text: Some(line_text),
         caret_start,

@@ -128,7 +128,7 @@ impl Binder<'_> {
                     match word.text.strip_prefix("auth://") {
                         Some(name) if !name.is_empty() => named.push(word.clone()),
                         _ => {
-                            let message = format!("{} is no policy", word.as_written());
+                            let message = format!("`{}` is no policy", word.as_written());
                             self.sources.error(word.span, "unknown-word", message).help(FORM);
                             return;
                         }

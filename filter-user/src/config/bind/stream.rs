@@ -204,7 +204,7 @@ impl Binder<'_> {
                 None
             }
             None if !word.text.contains("://") => {
-                let message = format!("{} is nobody who could be asked", word.as_written());
+                let message = format!("`{}` is nobody who could be asked", word.as_written());
                 self.sources.error(word.span, "bad-url", message).help(format!(
                     "name a policy (`{0} auth://NAME;`) or a backend (`{0} http://HOST/PATH;`); \
                      without the line everyone is admitted",

@@ -111,9 +111,14 @@ fn a_whole_server_is_read_as_it_is() {
 
     let listeners: Vec<_> =
         config.listeners.iter().map(|listener| format!("{} {}", listener.directive, listener.key)).collect();
-    for listener in
-        ["http 80/tcp", "https 443/tcp", "rtmp 1935/tcp", "srt 9998/udp", "admin_https 8092/tcp", "srt 9997/udp"]
-    {
+    for listener in [
+        "http 80/tcp",
+        "https 443/tcp",
+        "rtmp 1935/tcp",
+        "srt 9998/udp",
+        "admin_https 8092/tcp",
+        "srt 9997/udp",
+    ] {
         assert!(listeners.iter().any(|known| known == listener), "{listener} in {listeners:?}");
     }
 }

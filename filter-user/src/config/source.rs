@@ -51,7 +51,7 @@ pub(super) struct Sources {
 /// A line longer than this is cut around the caret when it is shown.
 const LONGEST_LINE: usize = 400;
 /// A message longer than this is cut.
-const LONGEST_MESSAGE: usize = 300;
+const LONGEST_MESSAGE: usize = 1000;
 /// How many characters of a long line are kept on each side of the caret's start.
 const AROUND: usize = 100;
 

@@ -36,6 +36,13 @@ struct Source {
     counted: Cell<(usize, usize, usize)>,
 }
 
+impl Source {
+    /// The number of the line on which a span begins, from 1.
+    fn line_of(&self, span: Span) -> usize {
+        self.line_starts.partition_point(|start| *start <= span.start)
+    }
+}
+
 /// The files that were read, and what there is to say about them.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -75,7 +82,7 @@ impl Sources {
 
     pub(super) fn origin(&self, span: Span) -> Origin {
         let source = &self.files[span.source as usize];
-        let line = source.line_starts.partition_point(|start| *start <= span.start);
+        let line = source.line_of(span);
         let line_start = source.line_starts[line - 1];
         let (of, offset, column) = source.counted.get();
         let (from, before) =
@@ -87,7 +94,8 @@ impl Sources {
 
     /// `file:line`, for a message at another place.
     pub(super) fn place(&self, span: Span) -> String {
-        self.origin(span).to_string()
+        let source = &self.files[span.source as usize];
+        format!("{}:{}", source.file, source.line_of(span))
     }
 
     pub(super) fn error(

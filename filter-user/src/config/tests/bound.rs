@@ -238,6 +238,7 @@ fn an_srt_port_of_one_stream_is_for_that_stream() {
 fn listeners_are_those_of_the_media_server() {
     let config = good(
         "http 80;\nhttps 192.0.2.1:443 { ssl_protocols tlsv1.2; }\nrtmp localhost:1935;\nsrt 9998;\nadmin_http [::1]:8090 api=on;\n\
+         rtsp { port 554; }\nhttp { }\n\
          stream x { srt_play { port 9999; } on_play http://h/; }",
     );
     let listeners: Vec<_> = config.listeners.iter().map(|l| format!("{} {}", l.directive, l.key)).collect();
@@ -249,6 +250,7 @@ fn listeners_are_those_of_the_media_server() {
             "rtmp 1935/tcp",
             "srt 9998/udp",
             "admin_http [::1]:8090/tcp",
+            "rtsp 554/tcp",
             "srt_play 9999/udp"
         ]
     );

@@ -53,6 +53,16 @@ fn empty_statements_and_empty_files_are_fine() {
 }
 
 #[test]
+fn deep_nesting_is_an_error_and_no_panic() {
+    for text in ["{".repeat(1_000_000), "a{".repeat(1_000_000), "a {".repeat(500_000) + &"}".repeat(500_000)]
+    {
+        let (config, report) = memory(text).load();
+        assert!(config.is_none());
+        assert!(report.errors().any(|error| error.code == "too-deep"));
+    }
+}
+
+#[test]
 fn columns_count_characters() {
     let config = good("auth_backend \"ж\" { allow ua ё; deny ip 10/8 192.168/16; }");
     let columns: Vec<_> = config.policies[0].rules().iter().map(|rule| rule.origin.column).collect();

@@ -147,7 +147,8 @@ impl Binder<'_> {
             // `auth` is the older name.
             "on_play" | "auth" => self.judge(inner, &mut draft.judges.on_play),
             "on_publish" => self.judge(inner, &mut draft.judges.on_publish),
-            "input" => {
+            // `url` is the older name.
+            "input" | "url" => {
                 let published = |word: &Word| word.text.starts_with("publish://") || &*word.text == "publish";
                 draft.publishes |= values.first().is_some_and(published);
             }

@@ -128,7 +128,7 @@ fn streams_without_a_judge_are_open_to_play_and_published_only_where_they_take_i
     let config = good(
         "stream plain { input udp://239.0.0.1:1234; }\nlive push { }\nvod films { storage /movies; }\n\
          stream pass { input publish://; password secret; }\nstream srt { srt_publish { port 9999; } }\n\
-         rewrite old publish://;\nondemand od { input publish; }",
+         stream older { url publish://; }\nrewrite old publish://;\nondemand od { input publish; }",
     );
     assert_eq!(judges(&config, "plain"), pair("open", "closed"));
     assert_eq!(judges(&config, "push"), pair("open", "open"));
@@ -136,6 +136,7 @@ fn streams_without_a_judge_are_open_to_play_and_published_only_where_they_take_i
     assert_eq!(judges(&config, "pass"), pair("open", "open"));
     assert_eq!(judges(&config, "srt"), pair("open", "open"));
     assert_eq!(judges(&config, "old"), pair("open", "open"));
+    assert_eq!(judges(&config, "older"), pair("open", "open"));
     assert_eq!(judges(&config, "od"), pair("open", "open"));
 }
 

@@ -25,6 +25,9 @@ pub use model::{
 };
 pub use prefix::{PrefixError, parse_prefix};
 
+/// A list file larger than this many bytes is refused: lines are numbered with 32 bits.
+pub const LARGEST_LIST: usize = 1 << 30;
+
 /// Reads a configuration with all that it includes.
 ///
 /// The configuration is `None` exactly when the report has errors. As many errors as possible are found in

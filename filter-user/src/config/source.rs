@@ -36,6 +36,13 @@ struct Source {
     counted: Cell<(usize, usize, usize)>,
 }
 
+impl Source {
+    /// The number of the line on which a span begins, from 1.
+    fn line_of(&self, span: Span) -> usize {
+        self.line_starts.partition_point(|start| *start <= span.start)
+    }
+}
+
 /// The files that were read, and what there is to say about them.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
@@ -50,6 +57,8 @@ pub(super) struct Sources {
 
 /// A line longer than this is cut around the caret when it is shown.
 const LONGEST_LINE: usize = 400;
+/// A message longer than this is cut.
+const LONGEST_MESSAGE: usize = 1000;
 /// How many characters of a long line are kept on each side of the caret's start.
 const AROUND: usize = 100;
 
@@ -73,7 +82,7 @@ impl Sources {
 
     pub(super) fn origin(&self, span: Span) -> Origin {
         let source = &self.files[span.source as usize];
-        let line = source.line_starts.partition_point(|start| *start <= span.start);
+        let line = source.line_of(span);
         let line_start = source.line_starts[line - 1];
         let (of, offset, column) = source.counted.get();
         let (from, before) =
@@ -85,7 +94,8 @@ impl Sources {
 
     /// `file:line`, for a message at another place.
     pub(super) fn place(&self, span: Span) -> String {
-        self.origin(span).to_string()
+        let source = &self.files[span.source as usize];
+        format!("{}:{}", source.file, source.line_of(span))
     }
 
     pub(super) fn error(
@@ -186,11 +196,21 @@ impl Sources {
     }
 }
 
+/// A message as it can be shown: words of the file that stand in it may be long or not printable.
+fn readable(message: String) -> String {
+    if message.len() <= LONGEST_MESSAGE && !message.contains(char::is_control) {
+        return message;
+    }
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let shown: String = message.chars().map(printable).take(LONGEST_MESSAGE).collect();
+    if message.len() > LONGEST_MESSAGE { shown + "…" } else { shown }
+}
+
 fn whole_file(severity: Severity, code: &'static str, message: String, file: Arc<str>) -> Diagnostic {
     Diagnostic {
         severity,
         code,
-        message,
+        message: readable(message),
         origin: Origin { file, line: 1, column: 1 },
         line_text: None,
         caret_start: 0,
@@ -222,7 +242,7 @@ fn excerpt(
     Diagnostic {
         severity,
         code,
-        message,
+        message: readable(message),
         origin,
         line_text: Some(line_text),
         caret_start,

@@ -1,6 +1,7 @@
 use std::{collections::HashMap, io, path::PathBuf};
 
 use super::*;
+use crate::policy::{Authority, Country, Matcher, Policy};
 
 /// Files in memory.
 #[derive(Default)]

@@ -121,6 +121,7 @@ const STREAM_READ: &[&str] = &[
     "srt_play",
     "srt_publish",
     "template",
+    "url",
 ];
 
 /// Flussonic's directives of a stream that do not concern access.
@@ -189,7 +190,6 @@ const STREAM_PASSED: &[&str] = &[
     "tracks",
     "transcoder",
     "udp",
-    "url",
     "url_prefix",
     "vision",
     "web_rtc",

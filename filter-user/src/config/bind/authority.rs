@@ -13,7 +13,7 @@ impl Binder<'_> {
     pub(super) fn authority(&mut self, word: &Word) -> Option<Authority> {
         let Some((scheme, rest)) = word.text.split_once("://") else {
             self.sources
-                .error(word.span, "bad-url", format!("{} is no address of a backend", word.as_written()))
+                .error(word.span, "bad-url", format!("`{}` is no address of a backend", word.as_written()))
                 .help(KNOWN);
             return None;
         };

@@ -23,7 +23,7 @@ impl Binder<'_> {
             && let Some((rule, at)) = rules().find(|(rule, _)| matches!(rule.matcher, Matcher::Country(_)))
         {
             let message =
-                format!("`{}` and every other country rule will never match: there is no `geoip`", rule.text);
+                format!("no country rule will ever match, `{}` among them: there is no `geoip`", rule.text);
             sources.warning(*at, "no-geoip", message).help("name a country database: `geoip PATH;`");
         }
         for (rule, at) in rules().filter(|(rule, _)| rule.action != Action::Allow) {

@@ -23,7 +23,7 @@ use self::{
     stream::{Judges, SourceDraft, StreamDraft},
 };
 use super::{
-    Report,
+    LARGEST_LIST, Report,
     lexer::Word,
     model::{Config, Files, Interface, Listener},
     parser,
@@ -39,8 +39,6 @@ const DEEPEST_INCLUDE: usize = 16;
 const MOST_FILES: usize = 1000;
 /// A configuration file larger than this is refused; values by the million belong into list files.
 const LARGEST_FILE: usize = 64 << 20;
-/// A list file larger than this is refused: lines are numbered with 32 bits.
-const LARGEST_LIST: usize = 1 << 30;
 /// How long a backend may take unless `backend_timeout` says otherwise.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(3);
 

@@ -259,7 +259,7 @@ impl Binder<'_> {
     fn country(&mut self, word: &Word) -> Option<Country> {
         let Some(country) = Country::new(&word.text) else {
             self.sources
-                .error(word.span, "country-form", format!("{} is no country code", word.as_written()))
+                .error(word.span, "country-form", format!("`{}` is no country code", word.as_written()))
                 .help("a country is two letters, as in ISO 3166-1: RU, US, GB");
             return None;
         };

@@ -128,7 +128,7 @@ impl Binder<'_> {
                     match word.text.strip_prefix("auth://") {
                         Some(name) if !name.is_empty() => named.push(word.clone()),
                         _ => {
-                            let message = format!("{} is no policy", word.as_written());
+                            let message = format!("`{}` is no policy", word.as_written());
                             self.sources.error(word.span, "unknown-word", message).help(FORM);
                             return;
                         }
@@ -145,7 +145,9 @@ impl Binder<'_> {
 
     /// `http`, `rtmp`, `srt` … at the top of a file: where the media server listens.
     pub(super) fn listener(&mut self, statement: &Statement) {
-        let Some(word) = self.first_value(statement, "a port") else { return };
+        // A block can name the port too; without one there is nothing to know.
+        let inner = || statement.statements().iter().find(|inner| inner.directive().is("port"));
+        let Some(word) = statement.values().first().or_else(|| inner()?.values().first()) else { return };
         let directive = &statement.directive().text;
         let Some((address, port)) = self.server_endpoint(word) else { return };
         let proto = if &**directive == "srt" { Proto::Udp } else { Proto::Tcp };

@@ -24,7 +24,7 @@ impl Binder<'_> {
         self.no_more(statement, 1);
         let bad = |c: char| c.is_whitespace() || c.is_control() || c == '/';
         if name.text.is_empty() || name.text.len() > LONGEST_INTERFACE || name.text.contains(bad) {
-            let message = format!("{} is no name of an interface", name.as_written());
+            let message = format!("`{}` is no name of an interface", name.as_written());
             self.sources.error(name.span, "bad-interface", message).help("`ip link` lists the interfaces");
         }
         let mut mode: Option<(InterfaceMode, Span)> = None;
@@ -98,7 +98,7 @@ impl Binder<'_> {
                 .error(
                     word.span,
                     "bad-parameter",
-                    format!("{} is no name of a query parameter", word.as_written()),
+                    format!("`{}` is no name of a query parameter", word.as_written()),
                 )
                 .help("use letters, digits, `_`, `-`, `.` and `~`");
             return;
@@ -114,7 +114,7 @@ impl Binder<'_> {
         let digits = word.text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         let seconds = word.text.parse().ok().filter(|s| digits && *s >= 0.001 && *s <= LONGEST_TIMEOUT);
         let Some(seconds) = seconds else {
-            let message = format!("{} is no number of seconds up to {LONGEST_TIMEOUT}", word.as_written());
+            let message = format!("`{}` is no number of seconds up to {LONGEST_TIMEOUT}", word.as_written());
             self.sources
                 .error(word.span, "bad-timeout", message)
                 .help("write a number without a unit, such as 3 or 1.5");

@@ -147,7 +147,8 @@ impl Binder<'_> {
             // `auth` is the older name.
             "on_play" | "auth" => self.judge(inner, &mut draft.judges.on_play),
             "on_publish" => self.judge(inner, &mut draft.judges.on_publish),
-            "input" => {
+            // `url` is the older name.
+            "input" | "url" => {
                 let published = |word: &Word| word.text.starts_with("publish://") || &*word.text == "publish";
                 draft.publishes |= values.first().is_some_and(published);
             }
@@ -204,7 +205,7 @@ impl Binder<'_> {
                 None
             }
             None if !word.text.contains("://") => {
-                let message = format!("{} is nobody who could be asked", word.as_written());
+                let message = format!("`{}` is nobody who could be asked", word.as_written());
                 self.sources.error(word.span, "bad-url", message).help(format!(
                     "name a policy (`{0} auth://NAME;`) or a backend (`{0} http://HOST/PATH;`); \
                      without the line everyone is admitted",

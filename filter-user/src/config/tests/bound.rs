@@ -1,16 +1,312 @@
 //! What a configuration means.
 
+use std::{net::IpAddr, time::Duration};
+
 use super::*;
 
+fn texts(policy: &Policy) -> Vec<&str> {
+    policy.rules().iter().map(|rule| &*rule.text).collect()
+}
+
+/// The name of the policy that judges, or what else holds.
+fn access(config: &Config, access: &Access) -> String {
+    match access {
+        Access::Policy(id) => config.policy(*id).name().to_string(),
+        Access::Open => "open".into(),
+        Access::Closed => "closed".into(),
+    }
+}
+
+/// Who judges playing and publishing of a stream.
+fn judges(config: &Config, stream: &str) -> (String, String) {
+    let stream = config.streams.get(stream).unwrap_or_else(|| panic!("no stream {stream}"));
+    (access(config, &stream.on_play), access(config, &stream.on_publish))
+}
+
+fn pair(play: &str, publish: &str) -> (String, String) {
+    (play.into(), publish.into())
+}
+
+/// The policies of a service by name, and whether it is open.
+fn service(config: &Config, key: &str) -> (Vec<String>, Option<OpenReason>) {
+    let found = config.services.iter().find(|service| service.key.to_string() == key);
+    let service = found.unwrap_or_else(|| panic!("no service {key}"));
+    let names = service.policies.iter().map(|id| config.policy(*id).name().to_string()).collect();
+    (names, service.open.clone())
+}
+
 #[test]
-fn a_small_configuration_loads() {
+fn every_value_is_a_rule_with_its_own_text_and_place() {
     let config = good(
-        "auth_backend myauth1 { allow ip 172.16/24; deny ip 10.10/16 10.0.0.0/8; allow token t1; backend http://h/a; allow default; }\n\
-         stream example_stream { input udp://239.0.0.1:1234; on_play auth://myauth1; }\n\
-         gate 80 { upstream http://127.0.0.1:8080; }\n\
-         guard tcp [::]:1935 auth://myauth1;\n\
-         guard udp 192.0.2.1:9998 streams;",
+        "auth_backend a {\n  deny ip 10.10/16 192.0.2.1;\n  allow country ru;\n  drop country CN;\n  \
+         deny useragent \"Mozilla/5.0 (Windows; U;\" VLC;\n  allow token t1;\n}\ngeoip c.mmdb;",
     );
-    assert_eq!(config.policies.len(), 1);
+    let policy = &config.policies[0];
+    assert_eq!(
+        texts(policy),
+        [
+            "deny ip 10.10/16",
+            "deny ip 192.0.2.1",
+            "allow country ru",
+            "drop country CN",
+            "deny ua \"Mozilla/5.0 (Windows; U;\"",
+            "deny ua VLC",
+            "allow token t1"
+        ]
+    );
+    let places: Vec<_> = policy.rules().iter().map(|rule| (rule.origin.line, rule.origin.column)).collect();
+    assert_eq!(places, [(2, 11), (2, 20), (3, 17), (4, 16), (5, 18), (5, 45), (6, 15)]);
+    assert_eq!(policy.rules()[0].matcher, Matcher::Ip("10.10.0.0/16".parse().unwrap()));
+    assert_eq!(policy.rules()[2].matcher, Matcher::Country(Country::new("RU").unwrap()));
+    assert_eq!((policy.origin().line, policy.origin().column), (1, 1));
+}
+
+#[test]
+fn backends_and_the_default_are_kept() {
+    let config =
+        good("auth_backend a {\n backend http://h/a?x=1;\n backend iptv://localhost;\n allow default;\n}");
+    let policy = &config.policies[0];
+    let backends: Vec<_> = policy.backends().iter().map(|b| (&*b.text, b.origin.line)).collect();
+    assert_eq!(backends, [("backend http://h/a?x=1", 2), ("backend iptv://localhost", 3)]);
+    assert_eq!(policy.backends()[1].authority, Authority::Iptv);
+    assert_eq!(policy.default_allow().unwrap().line, 4);
+}
+
+#[test]
+fn lists_are_read_once_and_relative_to_the_file_that_names_them() {
+    let files = memory("include sub/a.conf;\n")
+        .with("sub/a.conf", "auth_backend a { deny ip file \"l\"; drop ip file l; allow token file \"t\"; }")
+        .with("sub/l", "\u{feff}# list\r\n10.0.0.0/8\r\n\r\n 2001:db8::/32 ; doc\n192.0.2.1#x\n; end")
+        .with("sub/t", "t1\n # no\nt#2 # yes\nt3;no\n");
+    let (config, report) = files.load();
+    let config = config.unwrap_or_else(|| panic!("{}", report.render(false)));
+    assert_eq!(report.diagnostics, []);
+    let rules = config.policies[0].rules();
+    assert_eq!(
+        texts(&config.policies[0]),
+        ["deny ip file \"l\"", "drop ip file \"l\"", "allow token file \"t\""]
+    );
+    let (Matcher::IpFile(first), Matcher::IpFile(second)) = (&rules[0].matcher, &rules[1].matcher) else {
+        panic!("{rules:?}")
+    };
+    assert!(std::sync::Arc::ptr_eq(&first.entries, &second.entries));
+    let entries: Vec<_> = first.entries.iter().map(|(net, line)| (net.to_string(), *line)).collect();
+    assert_eq!(entries, [("10.0.0.0/8".into(), 2), ("2001:db8::/32".into(), 4), ("192.0.2.1/32".into(), 5)]);
+    let Matcher::TokenFile(tokens) = &rules[2].matcher else { panic!("{rules:?}") };
+    assert_eq!(*tokens.entries, [("t1".into(), 1), ("t#2".into(), 3), ("t3".into(), 4)]);
+    assert_eq!(config.files, ["nicgate.conf", "sub/a.conf", "sub/l", "sub/t"].map(PathBuf::from));
+    assert_eq!(&*rules[0].origin.file, "sub/a.conf");
+}
+
+#[test]
+fn a_quoted_file_is_a_value() {
+    let config = good("auth_backend a { allow token \"file\"; allow ua file; }");
+    assert_eq!(texts(&config.policies[0]), ["allow token file", "allow ua file"]);
+}
+
+#[test]
+fn streams_inherit_from_templates_and_from_the_top() {
+    let config = good(
+        "auth_backend a { allow default; }\nauth_backend b { allow default; }\nauth_backend c { allow default; }\n\
+         on_play auth://c;\n\
+         template t { on_play auth://b; prefix sport/; input publish://; on_publish auth://a; }\n\
+         stream own { template t; on_play auth://a; }\n\
+         stream inherits { template t; }\n\
+         stream top { input udp://239.0.0.1:1234; }\n\
+         stream pub { input publish://; }\n",
+    );
+    assert_eq!(judges(&config, "own"), pair("a", "a"));
+    assert_eq!(judges(&config, "inherits"), pair("b", "a"));
+    assert_eq!(judges(&config, "sport"), pair("b", "a"));
+    assert_eq!(judges(&config, "top"), pair("c", "closed"));
+    assert_eq!(judges(&config, "pub"), pair("c", "open"));
+    assert_eq!(&*config.stream_for("sport/one/index.m3u8").unwrap().name, "sport");
+}
+
+#[test]
+fn streams_without_a_judge_are_open_to_play_and_published_only_where_they_take_it() {
+    let config = good(
+        "stream plain { input udp://239.0.0.1:1234; }\nlive push { }\nvod films { storage /movies; }\n\
+         stream pass { input publish://; password secret; }\nstream srt { srt_publish { port 9999; } }\n\
+         stream older { url publish://; }\nrewrite old publish://;\nondemand od { input publish; }",
+    );
+    assert_eq!(judges(&config, "plain"), pair("open", "closed"));
+    assert_eq!(judges(&config, "push"), pair("open", "open"));
+    assert_eq!(judges(&config, "films"), pair("open", "closed"));
+    assert_eq!(judges(&config, "pass"), pair("open", "open"));
+    assert_eq!(judges(&config, "srt"), pair("open", "open"));
+    assert_eq!(judges(&config, "old"), pair("open", "open"));
+    assert_eq!(judges(&config, "older"), pair("open", "open"));
+    assert_eq!(judges(&config, "od"), pair("open", "open"));
+}
+
+#[test]
+fn the_default_for_publishing_holds_where_something_is_published() {
+    let config = good(
+        "auth_backend a { allow default; }\non_publish auth://a;\nstream x { input publish://; }\nstream y { input udp://239.0.0.1:1; }",
+    );
+    assert_eq!(judges(&config, "x"), pair("open", "a"));
+    assert_eq!(judges(&config, "y"), pair("open", "closed"));
+}
+
+#[test]
+fn an_address_in_on_play_is_a_policy_of_its_own() {
+    let config = good(
+        "stream x { on_play http://h/auth max_sessions=3; on_publish http://h/publish; }\n\
+         stream y { auth http://h/auth; }\nstream z { on_play securetoken://key soft_limitation=true; }\n\
+         auth_backend named { allow default; }",
+    );
+    let names: Vec<_> = config.policies.iter().map(|policy| &**policy.name()).collect();
+    assert_eq!(names, ["named", "on_play of x", "on_publish of x", "on_play of z"]);
+    assert_eq!(judges(&config, "x"), pair("on_play of x", "on_publish of x"));
+    assert_eq!(judges(&config, "y").0, "on_play of x");
+    let id = config.policy_named("on_play of z").unwrap();
+    assert_eq!(config.policy(id).backends()[0].authority, Authority::SecureToken("key".into()));
+    assert_eq!(&*config.policy(id).backends()[0].text, "on_play securetoken://key");
+}
+
+#[test]
+fn services_know_the_policies_that_they_can_meet() {
+    let config = good(
+        "auth_backend a { allow default; }\nauth_backend b { allow default; }\nauth_backend c { allow default; }\n\
+         stream x { on_play auth://b; }\nstream y { on_play auth://a; on_publish auth://c; }\nstream z { on_play auth://a; }\n\
+         gate 80 { upstream http://127.0.0.1:8080/; }\nguard tcp 1935 auth://c auth://a auth://c;\nguard udp [2001:db8::1]:9998 streams;",
+    );
+    assert_eq!(service(&config, "80/tcp"), (vec!["a".into(), "b".into(), "c".into()], None));
+    assert_eq!(service(&config, "1935/tcp"), (vec!["a".into(), "c".into()], None));
+    assert_eq!(service(&config, "[2001:db8::1]:9998/udp").0.len(), 3);
+    let ServiceKind::Gate(gate) = &config.services[0].kind else { panic!("{:?}", config.services[0]) };
+    assert_eq!(gate.upstream.as_str(), "http://127.0.0.1:8080/");
+    assert_eq!(config.services[1].origin.line, 8);
+}
+
+#[test]
+fn a_stream_without_a_policy_opens_a_port() {
+    let config = good(
+        "stream x { on_play http://h/; input publish://; }\ngate 80 { upstream http://h; }\nguard tcp 1935 streams;",
+    );
+    // The gate refuses what no policy allows to be published; another server does not.
+    assert_eq!(service(&config, "80/tcp").1, None);
+    let (_, open) = service(&config, "1935/tcp");
+    assert!(
+        matches!(&open, Some(OpenReason::PublishWithoutPolicy(name, at)) if &**name == "x" && at.line == 1),
+        "{open:?}"
+    );
+
+    let config = good("stream x { }\ngate 80 { upstream http://h; }\n");
+    let (_, open) = service(&config, "80/tcp");
+    assert!(matches!(&open, Some(OpenReason::PlayWithoutPolicy(name, _)) if &**name == "x"), "{open:?}");
+}
+
+#[test]
+fn a_port_without_streams_is_open() {
+    let config = good("gate 80 { upstream http://h; }\nguard sctp 9 streams;");
+    assert_eq!(service(&config, "80/tcp").1, Some(OpenReason::NoStreams));
+    assert_eq!(service(&config, "9/sctp").1, Some(OpenReason::NoStreams));
+}
+
+#[test]
+fn another_server_opens_what_streams_guard() {
+    let config = good(
+        "source origin.example { only a b; }\nstream x { on_play http://h/; }\nguard tcp 1935 streams;\ngate 80 { upstream http://h; }",
+    );
+    let (_, open) = service(&config, "1935/tcp");
+    assert!(
+        matches!(&open, Some(OpenReason::OtherServer(name, _)) if &**name == "origin.example"),
+        "{open:?}"
+    );
+    assert_eq!(service(&config, "80/tcp").1, None);
+
+    let config = good("on_play http://h/;\nsource origin.example { }\nguard tcp 1935 streams;");
+    assert_eq!(service(&config, "1935/tcp"), (vec!["on_play of every stream".into()], None));
+}
+
+#[test]
+fn an_srt_port_of_one_stream_is_for_that_stream() {
+    let streams = "auth_backend a { allow default; }\nauth_backend b { allow default; }\n\
+                   stream x { srt 9998; on_play auth://a; }\nstream y { on_play auth://b; }\nstream z { }\n\
+                   guard udp 9998 streams;\n";
+    let config = good(streams);
+    assert_eq!(service(&config, "9998/udp"), (vec!["a".into()], None));
+    // Where the whole server listens on the port too, every stream is behind it.
+    let config = good(&format!("{streams}srt 9998;\n"));
+    let (policies, open) = service(&config, "9998/udp");
+    assert_eq!(policies, ["a", "b"]);
+    assert!(open.is_some());
+}
+
+#[test]
+fn listeners_are_those_of_the_media_server() {
+    let config = good(
+        "http 80;\nhttps 192.0.2.1:443 { ssl_protocols tlsv1.2; }\nrtmp localhost:1935;\nsrt 9998;\nadmin_http [::1]:8090 api=on;\n\
+         rtsp { port 554; }\nhttp { }\n\
+         stream x { srt_play { port 9999; } on_play http://h/; }",
+    );
+    let listeners: Vec<_> = config.listeners.iter().map(|l| format!("{} {}", l.directive, l.key)).collect();
+    assert_eq!(
+        listeners,
+        [
+            "http 80/tcp",
+            "https 192.0.2.1:443/tcp",
+            "rtmp 1935/tcp",
+            "srt 9998/udp",
+            "admin_http [::1]:8090/tcp",
+            "rtsp 554/tcp",
+            "srt_play 9999/udp"
+        ]
+    );
+}
+
+#[test]
+fn settings_are_read() {
+    let files = memory("include sub/x;").with(
+        "sub/x",
+        "interface eth0 { mode native; }\ninterface eth1;\nnever_drop 10/8 2001:db8::1;\nshadow;\ngeoip c.mmdb;\n\
+         auth_token tkn;\nno_auto_token;\nbackend_timeout 1.5;\nview_auth a b;\napi_allowed_from 10.0.0.0/8;",
+    );
+    let config = files.load().0.unwrap();
+    let interfaces: Vec<_> = config.interfaces.iter().map(|i| (&*i.name, i.mode)).collect();
+    assert_eq!(interfaces, [("eth0", InterfaceMode::Native), ("eth1", InterfaceMode::Auto)]);
+    let kept: Vec<_> = config.never_drop.iter().map(|(net, _)| net.to_string()).collect();
+    assert_eq!(kept, ["10.0.0.0/8", "2001:db8::1/128"]);
+    assert!(config.shadow && config.no_auto_token);
+    assert_eq!(config.geoip.as_ref().unwrap().0, PathBuf::from("sub/c.mmdb"));
+    assert_eq!(&*config.token_name, "tkn");
+    assert_eq!(config.backend_timeout, Duration::from_millis(1500));
+}
+
+#[test]
+fn what_is_not_set_has_its_default() {
+    let config = good("");
+    assert_eq!(&*config.token_name, "token");
+    assert_eq!(config.backend_timeout, Duration::from_secs(3));
+    assert!(!config.shadow && !config.no_auto_token && config.geoip.is_none());
+}
+
+#[test]
+fn the_unspecified_address_is_every_address() {
+    let config = good(
+        "guard tcp 0.0.0.0:80 streams;\nguard tcp [::]:81 streams;\nguard tcp [::ffff:192.0.2.1]:82 streams;",
+    );
+    let addresses: Vec<_> = config.services.iter().map(|service| service.key.address).collect();
+    assert_eq!(addresses, [None, None, Some(IpAddr::from([192, 0, 2, 1]))]);
+}
+
+#[test]
+fn two_addresses_can_share_a_port() {
+    let config = good("guard tcp 80 streams;\nguard tcp 192.0.2.1:80 streams;\nguard udp 80 streams;");
     assert_eq!(config.services.len(), 3);
+}
+
+#[test]
+fn an_empty_prefix_is_every_name() {
+    let config = good("template t { prefix \"\"; on_play http://h/; }\nstream a { on_play http://i/; }");
+    assert_eq!(&*config.stream_for("a/index.m3u8").unwrap().name, "a");
+    assert_eq!(&*config.stream_for("b/index.m3u8").unwrap().name, "");
+}
+
+#[test]
+fn a_deny_around_an_allow_is_no_contradiction() {
+    let (_, report) = memory("auth_backend a { allow ip 10.1.2.3; deny ip 10/8; }").load();
+    assert_eq!(report.diagnostics, []);
 }

@@ -10,22 +10,25 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use maxminddb::{LookupResult, PathElement, Reader, WithinOptions};
+use maxminddb::{LookupResult, MaxMindDbError, PathElement, Reader, Within, WithinOptions};
 
 use crate::{
-    address::Partition,
+    address::{Address, Partition, canonical},
     policy::{Countries, Country},
 };
 
-/// More networks than this are taken for a damaged or hostile tree; the largest real databases have
-/// about ten million.
-const MOST_NETWORKS: usize = 40_000_000;
+/// How many networks a search tree may have for each of its nodes. A plain tree has about one. MaxMind's
+/// reach their IPv4 networks from four places, so that one node counts up to four times. Sharing beyond
+/// that makes a small file describe more networks than anyone can read.
+const MOST_NETWORKS_PER_NODE: usize = 8;
 
-/// A country database, read and walked completely, so that a damaged one is refused before it is used.
+/// A country database, read completely, so that a damaged one is refused before it is used, and so that
+/// judgement and the offload compiler cannot disagree on a country.
 #[derive(Debug)]
 pub struct Database {
-    reader: Reader<Vec<u8>>,
     path: PathBuf,
+    kind: String,
+    built: u64,
     map: CountryMap,
 }
 
@@ -58,23 +61,25 @@ impl Database {
             .with_context(|| format!("{name} is not a readable MMDB country database"))?;
         let map = CountryMap::read(&reader)
             .with_context(|| format!("{name} is damaged: its networks cannot be read"))?;
+        let metadata = reader.metadata();
         ensure!(
-            map.v4.pieces() > 1 || map.v6.pieces() > 1,
+            map.v4.iter().any(|piece| piece.label.is_some())
+                || map.v6.iter().any(|piece| piece.label.is_some()),
             "{name} ({}) names no country in any record: a country database is needed, with country.iso_code \
              or country_code",
-            reader.metadata().database_type
+            metadata.database_type
         );
-        Ok(Self { reader, path: path.to_owned(), map })
+        Ok(Self {
+            path: path.to_owned(),
+            kind: metadata.database_type.clone(),
+            built: metadata.build_epoch,
+            map,
+        })
     }
 
     /// The country of every address.
     pub fn map(&self) -> &CountryMap {
         &self.map
-    }
-
-    /// Gives up the map, for judging requests.
-    pub fn into_lookup(self) -> Lookup {
-        Lookup(self.reader)
     }
 
     /// Where the database was read from.
@@ -84,103 +89,97 @@ impl Database {
 
     /// What the database calls itself, and when it was built in seconds since 1970.
     pub fn edition(&self) -> (&str, u64) {
-        let metadata = self.reader.metadata();
-        (&metadata.database_type, metadata.build_epoch)
+        (&self.kind, self.built)
     }
 }
 
 impl Countries for Database {
     fn country(&self, address: IpAddr) -> Option<Country> {
-        lookup(&self.reader, address)
+        match canonical(address) {
+            IpAddr::V4(v4) => self.map.v4.get(v4.to_bits()),
+            IpAddr::V6(v6) => self.map.v6.get(v6.to_bits()),
+        }
     }
-}
-
-/// A database that is only asked for single addresses: the map of all of them takes several times the
-/// memory of the file.
-#[derive(Debug)]
-pub struct Lookup(Reader<Vec<u8>>);
-
-impl Countries for Lookup {
-    fn country(&self, address: IpAddr) -> Option<Country> {
-        lookup(&self.0, address)
-    }
-}
-
-fn lookup(reader: &Reader<Vec<u8>>, address: IpAddr) -> Option<Country> {
-    let found = reader.lookup(address.to_canonical()).ok()?;
-    country_of(&found).ok()?
 }
 
 /// The country that a record names; `None` when it names none.
-fn country_of<S: AsRef<[u8]>>(found: &LookupResult<'_, S>) -> anyhow::Result<Option<Country>> {
-    let nested = [PathElement::Key("country"), PathElement::Key("iso_code")];
-    // A record of another type at that path is a record without a country, not a damaged file.
-    let code = match found.decode_path::<&str>(&nested) {
-        Ok(Some(code)) => Some(code),
-        Ok(None) => found.decode_path::<&str>(&[PathElement::Key("country_code")])?,
-        Err(error) => return Err(error.into()),
+fn country_of<S: AsRef<[u8]>>(found: &LookupResult<'_, S>) -> Result<Option<Country>, MaxMindDbError> {
+    let text_at = |path: &[PathElement<'_>]| match found.decode_path::<&str>(path) {
+        // Another type at that path makes a record without a country, not a damaged file: some flat
+        // databases have the country's name at `country`.
+        Err(MaxMindDbError::Decoding { .. }) => Ok(None),
+        code => code,
+    };
+    let code = match text_at(&[PathElement::Key("country"), PathElement::Key("iso_code")])? {
+        Some(code) => Some(code),
+        None => text_at(&[PathElement::Key("country_code")])?,
     };
     Ok(code.and_then(Country::new))
 }
 
+/// The countries of records by their offset. Many networks share few records: each is decoded once.
+type Records = HashMap<usize, Option<Country>>;
+
 impl CountryMap {
     fn read(reader: &Reader<Vec<u8>>) -> anyhow::Result<Self> {
-        // Many networks share few records: decode each record once.
-        let mut records: HashMap<usize, Option<Country>> = HashMap::new();
-        let mut country = |found: &LookupResult<'_, Vec<u8>>| -> anyhow::Result<Option<Country>> {
-            let Some(offset) = found.offset() else { return Ok(None) };
-            if let Some(known) = records.get(&offset) {
-                return Ok(*known);
-            }
-            let country = country_of(found)?;
-            records.insert(offset, country);
-            Ok(country)
-        };
-
-        let mut v4 = Vec::new();
+        let mut records = Records::new();
+        // Networks without a record are walked too, so that they count towards the limit.
+        let options = WithinOptions::default().include_networks_without_data();
         let all_v4 = "0.0.0.0/0".parse().expect("a prefix");
-        for found in reader.within(all_v4, WithinOptions::default())? {
-            let found = found?;
-            let (first, last) = match found.network()? {
-                network if network.is_ipv4() => {
-                    let first = v4_bits(network.ip());
-                    (first, first | u32::MAX.checked_shr(u32::from(network.prefix())).unwrap_or(0))
-                }
-                // One IPv6 record above the whole IPv4 space.
-                _ => (0, u32::MAX),
-            };
-            v4.push((first, last, country(&found)?));
-            ensure!(v4.len() <= MOST_NETWORKS, "it holds more than {MOST_NETWORKS} IPv4 networks");
+        let v4 = walk(reader, reader.within(all_v4, options)?, &mut records, |address, len| match address {
+            IpAddr::V4(v4) => (v4.to_bits(), len),
+            // One IPv6 record above the whole IPv4 space.
+            IpAddr::V6(_) => (0, 0),
+        })?;
+        if reader.metadata().ip_version != 6 {
+            return Ok(Self { v4, v6: Partition::constant(None) });
         }
-
-        let mut v6 = Vec::new();
-        if reader.metadata().ip_version == 6 {
-            // MaxMind's trees hang the IPv4 networks below the 6to4 and Teredo prefixes as well. A lookup
-            // follows those branches, so they are compiled too: both must know the same countries.
-            let options = WithinOptions::default().include_aliased_networks();
-            for found in reader.networks(options)? {
-                let found = found?;
-                let network = found.network()?;
-                let (first, len) = match network.ip() {
-                    IpAddr::V4(v4) => (u128::from(v4.to_bits()), network.prefix() + 96),
-                    IpAddr::V6(v6) => (v6.to_bits(), network.prefix()),
-                };
-                let last = first | u128::MAX.checked_shr(u32::from(len)).unwrap_or(0);
-                v6.push((first, last, country(&found)?));
-                ensure!(v6.len() <= MOST_NETWORKS, "it holds more than {MOST_NETWORKS} IPv6 networks");
-            }
-        }
-        let (Some(v4), Some(v6)) = (Partition::from_sorted(v4, None), Partition::from_sorted(v6, None))
-        else {
-            bail!("its networks overlap");
-        };
+        // MaxMind's trees hang the IPv4 networks below the 6to4 and Teredo prefixes as well, and answer
+        // such addresses with the IPv4 record.
+        let networks = reader.networks(options.include_aliased_networks())?;
+        let v6 = walk(reader, networks, &mut records, |address, len| match address {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()), len + 96),
+            IpAddr::V6(v6) => (v6.to_bits(), len),
+        })?;
         Ok(Self { v4, v6 })
     }
 }
 
-fn v4_bits(address: IpAddr) -> u32 {
-    match address {
-        IpAddr::V4(v4) => v4.to_bits(),
-        IpAddr::V6(_) => 0,
+/// Reads the country of every network; `prefix` says which address space its address and length mean.
+fn walk<A: Address>(
+    reader: &Reader<Vec<u8>>,
+    networks: Within<'_, Vec<u8>>,
+    records: &mut Records,
+    prefix: impl Fn(IpAddr, u8) -> (A, u8),
+) -> anyhow::Result<Partition<A, Option<Country>>> {
+    let nodes = reader.metadata().node_count as usize;
+    let most = nodes.saturating_add(1).saturating_mul(MOST_NETWORKS_PER_NODE);
+    let mut pieces: Vec<(A, A, Option<Country>)> = Vec::new();
+    for (count, found) in networks.enumerate() {
+        ensure!(count < most, "its search tree of {nodes} nodes holds more than {most} networks");
+        let found = found?;
+        let Some(offset) = found.offset() else { continue };
+        let country = match records.get(&offset) {
+            Some(known) => *known,
+            None => {
+                let country = country_of(&found)?;
+                records.insert(offset, country);
+                country
+            }
+        };
+        if country.is_none() {
+            continue;
+        }
+        let network = found.network()?;
+        let (first, len) = prefix(network.ip(), network.prefix());
+        let last = first.block_end(A::BITS - len);
+        match pieces.last_mut() {
+            Some((_, end, label)) if *label == country && end.next() == Some(first) => *end = last,
+            _ => pieces.push((first, last, country)),
+        }
     }
+    let Some(partition) = Partition::from_sorted(pieces, None) else {
+        bail!("its networks overlap");
+    };
+    Ok(partition)
 }

@@ -1,9 +1,10 @@
-//! What the integration tests and the demo share: the naive oracle and random configurations, network
-//! namespaces, frames, HTTP clients and servers.
+//! What the integration tests and the demo share: the naive oracle and random configurations, a writer of
+//! small country databases, network namespaces, frames, HTTP clients and servers.
 
 pub mod frame;
 pub mod frames;
 pub mod http;
+pub mod mmdb;
 pub mod netns;
 pub mod oracle;
 pub mod random;

@@ -1,5 +1,7 @@
 //! The order of the rules, step by step and pair by pair, from the text of a configuration to the verdict.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{collections::HashMap, net::IpAddr, path::Path};
 
 use filter_user::{

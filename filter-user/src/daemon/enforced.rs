@@ -39,7 +39,7 @@ impl Enforced {
     ) -> (Option<Self>, anyhow::Result<Value>) {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
-        match away(move || self.change_here(compiled, wanted)).await {
+        match away(move || self.change_here(compiled, &wanted)).await {
             Ok((enforced, result)) => {
                 monitors.watch(&enforced.filters);
                 (Some(enforced), result)
@@ -51,7 +51,7 @@ impl Enforced {
     fn change_here(
         mut self,
         compiled: Arc<Compiled>,
-        wanted: Vec<(Arc<str>, InterfaceMode)>,
+        wanted: &[(Arc<str>, InterfaceMode)],
     ) -> (Self, anyhow::Result<Value>) {
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
         let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();

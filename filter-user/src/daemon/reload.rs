@@ -47,7 +47,7 @@ impl Next {
                 .map_err(ReloadError::System)?;
             let Loaded { config, database } = loaded;
             let countries: Box<dyn Countries> = match database {
-                Some(database) => Box::new(database.into_lookup()),
+                Some(database) => Box::new(database),
                 None => Box::new(()),
             };
             let snapshot = Arc::new(Snapshot { config, countries });

@@ -6,7 +6,7 @@ mod address;
 mod config;
 mod countries;
 mod direct;
-mod pool;
+pub mod pool;
 mod text;
 mod triples;
 

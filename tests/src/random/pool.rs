@@ -30,27 +30,27 @@ const NETWORKS: [&str; 14] = [
 ];
 
 /// One of the few tokens.
-pub(super) fn token() -> impl Strategy<Value = String> {
+pub fn token() -> impl Strategy<Value = String> {
     select(&TOKENS[..]).prop_map(str::to_owned)
 }
 
 /// One of the few tokens that can stand in a list file.
-pub(super) fn listed_token() -> impl Strategy<Value = String> {
+pub fn listed_token() -> impl Strategy<Value = String> {
     token().prop_map(|token| token.replace(' ', "#"))
 }
 
 /// One of the few parts of User-Agents.
-pub(super) fn ua() -> impl Strategy<Value = String> {
+pub fn ua() -> impl Strategy<Value = String> {
     select(&UAS[..]).prop_map(str::to_owned)
 }
 
 /// One of the few countries, in either case.
-pub(super) fn country() -> impl Strategy<Value = String> {
+pub fn country() -> impl Strategy<Value = String> {
     select(&COUNTRIES[..]).prop_map(str::to_owned)
 }
 
 /// A prefix: nested in, next to, equal to or far from others.
-pub(super) fn prefix() -> impl Strategy<Value = Prefix> {
+pub fn prefix() -> impl Strategy<Value = Prefix> {
     let v4 = select(vec![
         0u32,
         0x0a00_0000,
@@ -90,7 +90,7 @@ fn len(usual: &[usize]) -> impl Strategy<Value = usize> + use<> {
 }
 
 /// Some of the networks, each with a country.
-pub(super) fn country_table() -> impl Strategy<Value = CountryTable> {
+pub fn country_table() -> impl Strategy<Value = CountryTable> {
     let code = proptest::option::weighted(0.8, select(vec!["US", "RU", "GB"]));
     proptest::collection::vec(code, NETWORKS.len()).prop_map(|codes| {
         let known = NETWORKS.iter().zip(codes).filter_map(|(network, code)| {

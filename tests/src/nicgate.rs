@@ -83,7 +83,7 @@ impl Nicgate {
             if let Some(status) = process.wait(Duration::from_millis(20))? {
                 bail!("`nicgate run` ended at once ({status}):\n{}", last_lines(log));
             }
-            if self.socket.exists() && self.command("status", &["--json"]).output()?.status.success() {
+            if self.command("status", &["--json"]).output()?.status.success() {
                 return Ok(process);
             }
             if Instant::now() > deadline {
@@ -139,6 +139,8 @@ impl Nicgate {
 pub struct RuleDrops {
     /// The rule as written.
     pub text: String,
+    /// The name of its file, without directories.
+    pub file: String,
     /// Its line.
     pub line: u64,
     /// Packets that it dropped.
@@ -152,16 +154,22 @@ fn collect(value: &Value, found: &mut Vec<RuleDrops>) {
         Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
         Value::Object(fields) => {
             let rule = fields.get("rule").filter(|rule| rule.is_object()).unwrap_or(value);
-            if let (Some(text), Some(line), Some(packets)) =
-                (rule["text"].as_str(), rule["line"].as_u64(), fields.get("packets").and_then(Value::as_u64))
+            if let (Some((text, file, line)), Some(packets)) =
+                (rule_in(rule), fields.get("packets").and_then(Value::as_u64))
             {
-                found.push(RuleDrops { text: text.to_owned(), line, packets });
+                found.push(RuleDrops { text: text.to_owned(), file: file.to_owned(), line, packets });
             } else {
                 fields.values().for_each(|field| collect(field, found));
             }
         }
         _ => {}
     }
+}
+
+/// A rule's text, its file's name without directories, and its line, from `{"text":…,"file":…,"line":…}`.
+pub fn rule_in(rule: &Value) -> Option<(&str, &str, u64)> {
+    let file = rule["file"].as_str()?;
+    Some((rule["text"].as_str()?, file.rsplit('/').next().unwrap_or(file), rule["line"].as_u64()?))
 }
 
 fn said(output: &Output) -> String {
@@ -183,14 +191,18 @@ mod tests {
     #[test]
     fn finds_the_counters_of_rules_wherever_they_are() {
         let stats = json!({"interfaces": [{"name": "eth0", "packets": 9, "rules": [
-            {"text": "deny ip 10.10/16", "file": "f", "line": 9, "packets": 3},
+            {"text": "deny ip 10.10/16", "file": "/etc/f", "line": 9, "packets": 3},
             {"rule": {"text": "default deny", "file": "f", "line": 2}, "packets": 4},
         ]}]});
         let mut found = Vec::new();
         collect(&stats, &mut found);
         let expected = [("deny ip 10.10/16", 9, 3), ("default deny", 2, 4)];
-        let expected =
-            expected.map(|(text, line, packets)| RuleDrops { text: text.to_owned(), line, packets });
+        let expected = expected.map(|(text, line, packets)| RuleDrops {
+            text: text.to_owned(),
+            file: "f".to_owned(),
+            line,
+            packets,
+        });
         assert_eq!(found, expected);
     }
 }

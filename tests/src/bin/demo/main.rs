@@ -45,26 +45,35 @@ fn play() -> anyhow::Result<bool> {
     scene.start()?;
 
     let mut table = Table::default();
-    table.title("nicgate runs");
+    act(&mut table, "nicgate runs");
     table.add(traffic::attached(&scene)?);
     show(&scene, &mut table, acts::opening())?;
     scene.kill_second_backend();
-    table.title("the second backend was killed");
+    act(&mut table, "the second backend was killed");
     show(&scene, &mut table, acts::without_second_backend())?;
-    table.title("a reload under traffic: 198.51.100.128/25 is pardoned, 203.0.113.10 is denied");
+    act(&mut table, "a reload under traffic: 198.51.100.128/25 is pardoned, 203.0.113.10 is denied");
     table.add_all(traffic::reload_under_traffic(&mut scene)?);
     show(&scene, &mut table, acts::after_reload())?;
-    table.title("a reload of a wrong configuration");
+    act(&mut table, "a reload of a wrong configuration");
     table.add(traffic::refused_reload(&mut scene)?);
     show(&scene, &mut table, acts::after_refused_reload())?;
 
-    print!("{table}");
+    print!("\n{table}");
     let (right, all) = table.score();
     println!("\n{right} of {all} as expected, in {:.1} s", started.elapsed().as_secs_f64());
+    if right < all {
+        println!("nicgate's own messages:\n{}", scene.messages());
+    }
     if keep {
         stay(&scene)?;
     }
     Ok(right == all)
+}
+
+/// Begins a group of the table, and says so: the table itself is only printed at the end.
+fn act(table: &mut Table, title: &str) {
+    println!("  {title} …");
+    table.title(title);
 }
 
 fn show(scene: &Scene, table: &mut Table, visits: Vec<Visit>) -> anyhow::Result<()> {

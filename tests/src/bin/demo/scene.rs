@@ -152,8 +152,17 @@ impl Scene {
 
     /// Starts the controller.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        self.controller = Some(self.nicgate.run(&self.files.directory.join("nicgate.log"))?);
+        self.controller = Some(self.nicgate.run(&self.log())?);
         Ok(())
+    }
+
+    /// What the controller has said.
+    pub(crate) fn messages(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.files.directory.join("nicgate.log")
     }
 
     /// Ends the second backend, so that connections to it are refused.

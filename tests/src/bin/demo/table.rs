@@ -56,11 +56,8 @@ impl fmt::Display for Table {
             }
         }
         let line = |f: &mut fmt::Formatter<'_>, mark: &str, cells: &[String; 7]| {
-            write!(f, "{mark} ")?;
-            for (cell, width) in cells.iter().zip(widths) {
-                write!(f, " {cell:<width$} ")?;
-            }
-            writeln!(f)
+            let cells = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            writeln!(f, "{}", format!("{mark}  {}", cells.collect::<Vec<_>>().join("  ")).trim_end())
         };
         line(f, " ", &HEAD.map(str::to_owned))?;
         for (title, rows) in &self.groups {

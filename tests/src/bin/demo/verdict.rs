@@ -1,6 +1,11 @@
 //! Comparing three witnesses of one visit: the client, the kernel's counters, and `nicgate explain`.
 
-use ::tests::nicgate::RuleDrops;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use ::tests::nicgate::{RuleDrops, rule_in};
 use serde_json::Value;
 
 use crate::{
@@ -26,7 +31,7 @@ pub(crate) fn judge(scene: &Scene, visit: &Visit) -> anyhow::Result<Verdict> {
     let questions = scene.questions();
     let before = scene.nicgate.drops()?;
     let seen = visit.send(scene)?;
-    let grown = growth(&before, &scene.nicgate.drops()?);
+    let grown = drops_since(scene, &before, visit.expected.stopped == Stopped::Nic)?;
     let dropped = grown.iter().map(|rule| rule.packets).sum();
     let stopped = match &seen {
         Seen::Answer(200) | Seen::Connected | Seen::Arrived => Stopped::Admitted,
@@ -44,8 +49,9 @@ pub(crate) fn judge(scene: &Scene, visit: &Visit) -> anyhow::Result<Verdict> {
     let places =
         visit.expected.rules.iter().map(|rule| scene.place(rule)).collect::<anyhow::Result<Vec<_>>>()?;
     for rule in &grown {
-        if !places.is_empty() && !places.iter().any(|(_, line)| *line == rule.line) {
-            differences.push(format!("the kernel counted it against `{}`, line {}", rule.text, rule.line));
+        if !places.is_empty() && !places.contains(&(&*rule.file, rule.line)) {
+            differences
+                .push(format!("the kernel counted it against {}", shown(&rule.text, &rule.file, rule.line)));
         }
     }
     if let Sends::Play { .. } = visit.sends {
@@ -63,7 +69,7 @@ pub(crate) fn judge(scene: &Scene, visit: &Visit) -> anyhow::Result<Verdict> {
         None => None,
     };
     let rule = match grown.first() {
-        Some(rule) => place_of(scene, &rule.text, rule.line),
+        Some(rule) => shown(&rule.text, &rule.file, rule.line),
         None => explained.map_or(String::new(), |explained| rule_of(&explained)),
     };
     let who = format!("{} {}", visit.who, visit.from);
@@ -131,31 +137,35 @@ fn disagreements(explained: &Value, visit: &Visit, stage: &str, places: &[(&str,
         &explained["kernel"][&service],
         if dropped { "drop" } else { "pass" },
     );
-    let line = explained["rule"]["line"].as_u64();
-    if !places.is_empty() && !places.iter().any(|(_, place)| Some(*place) == line) {
+    let place = rule_in(&explained["rule"]).map(|(_, file, line)| (file, line));
+    if !places.is_empty() && !place.is_some_and(|place| places.contains(&place)) {
         differences.push(format!("explain names the rule {}", rule_of(explained)));
     }
     differences
 }
 
+/// The rule that explain names; the step where there is none.
 fn rule_of(explained: &Value) -> String {
-    let rule = &explained["rule"];
-    match (rule["text"].as_str(), rule["file"].as_str(), rule["line"].as_u64()) {
-        (Some(text), Some(file), Some(line)) => format!("{text}  {}:{line}", file_name(file)),
-        _ => explained["stage"].as_str().unwrap_or("").to_owned(),
+    match rule_in(&explained["rule"]) {
+        Some((text, file, line)) => shown(text, file, line),
+        None => explained["stage"].as_str().unwrap_or("").to_owned(),
     }
 }
 
-/// The rule with its file, when it stands where the counter says.
-fn place_of(scene: &Scene, text: &str, line: u64) -> String {
-    match scene.place(text) {
-        Ok((file, place)) if place == line => format!("{text}  {file}:{line}"),
-        _ => format!("{text}  line {line}"),
-    }
+fn shown(text: &str, file: &str, line: u64) -> String {
+    format!("{text}  {file}:{line}")
 }
 
-fn file_name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
+/// The drops since `before`. Where there must be some, they may take a moment to be counted.
+fn drops_since(scene: &Scene, before: &[RuleDrops], some: bool) -> anyhow::Result<Vec<RuleDrops>> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let grown = growth(before, &scene.nicgate.drops()?);
+        if !some || !grown.is_empty() || Instant::now() > deadline {
+            return Ok(grown);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// The rules whose counters have grown, by how much.
@@ -163,7 +173,7 @@ fn growth(before: &[RuleDrops], after: &[RuleDrops]) -> Vec<RuleDrops> {
     let grown = after.iter().filter_map(|rule| {
         let old = before
             .iter()
-            .find(|old| old.text == rule.text && old.line == rule.line)
+            .find(|old| old.text == rule.text && old.file == rule.file && old.line == rule.line)
             .map_or(0, |old| old.packets);
         let packets = rule.packets.saturating_sub(old);
         (packets > 0).then(|| RuleDrops { packets, ..rule.clone() })
@@ -177,7 +187,12 @@ mod tests {
 
     #[test]
     fn only_what_has_grown_is_told() {
-        let rule = |text: &str, line, packets| RuleDrops { text: text.to_owned(), line, packets };
+        let rule = |text: &str, line, packets| RuleDrops {
+            text: text.to_owned(),
+            file: "f".to_owned(),
+            line,
+            packets,
+        };
         let before = [rule("deny ip 10.10/16", 9, 3), rule("deny country GB", 4, 1)];
         let after =
             [rule("deny ip 10.10/16", 9, 3), rule("deny country GB", 4, 3), rule("default deny", 2, 1)];

@@ -140,11 +140,11 @@ impl Visit {
     pub(crate) fn sent(&self) -> String {
         match self.sends {
             Sends::Get { stream, token, agent } => {
-                let token = token.map_or(String::new(), |token| format!("?token={token}"));
-                let agent = agent.map_or(String::new(), |agent| format!(" as {agent}"));
-                format!("GET /{stream}/index.m3u8{token}{agent}")
+                let token = token.map_or(String::new(), |token| format!(", token={token}"));
+                let agent = agent.map_or(String::new(), |agent| format!(" by {agent}"));
+                format!("GET {stream}{token}{agent}")
             }
-            Sends::Play { stream, token } => format!("HLS /{stream}, 3 segments, token={token}"),
+            Sends::Play { stream, token } => format!("HLS {stream}, token={token}"),
             Sends::Connect { port } => format!("connection to {port}/tcp"),
             Sends::Frame { tags, transport, port } => {
                 let tags: String = tags.iter().map(|tag| format!(", VLAN {tag}")).collect();

@@ -193,13 +193,14 @@ fn print(
         let block = config.policy_named(&first.policy).map(|id| config.policy(id).origin());
         let file = block.map_or("", |origin| &*origin.file);
         writeln!(out, "\n{} ({file})", first.policy)?;
-        let rows: Vec<Vec<String>> = policy.iter().map(|rule| row(rule, file)).collect();
+        let rows: Vec<Vec<String>> = policy.iter().flat_map(|rule| rows(rule, file)).collect();
         table(&mut out, "  ", &rows)?;
     }
     out.flush()
 }
 
-fn row(rule: &RuleReport, file: &str) -> Vec<String> {
+/// One line for the rule and, where there is one, a second for what to write instead.
+fn rows(rule: &RuleReport, file: &str) -> Vec<Vec<String>> {
     let place = if &*rule.origin.file == file {
         format!("line {}", rule.origin.line)
     } else {
@@ -216,6 +217,11 @@ fn row(rule: &RuleReport, file: &str) -> Vec<String> {
         why.push(format!("drops {}", extent(dropped.unwrap_or_default())));
     }
     why.extend(rule.reason.clone());
-    why.extend(rule.remedy.iter().map(|remedy| format!("instead: {remedy}")));
-    vec![place, rule.text.to_string(), runs.to_owned(), why.join("; ")]
+    let mut rows = vec![vec![place, rule.text.to_string(), runs.to_owned(), why.join("; ")]];
+    rows.extend(
+        rule.remedy
+            .iter()
+            .map(|remedy| vec![String::new(), String::new(), String::new(), format!("instead: {remedy}")]),
+    );
+    rows
 }

@@ -39,7 +39,6 @@ pub struct Lab {
     made: Vec<String>,
     hosts: Option<(Namespace, Namespace)>,
     clients: u32,
-    keep: bool,
 }
 
 impl Lab {
@@ -54,15 +53,8 @@ impl Lab {
         SWEPT.call_once(janitor::sweep);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let interface = janitor::interface_name(number);
-        let mut lab = Self {
-            number,
-            label: label.to_owned(),
-            interface,
-            made: Vec::new(),
-            hosts: None,
-            clients: 0,
-            keep: false,
-        };
+        let mut lab =
+            Self { number, label: label.to_owned(), interface, made: Vec::new(), hosts: None, clients: 0 };
         let edge = lab.host("edge")?;
         let router = lab.host("router")?;
         lab.hosts = Some((edge.clone(), router.clone()));
@@ -144,12 +136,6 @@ impl Lab {
         self.router().run(|| Wire::open(WIRE))
     }
 
-    /// Leaves everything up when this value is dropped. What is left goes when the next lab is made after this
-    /// process has ended.
-    pub fn keep(&mut self) {
-        self.keep = true;
-    }
-
     /// The names of the namespaces.
     pub fn namespaces(&self) -> &[String] {
         &self.made
@@ -167,9 +153,6 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if self.keep {
-            return;
-        }
         self.hosts = None;
         for name in &self.made {
             if std::path::Path::new("/run/netns").join(name).exists() {

@@ -206,11 +206,6 @@ impl Process {
             thread::sleep(Duration::from_millis(5));
         }
     }
-
-    /// Lets it run on, with nothing to end it.
-    pub fn leave(self) {
-        std::mem::forget(self);
-    }
 }
 
 impl Drop for Process {

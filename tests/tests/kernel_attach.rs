@@ -427,3 +427,39 @@ fn an_interface_that_was_deleted_and_made_again_is_attached_afresh() {
     within(&lab.server(), || detach(&lab.bpffs(), "again0")).unwrap();
     assert!(!lab.bpffs.join("nicgate").exists());
 }
+
+#[test]
+fn without_a_bpf_link_the_filter_is_adopted_and_taken_off_by_netlink() {
+    let Some(lab) = Lab::new() else { return };
+    let (filter, _) = lab.attach(InterfaceMode::Native, &table().compiled()).unwrap();
+    // What a kernel without BPF links would have left: the program on the interface, and no link.
+    let pins = lab.bpffs.join("nicgate/server0");
+    std::fs::remove_file(pins.join("link")).unwrap();
+    let program = pins.join("program");
+    ip(&[
+        "-n",
+        &lab.server(),
+        "link",
+        "set",
+        "dev",
+        "server0",
+        "xdpdrv",
+        "pinned",
+        program.to_str().unwrap(),
+    ]);
+    let status = within(&lab.server(), || filter.status()).unwrap();
+    assert_eq!((status.mode, status.link), (Some(Mode::Native), Some(LinkKind::Netlink)));
+    drop(filter);
+    check_enforced(&lab);
+
+    let (filter, report) = lab.attach(InterfaceMode::Generic, &table().compiled()).unwrap();
+    assert_eq!((report.adopted, report.link, report.mode), (true, LinkKind::Netlink, Mode::Native));
+    assert!(report.notes[0].contains("goes on in native mode although"), "{:?}", report.notes);
+    let after = within(&lab.server(), || filter.status()).unwrap();
+    assert_ne!(after.program, status.program, "the new program is in place");
+    check_enforced(&lab);
+    within(&lab.server(), || filter.detach()).unwrap();
+    let server = lab.listen(SERVER);
+    assert!(arrives(&lab, &server, DENIED, true), "nothing is filtered any more");
+    assert!(!lab.bpffs.join("nicgate").exists());
+}

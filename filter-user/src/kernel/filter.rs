@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     TestRunOptions,
     maps::{IterableMap, MapData},
-    programs::{ProgramInfo, TestRun},
+    programs::{ProgramInfo, TestRun, loaded_programs},
 };
 use filter_ebpf::layout::{self, flags};
 use serde::Serialize;
@@ -22,7 +22,7 @@ use super::{
     publish::{self, PublishReport},
     stats::{self, Stats},
     status::{Entries, Status},
-    tables::Tables,
+    tables::{Tables, Tries},
 };
 use crate::{config::InterfaceMode, offload::Compiled};
 
@@ -174,7 +174,24 @@ impl Filter {
             );
         }
         let tables = Tables::from_pins(&pins.maps())?;
-        Ok(Self { device, pins, tables, _lock: None })
+        let filter = Self { device, pins, tables, _lock: None };
+        // An upgrade that was cut short leaves tables that nothing judges by.
+        if let Some(program) = filter.program()?
+            && program.map_ids()?.is_some_and(|maps| !maps.contains(&filter.tables.control_id))
+        {
+            bail!("the filter on {interface} runs with other tables than this version's: attach again");
+        }
+        Ok(filter)
+    }
+
+    /// The program on the interface, if it is ours.
+    fn program(&self) -> Result<Option<ProgramInfo>> {
+        let id = match Present::find(&self.device, &self.pins) {
+            Ok(Present::Link(link, _)) => link.info()?.program_id(),
+            Ok(Present::Netlink(program, _)) => return Ok(Some(*program)),
+            Ok(Present::Nothing) | Err(_) => return Ok(None),
+        };
+        Ok(loaded_programs().flatten().find(|program| program.id() == id))
     }
 
     /// The interface.
@@ -258,7 +275,7 @@ fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
     let live = tables.live()?;
     let (generation, table) = live.unwrap_or_default();
     let (v4, v6) = if live.is_some() {
-        let (v4, v6) = tables.tries(layout::generation_index(generation))?;
+        let Tries { v4, v6 } = tables.tries(layout::generation_index(generation))?;
         (v4.map_or(Ok(0), |trie| trie.count())?, v6.map_or(Ok(0), |trie| trie.count())?)
     } else {
         (0, 0)
@@ -317,7 +334,7 @@ enum Present {
     /// Ours, by its link.
     Link(aya::programs::links::FdLink, Mode),
     /// Ours, without a link.
-    Netlink(ProgramInfo, Mode),
+    Netlink(Box<ProgramInfo>, Mode),
 }
 
 impl Present {
@@ -334,7 +351,7 @@ impl Present {
         if let Ok(pinned) = ProgramInfo::from_pin(pins.program())
             && pinned.id() == program
         {
-            return Ok(Self::Netlink(pinned, mode));
+            return Ok(Self::Netlink(Box::new(pinned), mode));
         }
         Err(device.taken(program))
     }

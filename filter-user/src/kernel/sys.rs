@@ -92,15 +92,12 @@ pub(super) fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> 
 
 /// Reads up to `keys.len()` entries, starting behind `after`; returns how many there were and whether they
 /// were the last. The keys' and values' types must be the map's.
-pub(super) fn lookup<K: Pod, V: Pod>(
+pub(super) fn lookup<K: Pod + Default, V: Pod>(
     map: BorrowedFd<'_>,
     after: Option<K>,
     keys: &mut [K],
     values: &mut [V],
-) -> io::Result<(usize, bool, K)>
-where
-    K: Default,
-{
+) -> io::Result<(usize, bool, K)> {
     assert_eq!(keys.len(), values.len());
     let mut position = K::default();
     let mut attributes = Attributes {

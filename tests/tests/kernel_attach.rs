@@ -1,4 +1,5 @@
 //! The filter on real interfaces: a veth pair between two network namespaces, and real packets.
+#![expect(clippy::unwrap_used, reason = "a test's own functions, too, fail by panicking")]
 
 use std::{
     fs::File,
@@ -251,7 +252,6 @@ fn another_program_on_the_interface_is_named_and_left_alone() {
     let table = table().compiled();
     // Any other program will do; another nicgate with pins elsewhere is one.
     let elsewhere = lab.bpffs.join("elsewhere");
-    lab.bpffs();
     let (first, _) = lab.attach(InterfaceMode::Native, &table).unwrap();
     std::fs::create_dir(&elsewhere).unwrap();
     for mode in [InterfaceMode::Auto, InterfaceMode::Native, InterfaceMode::Generic] {
@@ -344,6 +344,46 @@ fn a_killed_controller_leaves_the_filter_enforcing_and_the_next_takes_over_witho
     assert_eq!(after.outcome("drop"), 4 + sent, "counters go on across takeovers");
     assert_eq!(after.rules[0].count.packets, 4 + sent);
     assert_eq!(lab.open().unwrap().status().unwrap().generation, 6);
+}
+
+#[test]
+fn a_version_with_other_tables_takes_over_without_a_gap() {
+    let Some(lab) = Lab::new() else { return };
+    drop(lab.attach(InterfaceMode::Auto, &table().compiled()).unwrap());
+    // As if another version had pinned its tables: their directory has another name.
+    let pins = lab.bpffs.join("nicgate/server0");
+    let current = std::fs::read_dir(&pins)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.is_dir())
+        .unwrap();
+    std::fs::rename(&current, pins.join("layout-0")).unwrap();
+    assert!(lab.open().err().unwrap().to_string().contains("another version"));
+    check_enforced(&lab);
+
+    let server = lab.listen(SERVER);
+    let denied = lab.from(DENIED);
+    let target = server.local_addr().unwrap();
+    let stop = AtomicBool::new(false);
+    let report = thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                denied.send_to(b"denied", target).unwrap();
+                thread::sleep(Duration::from_micros(100));
+            }
+        });
+        let report = lab.attach(InterfaceMode::Auto, &table().compiled()).unwrap().1;
+        stop.store(true, Ordering::Relaxed);
+        sender.join().unwrap();
+        report
+    });
+    server.set_read_timeout(Some(SILENCE)).unwrap();
+    assert!(server.recv(&mut [0; 64]).is_err(), "a denied packet got through");
+    assert!(report.adopted);
+    assert_eq!(report.published.generation, 1, "tables of its own");
+    assert!(!pins.join("layout-0").exists(), "the other version's tables are gone");
+    check_enforced(&lab);
+    assert!(lab.open().unwrap().stats().unwrap().outcome("drop") >= 2);
 }
 
 #[test]

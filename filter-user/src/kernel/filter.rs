@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     bpffs::Bpffs,
+    debug::DebugLines,
     events::Events,
     link::{self, Device, LinkKind, Mode},
     object::Loaded,
@@ -34,6 +35,7 @@ pub struct Filter {
     tables: Tables,
     /// Held by the one controller of the interface; readers have none.
     _lock: Option<File>,
+    debug: Option<DebugLines>,
 }
 
 /// How an interface came to be filtered.
@@ -145,7 +147,8 @@ impl Filter {
             notes.push(format!("the filter is in force, but its pins are not all in order: {error:#}"));
         }
         let report = AttachReport { interface: device.name.clone(), adopted, mode, link, published, notes };
-        Ok((Self { device, pins: pins.clone(), tables, _lock: Some(lock) }, report))
+        let debug = if loaded.debug { Some(DebugLines::new(&mut loaded.object)?) } else { None };
+        Ok((Self { device, pins: pins.clone(), tables, _lock: Some(lock), debug }, report))
     }
 
     /// Opens what is pinned, to look at it. No controller need run.
@@ -174,7 +177,7 @@ impl Filter {
             );
         }
         let tables = Tables::from_pins(&pins.maps())?;
-        let filter = Self { device, pins, tables, _lock: None };
+        let filter = Self { device, pins, tables, _lock: None, debug: None };
         // An upgrade that was cut short leaves tables that nothing judges by.
         if let Some(program) = filter.program()?
             && program.map_ids()?.is_some_and(|maps| !maps.contains(&filter.tables.control_id))
@@ -253,6 +256,11 @@ impl Filter {
     /// The kernel refuses to show them.
     pub fn events(&self) -> Result<Events> {
         events(&self.tables)
+    }
+
+    /// The program's own debug lines, if they were asked for when it was loaded; once.
+    pub fn debug_lines(&mut self) -> Option<DebugLines> {
+        self.debug.take()
     }
 
     /// Takes the filter off and removes everything that was pinned.

@@ -79,7 +79,7 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
 }
 
 /// Writes everything of the idle generation. Nothing of it is read before the switch.
-fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<(Trie<u32>, Trie<u128>)> {
+fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<()> {
     let v4 = Trie::filled(&image.v4).context("IPv4 addresses")?;
     let v6 = Trie::filled(&image.v6).context("IPv6 addresses")?;
     // First of all, because this waits for the last packet of the generation that was here before.

@@ -1,6 +1,7 @@
 //! nicgate's XDP program: drops what the address alone decides, on protected ports, and nothing else.
 #![no_std]
 #![no_main]
+#![expect(clippy::needless_pass_by_value, reason = "the `xdp` macro hands the context over by value")]
 
 use aya_ebpf::{
     Global,
@@ -122,36 +123,38 @@ fn judge<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> Outcome {
     };
     // Read once: one generation judges the whole packet.
     let Some(generation) = live() else { return Outcome::NoTable };
-    match addressed {
+    let Some(table) = GENERATIONS.get(generation) else { return Outcome::NoTable };
+    let judged = match addressed {
         Some((proto, port)) => {
-            let Some(entry) = port_entry(generation, proto, port) else { return Outcome::PassUnprotected };
-            let slot = if entry & port::LOCAL != 0
-                && let Some(slot) = local_service(generation, buffer, ip, proto, port)
-            {
-                slot
-            } else {
-                let wildcard = u32::from(entry & port::SLOT_MASK);
-                if wildcard == 0 {
-                    return Outcome::PassUnprotected;
-                }
-                wildcard - 1
+            let Some(slot) = service(generation, buffer, ip, proto, port) else {
+                return Outcome::PassUnprotected;
             };
             let Some(service) = SERVICES.get(layout::service_index(generation, slot)) else {
                 return Outcome::PassUnprotected;
             };
-            let Some(table) = GENERATIONS.get(generation) else { return Outcome::NoTable };
-            let judged = Judged { ip, column: service.column, service: Some((slot, proto, port)) };
-            decide::<FRAGS>(ctx, buffer, generation, table, &judged)
+            Judged { ip, column: service.column, service: Some((slot, proto, port)) }
         }
         None => {
-            let Some(table) = GENERATIONS.get(generation) else { return Outcome::NoTable };
             if NICGATE_DEBUG.load() != 0 {
                 debug!(ctx, "hidden port, IP header at {}", ip.at);
             }
-            let judged = Judged { ip, column: table.hidden_column, service: None };
-            decide::<FRAGS>(ctx, buffer, generation, table, &judged)
+            Judged { ip, column: table.hidden_column, service: None }
         }
+    };
+    decide::<FRAGS>(ctx, buffer, generation, table, &judged)
+}
+
+/// The slot of the service that a packet is addressed to; `None` for an unprotected port, at the cost of one
+/// read.
+#[inline(always)]
+fn service(generation: u32, buffer: &Buffer, ip: Ip, proto: Proto, port: u16) -> Option<u32> {
+    let entry = port_entry(generation, proto, port)?;
+    if entry & port::LOCAL != 0
+        && let Some(slot) = local_service(generation, buffer, ip, proto, port)
+    {
+        return Some(slot);
     }
+    u32::from(entry & port::SLOT_MASK).checked_sub(1)
 }
 
 /// The index of the live generation; `None` before the first table.
@@ -197,7 +200,7 @@ fn local_service(generation: u32, buffer: &Buffer, ip: Ip, proto: Proto, port: u
         generation: generation as u8,
     };
     // SAFETY: entries of a live generation are neither changed nor removed.
-    unsafe { LOCAL.get(&key).copied() }
+    unsafe { LOCAL.get(key).copied() }
 }
 
 /// The class of a source address: the one place that knows how addresses are looked up.
@@ -314,14 +317,13 @@ fn report(judged: &Judged, source: Address, rule: u32, length: u64, shadow: bool
         port,
         proto,
         family,
-        shadow: shadow as u8,
+        shadow: u8::from(shadow),
         padding: [0; 3],
     });
     entry.submit(0);
 }
 
 /// Nothing here panics; the language wants a handler all the same.
-#[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

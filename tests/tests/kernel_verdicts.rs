@@ -1,4 +1,5 @@
 //! The program itself, through BPF_PROG_TEST_RUN: what it says of a frame is what the table says.
+#![expect(clippy::unwrap_used, reason = "a test's own functions, too, fail by panicking")]
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     TestRunOptions,
     maps::{IterableMap, MapData},
-    programs::{ProgramInfo, TestRun},
+    programs::{ProgramInfo, TestRun, loaded_programs},
 };
 use filter_ebpf::layout::{self, flags};
 use serde::Serialize;
@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::{
     bpffs::Bpffs,
     control::Control,
+    debug::DebugLines,
     events::Events,
     link::{self, Device, LinkKind, Mode},
     object::Loaded,
@@ -24,7 +25,7 @@ use super::{
     publish::{self, PublishReport},
     stats::{self, Stats},
     status::{Entries, Status},
-    tables::Tables,
+    tables::{Tables, Tries},
 };
 use crate::{config::InterfaceMode, offload::Compiled};
 
@@ -36,6 +37,7 @@ pub struct Filter {
     tables: Tables,
     /// Held by the one controller of the interface; readers have none.
     _lock: Option<File>,
+    debug: Option<DebugLines>,
 }
 
 /// How an interface came to be filtered.
@@ -147,7 +149,8 @@ impl Filter {
             notes.push(format!("the filter is in force, but its pins are not all in order: {error:#}"));
         }
         let report = AttachReport { interface: device.name.clone(), adopted, mode, link, published, notes };
-        Ok((Self { device, pins: pins.clone(), tables, _lock: Some(lock) }, report))
+        let debug = if loaded.debug { Some(DebugLines::new(&mut loaded.object)?) } else { None };
+        Ok((Self { device, pins: pins.clone(), tables, _lock: Some(lock), debug }, report))
     }
 
     /// Opens what is pinned, to look at it. No controller need run.
@@ -176,7 +179,24 @@ impl Filter {
             );
         }
         let tables = Tables::from_pins(&pins.maps())?;
-        Ok(Self { device, pins, tables, _lock: None })
+        let filter = Self { device, pins, tables, _lock: None, debug: None };
+        // An upgrade that was cut short leaves tables that nothing judges by.
+        if let Some(program) = filter.program()?
+            && program.map_ids()?.is_some_and(|maps| !maps.contains(&filter.tables.control_id))
+        {
+            bail!("the filter on {interface} runs with other tables than this version's: attach again");
+        }
+        Ok(filter)
+    }
+
+    /// The program on the interface, if it is ours.
+    fn program(&self) -> Result<Option<ProgramInfo>> {
+        let id = match Present::find(&self.device, &self.pins) {
+            Ok(Present::Link(link, _)) => link.info()?.program_id(),
+            Ok(Present::Netlink(program, _)) => return Ok(Some(*program)),
+            Ok(Present::Nothing) | Err(_) => return Ok(None),
+        };
+        Ok(loaded_programs().flatten().find(|program| program.id() == id))
     }
 
     /// The interface.
@@ -245,6 +265,11 @@ impl Filter {
         events(&self.tables)
     }
 
+    /// The program's own debug lines, if they were asked for when it was loaded; once.
+    pub fn debug_lines(&mut self) -> Option<DebugLines> {
+        self.debug.take()
+    }
+
     /// Takes the filter off and removes everything that was pinned.
     ///
     /// # Errors
@@ -275,7 +300,7 @@ fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
     let live = tables.live()?;
     let (generation, table) = live.unwrap_or_default();
     let (v4, v6) = if live.is_some() {
-        let (v4, v6) = tables.tries(layout::generation_index(generation))?;
+        let Tries { v4, v6 } = tables.tries(layout::generation_index(generation))?;
         (v4.map_or(Ok(0), |trie| trie.count())?, v6.map_or(Ok(0), |trie| trie.count())?)
     } else {
         (0, 0)
@@ -334,7 +359,7 @@ enum Present {
     /// Ours, by its link.
     Link(aya::programs::links::FdLink, Mode),
     /// Ours, without a link.
-    Netlink(ProgramInfo, Mode),
+    Netlink(Box<ProgramInfo>, Mode),
 }
 
 impl Present {
@@ -351,7 +376,7 @@ impl Present {
         if let Ok(pinned) = ProgramInfo::from_pin(pins.program())
             && pinned.id() == program
         {
-            return Ok(Self::Netlink(pinned, mode));
+            return Ok(Self::Netlink(Box::new(pinned), mode));
         }
         Err(device.taken(program))
     }

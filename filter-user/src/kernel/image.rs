@@ -254,3 +254,124 @@ pub(super) fn text_of(bytes: &[u8; NOTE_TEXT]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(NOTE_TEXT);
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        address::Partition,
+        offload::{Column, CompiledService, DropRule, DropRuleId},
+        policy::{Origin, PolicyId},
+    };
+
+    fn rule(text: &str, identity: u64) -> DropRule {
+        DropRule {
+            policy: PolicyId(0),
+            policy_name: Arc::from("p"),
+            rule: None,
+            text: Arc::from(text),
+            origin: Origin { file: Arc::from("f.conf"), line: 7, column: 3 },
+            identity,
+        }
+    }
+
+    fn key(port: u16, address: Option<&str>) -> ServiceKey {
+        ServiceKey { proto: Proto::Tcp, port, address: address.map(|text| text.parse().unwrap()) }
+    }
+
+    /// One column, two classes: 1 is dropped by the last rule.
+    fn compiled(keys: &[ServiceKey], rules: Vec<DropRule>) -> Compiled {
+        let last = DropRuleId(rules.len() as u32 - 1);
+        Compiled {
+            v4: Partition::from_nested(vec![(8, 11, 1)], 0),
+            v6: Partition::constant(0),
+            services: keys.iter().map(|key| CompiledService { key: *key, column: 0 }).collect(),
+            columns: vec![Column { policies: vec![PolicyId(0)], open: None }],
+            cells: vec![None, None, Some(last), Some(last)],
+            rules,
+            shadow: false,
+        }
+    }
+
+    #[test]
+    fn ports_point_to_services_and_cells_to_rules() {
+        let image = Image::new(&compiled(&[key(80, None)], vec![rule("a", 1)]), &Slots::default()).unwrap();
+        let slot = image.services[0].0;
+        assert_eq!(image.ports[MapProto::Tcp as usize][80], slot as u16 + 1);
+        assert_eq!(image.ports[MapProto::Tcp as usize].iter().filter(|entry| **entry != 0).count(), 1);
+        assert!(image.ports[MapProto::Udp as usize].iter().all(|entry| *entry == 0));
+        let rule_slot = image.rules[0].0 as u16;
+        assert_ne!(rule_slot, 0, "slot 0 passes");
+        assert_eq!(image.verdicts[..5], [0, 0, rule_slot, rule_slot, 0]);
+        assert_eq!((image.generation.columns, image.generation.hidden_column), (2, 1));
+        assert_eq!(text_of(&image.rules[0].1.file), "f.conf");
+        assert_eq!(image.entries(), (1, 0));
+    }
+
+    #[test]
+    fn a_rule_that_stays_keeps_its_slot_wherever_it_moves() {
+        let before = compiled(&[key(80, None), key(81, None)], vec![rule("a", 1), rule("b", 2)]);
+        let before = Image::new(&before, &Slots::default()).unwrap();
+        let after = compiled(&[key(82, None), key(81, None)], vec![rule("new", 3), rule("b", 2)]);
+        let after = Image::new(&after, &before.slots()).unwrap();
+        assert_eq!(before.slots().rules[&2], after.slots().rules[&2]);
+        assert_eq!(before.slots().services[&key(81, None)], after.slots().services[&key(81, None)]);
+        let taken: Vec<u32> = before.slots().rules.into_values().collect();
+        assert!(!taken.contains(&after.slots().rules[&3]), "the live table still uses the others");
+    }
+
+    #[test]
+    fn any_two_tables_that_fit_have_slots_together() {
+        let rules = |from: u64| (from..from + u64::from(MAX_RULES)).map(|id| rule("r", id)).collect();
+        let keys =
+            |from: u16| (from..from + MAX_SERVICES as u16).map(|port| key(port, None)).collect::<Vec<_>>();
+        let first = Image::new(&compiled(&keys(1), rules(0)), &Slots::default()).unwrap();
+        let second = Image::new(&compiled(&keys(30_000), rules(100_000)), &first.slots()).unwrap();
+        let third = Image::new(&compiled(&keys(1), rules(0)), &second.slots()).unwrap();
+        let mut slots: Vec<u32> = third.slots().rules.into_values().collect();
+        slots.sort_unstable();
+        slots.dedup();
+        assert_eq!(slots.len(), MAX_RULES as usize);
+        let one_more = compiled(&[], (0..=u64::from(MAX_RULES)).map(|id| rule("r", id)).collect());
+        assert_eq!(Image::new(&one_more, &Slots::default()), Err(TooLarge::Rules(MAX_RULES as usize + 1)));
+        let ports: Vec<_> = (0..=MAX_SERVICES as u16).map(|port| key(port, None)).collect();
+        let error = fits(&compiled(&ports, vec![rule("a", 1)])).unwrap_err();
+        assert_eq!(error, TooLarge::Services(MAX_SERVICES as usize + 1));
+        assert!(error.to_string().contains("2048 ports are protected"), "{error}");
+    }
+
+    #[test]
+    fn local_addresses_mark_their_port() {
+        let keys = [
+            key(80, Some("192.0.2.1")),
+            key(80, Some("2001:db8::1")),
+            key(81, Some("192.0.2.1")),
+            key(81, None),
+        ];
+        let image = Image::new(&compiled(&keys, vec![rule("a", 1)]), &Slots::default()).unwrap();
+        let ports = &image.ports[MapProto::Tcp as usize];
+        assert_eq!(ports[80], port::LOCAL, "no service for other addresses");
+        assert_eq!(ports[81], port::LOCAL | (image.slots().services[&keys[3]] as u16 + 1));
+        assert_eq!(image.local.len(), 3);
+        assert_eq!(image.local[0].0.address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1]);
+        for (_, service, note) in &image.services {
+            assert!(keys.contains(&service_key(note)) && service.used == 1);
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_protected_a_hidden_port_is_no_reason_to_drop() {
+        let image = Image::new(&compiled(&[], vec![rule("a", 1)]), &Slots::default()).unwrap();
+        assert_eq!(image.verdicts[..4], [0, 0, 1, 0]);
+        assert_eq!(image.generation.flags, 0);
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let long = format!("{}é and more", "x".repeat(NOTE_TEXT - 1));
+        assert_eq!(text_of(&note_text(&long)), "x".repeat(NOTE_TEXT - 1));
+        assert_eq!(text_of(&note_text(&"y".repeat(NOTE_TEXT + 9))), "y".repeat(NOTE_TEXT));
+    }
+}

@@ -10,6 +10,7 @@
 
 mod bpffs;
 mod control;
+mod debug;
 mod events;
 mod filter;
 mod image;
@@ -26,6 +27,7 @@ mod sys;
 mod tables;
 
 pub use bpffs::Bpffs;
+pub use debug::DebugLines;
 pub use events::{DropEvent, Events};
 pub use filter::{AttachReport, Bench, Filter, Ran, Sampler, attached, detach};
 pub use image::{Image, Slots, TooLarge, fits};

@@ -19,15 +19,18 @@ pub(super) struct Loaded {
     pub(super) object: Ebpf,
     /// Takes packets in several buffers.
     pub(super) frags: bool,
+    /// Writes debug lines.
+    pub(super) debug: bool,
 }
 
 impl Loaded {
     /// Loads the program, with the maps that are pinned or, without pins, with maps of its own. Maps that are
     /// not pinned yet will be.
     pub(super) fn new(pins: Option<&Pins>) -> Result<Self> {
-        let debug = u8::from(std::env::var_os(DEBUG).is_some_and(|value| value != "0"));
+        let debug = std::env::var_os(DEBUG).is_some_and(|value| value != "0");
+        let global = u8::from(debug);
         let mut loader = EbpfLoader::new();
-        loader.override_global(layout::DEBUG_GLOBAL, &debug, true);
+        loader.override_global(layout::DEBUG_GLOBAL, &global, true);
         if let Some(pins) = pins {
             for name in layout::map::ALL {
                 loader.map_pin_path(name, pins.maps().join(name));
@@ -49,7 +52,7 @@ impl Loaded {
                 false
             }
         };
-        Ok(Self { object, frags })
+        Ok(Self { object, frags, debug })
     }
 
     /// The program that was loaded.

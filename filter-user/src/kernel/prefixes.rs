@@ -44,3 +44,52 @@ pub(super) fn cover<A: Address>(partition: &Partition<A, ClassId>) -> (ClassId, 
         .collect();
     (background, prefixes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a trie of these prefixes says of an address.
+    fn longest<A: Address>(prefixes: &[Prefix<A>], default: ClassId, address: A) -> ClassId {
+        prefixes
+            .iter()
+            .filter(|p| p.network <= address && address <= p.network.block_end(A::BITS - p.len))
+            .max_by_key(|p| p.len)
+            .map_or(default, |p| p.class)
+    }
+
+    proptest! {
+        #[test]
+        fn the_longest_prefix_has_the_address_s_class(
+            nets in proptest::collection::vec((any::<u16>(), 0u8..=16, 0u32..4), 0..20),
+            probes in proptest::collection::vec(any::<u32>(), 20),
+        ) {
+            let nets: Vec<(u32, u32, ClassId)> = nets
+                .into_iter()
+                .map(|(high, host_bits, class)| {
+                    let host = (1u32 << host_bits) - 1;
+                    let first = u32::from(high) & !host;
+                    (first, first | host, class)
+                })
+                .collect();
+            let partition = Partition::from_nested(nets.clone(), 2);
+            let (default, prefixes) = cover(&partition);
+            let edges = nets.iter().flat_map(|n| [n.0, n.1, n.0.wrapping_sub(1), n.1.wrapping_add(1)]);
+            for address in edges.chain(probes) {
+                prop_assert_eq!(longest(&prefixes, default, address), partition.get(address), "{:x}", address);
+            }
+        }
+    }
+
+    #[test]
+    fn the_class_with_the_most_prefixes_needs_none() {
+        let partition = Partition::from_nested(vec![(1u32, 1, 1), (7, 7, 1)], 0);
+        let (default, prefixes) = cover(&partition);
+        assert_eq!(default, 0);
+        assert_eq!(prefixes, [1, 7].map(|network| Prefix { network, len: 32, class: 1 }));
+        let (default, prefixes) = cover(&Partition::<u128, ClassId>::constant(5));
+        assert_eq!((default, prefixes.len()), (5, 0));
+    }
+}

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     image::{Image, Slots},
-    tables::{Tables, Trie, zeros},
+    tables::{Tables, Trie, Tries, zeros},
 };
 use crate::offload::Compiled;
 
@@ -53,7 +53,7 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
     let serial = live.unwrap_or(0) + 1;
     let idle = layout::generation_index(serial);
 
-    let tries = build(tables, &image, idle, &previous)
+    build(tables, &image, idle, &previous)
         .context("could not build the next table; the one before is still in force")?;
     tables.control.switch(serial);
 
@@ -66,7 +66,6 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
     {
         warnings.push(format!("the new table is in force, but the old one still takes memory: {error:#}"));
     }
-    drop(tries);
     let (v4_entries, v6_entries) = image.entries();
     Ok(PublishReport {
         generation: serial,
@@ -80,12 +79,11 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
 }
 
 /// Writes everything of the idle generation. Nothing of it is read before the switch.
-fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<(Trie<u32>, Trie<u128>)> {
-    let tries = (
-        Trie::filled(&image.v4).context("IPv4 addresses")?,
-        Trie::filled(&image.v6).context("IPv6 addresses")?,
-    );
-    tables.set_tries(idle, &tries.0, &tries.1)?;
+fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<()> {
+    let v4 = Trie::filled(&image.v4).context("IPv4 addresses")?;
+    let v6 = Trie::filled(&image.v6).context("IPv6 addresses")?;
+    // First of all, because this waits for the last packet of the generation that was here before.
+    tables.set_tries(idle, &v4, &v6)?;
 
     for (slot, note) in &image.rules {
         // A slot that the live table uses goes on counting, and its note changes after the switch.
@@ -111,7 +109,7 @@ fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Res
         }
     }
     for proto in Proto::ALL {
-        tables.ports.set(layout::ports_index(idle, proto), &*image.ports[proto as usize], 0)?;
+        tables.ports.set(layout::ports_index(idle, proto), image.ports[proto as usize].as_ref(), 0)?;
     }
     let stale: Vec<LocalKey> = tables
         .local
@@ -124,10 +122,10 @@ fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Res
     for (key, slot) in &image.local {
         tables.local.insert(LocalKey { generation: idle as u8, ..*key }, slot, 0)?;
     }
-    tables.verdicts.set(idle, &*image.verdicts, 0)?;
+    tables.verdicts.set(idle, image.verdicts.as_ref(), 0)?;
     let published = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
     tables.generations.set(idle, Generation { published, ..image.generation }, 0)?;
-    Ok(tries)
+    Ok(())
 }
 
 /// Brings the notes in line with the table that is now live: rules may have moved in their file, and the
@@ -163,7 +161,7 @@ fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
 /// is judged by that generation any more; so the next publication may write into it, and a slot that it
 /// alone used may be given to another rule.
 fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
-    let (v4, v6) = tables.tries(generation)?;
+    let Tries { v4, v6 } = tables.tries(generation)?;
     tables.set_tries(generation, &Trie::filled(&[])?, &Trie::filled(&[])?)?;
     let Generation { v4_entries, v6_entries, .. } = tables.generations.get(&generation, 0)?;
     if (v4_entries + v6_entries) as usize > LARGE {

@@ -149,6 +149,12 @@ fn refused(error: &io::Error) -> anyhow::Error {
     }
 }
 
+/// The tries of one generation, as far as it has any.
+pub(super) struct Tries {
+    pub(super) v4: Option<Trie<u32>>,
+    pub(super) v6: Option<Trie<u128>>,
+}
+
 /// The maps of one interface.
 pub(super) struct Tables {
     pub(super) control: Arc<Control>,
@@ -273,11 +279,11 @@ impl Tables {
         })
     }
 
-    /// The tries of one generation, as far as it has any.
-    pub(super) fn tries(&self, generation: u32) -> Result<(Option<Trie<u32>>, Option<Trie<u128>>)> {
+    /// Opens the tries of one generation.
+    pub(super) fn tries(&self, generation: u32) -> Result<Tries> {
         let v4 = missing(self.v4.get(&generation, 0))?.map(|map| Trie { map });
         let v6 = missing(self.v6.get(&generation, 0))?.map(|map| Trie { map });
-        Ok((v4, v6))
+        Ok(Tries { v4, v6 })
     }
 
     /// Puts tries into a generation. The kernel returns only after every program that might still see the

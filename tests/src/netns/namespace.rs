@@ -1,6 +1,6 @@
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     os::{fd::AsRawFd, unix::process::CommandExt},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -108,16 +108,12 @@ impl Namespace {
     ///
     /// When one of them fails: its message.
     pub fn batch(&self, commands: &str) -> anyhow::Result<()> {
-        use std::io::Write;
-        let mut child = Command::new("ip")
-            .args(["-n", &self.name, "-batch", "-"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot run ip: `cargo xtask setup` installs iproute2")?;
-        let mut stdin = child.stdin.take().expect("it was piped");
-        stdin.write_all(commands.as_bytes())?;
-        drop(stdin);
+        // Not `ip -n`, which remounts `/sys` as `ip netns exec` does.
+        let mut ip = self.command("ip");
+        ip.args(["-batch", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = ip.spawn().context("cannot run ip: `cargo xtask setup` installs iproute2")?;
+        // When this fails, ip has ended, and says why.
+        let _ = child.stdin.take().expect("it was piped").write_all(commands.as_bytes());
         let output = child.wait_with_output()?;
         if !output.status.success() {
             bail!(

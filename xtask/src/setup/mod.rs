@@ -40,7 +40,7 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<bool> {
     if machine::find("apt-get").is_none() {
         bail!("{}", by_hand(&missing));
     }
-    let update = missing.iter().any(|piece| piece.install.reads_package_lists());
+    let update = missing.iter().any(|piece| piece.source.reads_package_lists());
     let total = missing.len() + usize::from(update);
     if update {
         announce(1, total, "package lists", "so that current packages are found", "apt-get update");
@@ -48,7 +48,7 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<bool> {
             .context("cannot read the distribution's package lists")?;
     }
     for (number, piece) in (1 + usize::from(update)..).zip(&missing) {
-        let install = piece.install.resolve().with_context(|| failed(piece))?;
+        let install = piece.source.resolve().with_context(|| failed(piece))?;
         announce(number, total, piece.name, piece.why, &install.says());
         timed(|| run(&install, piece)).with_context(|| failed(piece))?;
         if !(piece.present)() {
@@ -103,7 +103,9 @@ fn run(install: &Install, piece: &Piece) -> anyhow::Result<()> {
             cargo.args(["--features", "llvm-22", "--force"]);
             step::run(&mut cargo, &log)
         }
-        Install::Core => unreachable!("resolved to packages or to a nightly"),
+        Install::Components => {
+            step::run(machine::command("rustup").args(["component", "add", "rustfmt", "clippy"]), &log)
+        }
     }
 }
 

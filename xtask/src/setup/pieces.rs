@@ -26,7 +26,7 @@ pub(super) struct Piece {
     pub(super) why: &'static str,
     purposes: &'static [Purpose],
     pub(super) present: fn() -> bool,
-    pub(super) install: Install,
+    pub(super) source: Source,
     /// What to do where there is no apt-get.
     pub(super) by_hand: &'static str,
     /// The log file's name.
@@ -41,49 +41,71 @@ impl Piece {
 
 /// Where a piece comes from.
 #[derive(Clone, Copy)]
-pub(super) enum Install {
+pub(super) enum Source {
     /// Debian's packages.
     Packages(&'static [&'static str]),
-    /// A core library for BPF: packages where the distribution has them, else a nightly.
+    /// A core library for BPF: packages where the distribution has them, else a nightly toolchain.
     Core,
-    /// A nightly toolchain with the standard library's source, through rustup.
-    Nightly,
-    /// bpf-linker, from source.
+    /// bpf-linker, from its source.
     Linker,
+    /// Rust's own formatter and linter.
+    Components,
 }
 
-impl Install {
+/// How a piece is installed on this machine.
+#[derive(Clone, Copy)]
+pub(super) enum Install {
+    /// With apt-get.
+    Packages(&'static [&'static str]),
+    /// A nightly toolchain with the standard library's source, through rustup.
+    Nightly,
+    /// bpf-linker, with cargo.
+    Linker,
+    /// Components of the toolchain, through rustup.
+    Components,
+}
+
+impl Source {
     /// Whether `apt-get update` must have run.
     pub(super) fn reads_package_lists(self) -> bool {
         matches!(self, Self::Packages(_) | Self::Core)
     }
 
-    /// Decides what depends on the package lists.
-    pub(super) fn resolve(self) -> anyhow::Result<Self> {
+    /// Decides by what this machine has.
+    ///
+    /// # Errors
+    ///
+    /// When the piece is not to be had here.
+    pub(super) fn resolve(self) -> anyhow::Result<Install> {
+        let rustup = || machine::find("rustup").is_some();
         match self {
             Self::Packages(packages) => match packages.iter().find(|package| !apt::available(package)) {
                 Some(missing) => bail!("this distribution's package lists have no {missing}"),
-                None => Ok(self),
+                None => Ok(Install::Packages(packages)),
             },
             Self::Core if CORE_PACKAGES.iter().all(|package| apt::available(package)) => {
-                Ok(Self::Packages(CORE_PACKAGES))
+                Ok(Install::Packages(CORE_PACKAGES))
             }
-            Self::Core if machine::find("rustup").is_some() => Ok(Self::Nightly),
+            Self::Core if rustup() => Ok(Install::Nightly),
             Self::Core => bail!(
                 "this distribution's package lists have no {}, and there is no rustup for a nightly toolchain",
                 CORE_PACKAGES.join(" or ")
             ),
-            Self::Nightly | Self::Linker => Ok(self),
+            Self::Components if rustup() => Ok(Install::Components),
+            Self::Components => bail!("there is no rustup, and this Rust came without them"),
+            Self::Linker => Ok(Install::Linker),
         }
     }
+}
 
+impl Install {
     /// For the progress line.
     pub(super) fn says(self) -> String {
         match self {
             Self::Packages(packages) => format!("apt-get install {}", packages.join(" ")),
             Self::Nightly => "rustup toolchain install nightly with rust-src".to_owned(),
-            Self::Linker => format!("building {BPF_LINKER} with cargo install, about 3 minutes"),
-            Self::Core => "looking for a core library".to_owned(),
+            Self::Linker => format!("building {BPF_LINKER} with cargo install, 1 to 3 minutes"),
+            Self::Components => "rustup component add rustfmt clippy".to_owned(),
         }
     }
 }
@@ -97,7 +119,7 @@ pub(super) const PIECES: &[Piece] = &[
         why: "links Rust programs and builds bpf-linker",
         purposes: ALL,
         present: || works("cc", &["--version"]) && works("c++", &["--version"]),
-        install: Install::Packages(&["build-essential"]),
+        source: Source::Packages(&["build-essential"]),
         by_hand: "gcc and g++, or clang",
         log: "compiler",
     },
@@ -106,7 +128,7 @@ pub(super) const PIECES: &[Piece] = &[
         why: "compiles the XDP program",
         purposes: ALL,
         present: || debian_core() || nightly_source(),
-        install: Install::Core,
+        source: Source::Core,
         by_hand: "rustup toolchain install nightly --component rust-src",
         log: "bpf-core",
     },
@@ -115,7 +137,7 @@ pub(super) const PIECES: &[Piece] = &[
         why: "bpf-linker is built with them",
         purposes: ALL,
         present: || linker() || apt::installed(LLVM_PACKAGES),
-        install: Install::Packages(LLVM_PACKAGES),
+        source: Source::Packages(LLVM_PACKAGES),
         by_hand: "the development files of LLVM 22, Polly, zlib and zstd",
         log: "llvm",
     },
@@ -124,7 +146,7 @@ pub(super) const PIECES: &[Piece] = &[
         why: "links the XDP program",
         purposes: ALL,
         present: linker,
-        install: Install::Linker,
+        source: Source::Linker,
         by_hand: "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --no-default-features --features llvm-22",
         log: "bpf-linker",
     },
@@ -133,16 +155,25 @@ pub(super) const PIECES: &[Piece] = &[
         why: "makes the network namespaces of the tests and the demo",
         purposes: &[Purpose::Demo, Purpose::Test],
         present: || works("ip", &["-V"]),
-        install: Install::Packages(&["iproute2"]),
+        source: Source::Packages(&["iproute2"]),
         by_hand: "the package with the command `ip`",
         log: "iproute2",
+    },
+    Piece {
+        name: "rustfmt and clippy",
+        why: "the first two checks of the tests",
+        purposes: &[Purpose::Test],
+        present: || works("cargo", &["fmt", "--version"]) && works("cargo", &["clippy", "--version"]),
+        source: Source::Components,
+        by_hand: "rustup component add rustfmt clippy",
+        log: "components",
     },
     Piece {
         name: "iprange",
         why: "the benchmark's measure for aggregating prefixes",
         purposes: &[Purpose::Bench],
         present: || machine::find("iprange").is_some(),
-        install: Install::Packages(&["iprange"]),
+        source: Source::Packages(&["iprange"]),
         by_hand: "https://github.com/firehol/iprange",
         log: "iprange",
     },

@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -30,8 +29,8 @@ const ALWAYS_DENIED: &str = "198.51.100.77";
 
 /// Whether the program runs in the driver.
 pub(crate) fn attached(scene: &Scene) -> anyhow::Result<Row> {
-    let arguments = ["-n", scene.lab.edge().name(), "link", "show", "dev", scene.lab.interface()];
-    let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output()?;
+    let output =
+        scene.lab.edge().command("ip").args(["link", "show", "dev", scene.lab.interface()]).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     // `ip` says xdp for the driver's mode, xdpgeneric and xdpoffload for the others.
     let mode = text.split_whitespace().find(|word| word.starts_with("xdp")).unwrap_or("no program");

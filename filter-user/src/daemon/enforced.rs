@@ -22,8 +22,12 @@ impl Enforced {
     pub(super) async fn start(next: &Next, monitors: &Monitors) -> anyhow::Result<Self> {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
-        let (filters, reports) = away(move || attach_all(wanted, &compiled)).await??;
+        let (mut filters, reports) = away(move || attach_all(wanted, &compiled)).await??;
         reports.iter().for_each(log_attached);
+        // There are none unless the operator asked for them when the program was loaded.
+        for lines in filters.iter_mut().filter_map(Filter::debug_lines) {
+            tokio::spawn(lines.run());
+        }
         monitors.watch(&filters);
         Ok(Self { filters, compiled: next.compiled.clone() })
     }

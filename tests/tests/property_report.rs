@@ -72,3 +72,23 @@ proptest! {
         prop_assert!(reports.next().is_none());
     }
 }
+
+/// IPv6 is counted in /64 networks; one address that is kept in must show all the same.
+#[test]
+fn a_single_address_kept_in_is_not_lost_in_rounding() {
+    for (rule, kept) in [("2001:db8::/64", "2001:db8::"), ("::/0", "2001:db8::1"), ("0/0", "0.0.0.0")] {
+        let text = format!(
+            "auth_backend one {{ deny ip {rule}; allow default; }}\n\
+             guard tcp 80 auth://one;\nnever_drop 203.0.113.0/24 {kept};\n"
+        );
+        let files = random::MemoryFiles(std::collections::HashMap::from([(random::MAIN.into(), text)]));
+        let config = random::load_files(&files);
+        let countries = filter_user::country::CountryMap::empty();
+        let decisions = Decisions::new(&config, &countries);
+        let reports = report(&config, &countries, &decisions, &compile(&config, &decisions));
+        assert_eq!(reports[0].runs, Runs::Both, "{rule}");
+        let reason = reports[0].reason.as_deref().expect("a reason");
+        assert!(reason.contains("`never_drop "), "{reason}");
+        assert!(rule == "0/0" || reason.contains(kept), "the `never_drop` that matters is named: {reason}");
+    }
+}

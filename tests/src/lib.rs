@@ -1,1 +1,5 @@
-//! x
+//! What the integration tests stand on.
+
+pub mod http;
+pub mod made;
+pub mod raw;

@@ -3,3 +3,4 @@
 pub mod http;
 pub mod made;
 pub mod raw;
+pub mod wait;

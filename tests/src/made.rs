@@ -1,5 +1,7 @@
 //! Configurations made by hand, without the parser.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},

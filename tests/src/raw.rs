@@ -1,6 +1,8 @@
 //! A client that sends exactly what it is told.
 
-use std::{net::SocketAddr, time::Duration};
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
+use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -8,8 +10,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long anything may take before a test gives up: generous, because machines are slow.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use crate::wait::PATIENCE;
 
 /// An answer as it was on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

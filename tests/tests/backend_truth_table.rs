@@ -1,6 +1,8 @@
 //! The three-backend truth table in full, against real servers: 27 answers, with and without
 //! `allow default`, and every way not to respond.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
 use std::{
     net::IpAddr,
     sync::{Arc, atomic::AtomicU16},
@@ -303,3 +305,33 @@ async fn securetoken_is_answered_here() {
 
 /// `printf cam192.0.2.1099999999999keysalt | sha1sum`.
 const RIGHT_TOKEN: &str = "d863ae1de12dc818d625c7924479b7cb78a42dc8-salt-99999999999-0";
+
+/// A backend that closes each connection after its answer, without saying so: the next question meets a
+/// connection that looks alive.
+#[tokio::test]
+async fn a_kept_connection_that_is_gone_is_no_answer() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            // The next question is read before the connection closes, so that it was certainly sent.
+            tokio::spawn(async move {
+                let mut request = [0; 1];
+                let _ = stream.read(&mut request).await;
+            });
+        }
+    });
+    let policy = Rules::new("p").backend(&url).build();
+    let backends = Backends::new();
+    for n in 0..4 {
+        let conclusion = backends.ask(&policy, question(), TIMEOUT).await;
+        assert_eq!(conclusion.decision.verdict, Verdict::Allow, "question {n}: {:?}", conclusion.answers);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    server.abort();
+}

@@ -1,6 +1,8 @@
 //! Smuggling and normalisation: requests that a gate and a media server could read in two ways. Each is sent
 //! as raw bytes; what counts is the answer, that the connection ends, and what the upstream saw.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
 use filter_user::policy::Action;
 use tests::{
     http::Server,

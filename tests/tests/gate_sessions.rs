@@ -1,5 +1,7 @@
 //! Sessions through the gate: what is asked of the backends, how often, and what a reload does.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
 use std::{
     sync::{
         Arc,
@@ -17,17 +19,9 @@ use http_body_util::BodyExt;
 use tests::{
     http::{Endless, Server, full},
     made::{LOOPBACK, Made, Rules, Running, quick},
-    raw::{Client, PATIENCE},
+    raw::Client,
+    wait::{PATIENCE, until},
 };
-
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !so() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never so: {what}");
-}
 
 fn asking(backend: &Server, upstream: &Server) -> Made {
     Made::new().judged("cam", Rules::new("p").backend(&backend.url())).gate(LOOPBACK, &upstream.url())

@@ -4,10 +4,14 @@
 pub mod frame;
 pub mod frames;
 pub mod http;
+pub mod made;
 pub mod mmdb;
 pub mod netns;
 pub mod nicgate;
 pub mod oracle;
+pub mod origins;
 pub mod random;
+pub mod raw;
 pub mod server;
 pub mod tables;
+pub mod wait;

@@ -219,7 +219,7 @@ impl Inner {
         let Some(gate) = self.gate(key, &stream) else { return };
         let client = canonical(peer.ip());
         add(&gate.connections, 1);
-        let Some(seat) = self.seats.take(client, &self.shared.limits) else {
+        let Some(seat) = self.seats.take(client, &gate, &self.shared.limits) else {
             add(&gate.connections_refused, 1);
             tracing::debug!(%client, service = %key, "too many connections");
             return;

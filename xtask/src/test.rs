@@ -94,9 +94,9 @@ impl TestRun<'_> {
         command.env(FUZZ_TIME.0, FUZZ_TIME.1);
         if nextest() {
             // A filter that matches nothing means that there are no fuzz targets: a fault, which nextest reports.
-            command.args(["--filterset", "test(/(^|::)fuzz_/)"]);
+            command.args(["--filterset", "binary(/^fuzz_/)"]);
         } else {
-            command.arg("fuzz_");
+            command.args(["--test", "fuzz_*"]);
         }
         self.counted(&mut command)
     }

@@ -25,6 +25,7 @@ use super::{
     publish::{self, PublishReport},
     stats::{self, Stats},
     status::{Entries, Status},
+    sys,
     tables::{Tables, Tries},
 };
 use crate::{config::InterfaceMode, offload::Compiled};
@@ -345,9 +346,17 @@ pub fn detach(bpffs: &Bpffs, interface: &str) -> Result<()> {
 }
 
 fn remove(device: &Device, pins: &Pins) -> Result<()> {
-    if let Ok(Present::Netlink(program, mode)) = Present::find(device, pins) {
-        let program = program.fd()?;
-        link::replace_by_netlink(device, None, program.as_fd(), mode)?;
+    match Present::find(device, pins) {
+        Ok(Present::Netlink(program, mode)) => {
+            let program = program.fd()?;
+            link::replace_by_netlink(device, None, program.as_fd(), mode)?;
+        }
+        Ok(Present::Link(..)) => {
+            sys::detach_link(&pins.link())
+                .with_context(|| format!("could not detach the filter from {}", device.name))?;
+        }
+        // Somebody else's program, or none: only pins are left to be removed.
+        Ok(Present::Nothing) | Err(_) => {}
     }
     pins.remove().with_context(|| format!("could not remove {}", pins.dir().display()))
 }
@@ -460,6 +469,15 @@ impl Bench {
             2 => Ok(Ran { dropped: false, duration: result.duration }),
             other => Err(anyhow!("the program returned {other}")),
         }
+    }
+
+    /// Instructions that the verifier looked at (Linux 5.16); it gives up at a million.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>> {
+        Ok(self.loaded.program()?.info()?.verified_instruction_count())
     }
 
     /// As [`Filter::stats`].

@@ -1,11 +1,13 @@
 //! What the integration tests and the demo share: the naive oracle and random configurations, a writer of
 //! small country databases, network namespaces, frames, HTTP clients and servers.
 
+pub mod edge;
 pub mod frame;
 pub mod frames;
 pub mod http;
 pub mod mmdb;
 pub mod netns;
+pub mod nicgate;
 pub mod oracle;
 pub mod random;
 pub mod server;

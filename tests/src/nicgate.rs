@@ -1,0 +1,278 @@
+//! The `nicgate` binary: commands, and controllers with files, a socket and pins of their own.
+
+use std::{
+    ffi::{CString, OsStr},
+    fs::{self, File},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::netns::{Namespace, Process};
+
+/// Sites are named `nicgate-site-PID-NUMBER`.
+const PREFIX: &str = "nicgate-site-";
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Finds the binary: `NICGATE_BIN`, else beside the test's own.
+///
+/// # Panics
+///
+/// When it was not built.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("NICGATE_BIN") {
+        return path.into();
+    }
+    let own = std::env::current_exe().expect("a running program has a path");
+    let path = own.ancestors().nth(2).expect("tests are in target/PROFILE/deps").join("nicgate");
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo build -p filter-user` first, or name the binary in NICGATE_BIN",
+        path.display()
+    );
+    path
+}
+
+/// A directory with configurations, a control socket, and a BPF file system for pins.
+#[derive(Debug)]
+pub struct Site {
+    directory: PathBuf,
+}
+
+/// What a command said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The exit status; `None` when a signal ended it.
+    pub status: Option<i32>,
+    /// Results.
+    pub stdout: String,
+    /// Messages.
+    pub stderr: String,
+}
+
+impl Said {
+    /// Results as JSON.
+    ///
+    /// # Panics
+    ///
+    /// When they are something else.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+
+    /// Itself, when the status is as expected.
+    ///
+    /// # Panics
+    ///
+    /// When it is another.
+    #[track_caller]
+    #[must_use]
+    pub fn with(self, status: i32) -> Self {
+        assert_eq!(self.status, Some(status), "{self:#?}");
+        self
+    }
+}
+
+impl Site {
+    /// An empty one.
+    ///
+    /// # Panics
+    ///
+    /// When the temporary directory cannot be written to.
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(directory.join("bpf")).expect("the temporary directory can be written to");
+        Self { directory }
+    }
+
+    /// A file here.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Where the control socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.path("control.sock")
+    }
+
+    /// Where the BPF file system is.
+    pub fn bpffs(&self) -> PathBuf {
+        self.path("bpf")
+    }
+
+    /// Writes a file; returns its path.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, contents).expect("the directory is ours");
+        path
+    }
+
+    /// Writes `nicgate.conf`, which commands read unless they are told otherwise.
+    pub fn configure(&self, text: &str) -> PathBuf {
+        self.write("nicgate.conf", text)
+    }
+
+    fn prepare(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Command {
+        command
+            .env("NICGATE_CONTROL", self.socket())
+            .env("NICGATE_BPFFS", self.bpffs())
+            .env_remove("NICGATE_LOG")
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .args(arguments)
+            .args(["-c", "nicgate.conf"]);
+        command
+    }
+
+    /// Runs a command outside any namespace.
+    pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Said {
+        said(&mut self.prepare(Command::new(binary()), arguments))
+    }
+
+    /// A command that will run outside any namespace.
+    pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        self.prepare(Command::new(binary()), arguments)
+    }
+
+    /// Runs a command in a namespace.
+    pub fn run_in(&self, namespace: &Namespace, arguments: &[impl AsRef<OsStr>]) -> Said {
+        said(&mut self.prepare(namespace.command(binary()), arguments))
+    }
+
+    /// A command that will run in a namespace.
+    pub fn command_in(&self, namespace: &Namespace, arguments: &[impl AsRef<OsStr>]) -> Command {
+        self.prepare(namespace.command(binary()), arguments)
+    }
+
+    /// Starts `nicgate run` in a namespace and waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// When it ends or does not get that far; with its log.
+    pub fn start(&self, namespace: &Namespace) -> anyhow::Result<Controller> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let log = self.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = self.command_in(namespace, &["run"]);
+        command.stderr(File::create(&log)?).stdout(Stdio::null());
+        let mut process = namespace.start(&mut command)?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(&log)?;
+            if text.contains("nicgate is running") {
+                return Ok(Controller { process, log });
+            }
+            if let Some(status) = process.child().try_wait()? {
+                bail!("nicgate run ended with {status}:\n{}", fs::read_to_string(&log)?);
+            }
+            if Instant::now() > deadline {
+                bail!("nicgate run does not get to serving:\n{text}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+/// A running controller. Dropping it terminates it.
+#[derive(Debug)]
+pub struct Controller {
+    process: Process,
+    log: PathBuf,
+}
+
+impl Controller {
+    /// What it has logged so far, a JSON object a line.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Sends a signal and waits for the end.
+    ///
+    /// # Errors
+    ///
+    /// When it is gone already, or does not end.
+    pub fn end(mut self, signal: libc::c_int) -> anyhow::Result<ExitStatus> {
+        self.process.signal(signal)?;
+        let status = self.process.wait(PATIENCE)?;
+        status.with_context(|| format!("nicgate run does not end:\n{}", self.log()))
+    }
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+///
+/// When it never does.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().expect("the binary was found");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("nicgate writes text");
+    Said { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+fn remove(directory: &Path) {
+    let bpffs = directory.join("bpf");
+    let target = CString::new(bpffs.as_os_str().as_bytes()).expect("a path without zero bytes");
+    // Commands may mount it at the same time, one over the other.
+    // SAFETY: the path is a string with a terminating zero that lives until the call returns.
+    while unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } == 0 {}
+    if let Err(error) = fs::remove_dir_all(directory) {
+        eprintln!("cannot remove {}: {error}", directory.display());
+    }
+}
+
+/// Removes what processes that no longer run have left behind.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove(&entry.path());
+        }
+    }
+}

@@ -5,7 +5,7 @@
 use std::{
     fs,
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::Duration,
@@ -16,7 +16,7 @@ use serde_json::Value;
 use tests::{
     edge::{Edge, GUARD, RULES, arrivals, knock},
     netns,
-    nicgate::until,
+    nicgate::{PATIENCE, until},
 };
 
 /// The id of the link that holds the program in place.
@@ -42,7 +42,7 @@ fn a_request_in_hand_finishes_when_the_controller_is_told_to_stop() {
     assert!(!edge.site.socket().exists());
     assert!(controller.process().child().try_wait().unwrap().is_none(), "it waits for the request");
     assert!(fetch.finish(), "the whole file came");
-    let status = controller.process().wait(tests::nicgate::PATIENCE).unwrap().unwrap();
+    let status = controller.process().wait(PATIENCE).unwrap().unwrap();
     assert_eq!(status.code(), Some(0), "{}", controller.log());
     // The filter stays.
     let status = edge.nicgate(&["status", "--json"]).with(0).json();
@@ -65,7 +65,7 @@ fn who_asks_twice_does_not_wait() {
     controller.process().signal(libc::SIGINT).unwrap();
     until("it drains", || controller.log().contains("stopping"));
     controller.process().signal(libc::SIGINT).unwrap();
-    let status = controller.process().wait(tests::nicgate::PATIENCE).unwrap().unwrap();
+    let status = controller.process().wait(PATIENCE).unwrap().unwrap();
     assert_eq!(status.code(), Some(0), "{}", controller.log());
     assert!(controller.log().contains("stopping at once"));
     assert!(!fetch.finish());
@@ -161,6 +161,13 @@ fn attach_and_detach_need_no_controller() {
 
     let said = edge.nicgate(&["detach", edge.lab.interface()]).with(0);
     assert_eq!(said.stdout, format!("{}: detached\n", edge.lab.interface()));
+    // The kernel lets go of an unpinned link a moment later.
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    until("the filter is off", || {
+        knock(&edge.banned, GUARD, b"denied");
+        socket.recv_from(&mut [0; 64]).is_ok()
+    });
+    while socket.recv_from(&mut [0; 64]).is_ok() {}
     knock(&edge.banned, GUARD, b"denied");
     knock(&edge.viewer, GUARD, b"last");
     assert_eq!(arrivals(&socket, b"last").len(), 2, "both families pass now");
@@ -190,6 +197,56 @@ fn an_interface_that_is_gone_hides_no_other() {
     assert!(stats.stderr.contains("extra0"), "{stats:?}");
     let _ = edge.nicgate(&["detach", "extra0"]).with(0);
     assert_eq!(edge.nicgate(&["status", "--json"]).with(0).json()["interfaces"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_controller_whose_log_nobody_reads_goes_on() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("nolog");
+    edge.configure(RULES, "");
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = edge.site.command_in(edge.lab.edge(), &["run"]);
+    let mut process = edge.lab.edge().start(command.stderr(writer)).unwrap();
+    // Its own copy of the writer goes with the command.
+    drop(command);
+    drop(reader);
+    until("it serves", || edge.control(b"{\"command\":\"status\"}\n").is_ok());
+    for turn in 0..3 {
+        assert_eq!(edge.reload()["ok"], true, "{turn}");
+        assert_eq!(edge.get(&edge.viewer, "/live/x").unwrap().status, 200, "{turn}");
+    }
+    assert!(edge.drops(&edge.banned));
+    process.signal(libc::SIGTERM).unwrap();
+    assert_eq!(process.wait(PATIENCE).unwrap().unwrap().code(), Some(0));
+}
+
+#[test]
+fn of_controllers_that_start_together_one_runs() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("race");
+    edge.configure(RULES, "");
+    let mut racers: Vec<_> = (0..5)
+        .map(|_| {
+            let mut command = edge.site.command_in(edge.lab.edge(), &["run"]);
+            edge.lab.edge().start(command.stderr(Stdio::null()).stdout(Stdio::null())).unwrap()
+        })
+        .collect();
+    until("all but one have ended", || {
+        let ended = racers.iter_mut().map(|racer| racer.child().try_wait().unwrap().is_some());
+        ended.filter(|ended| *ended).count() == 4
+    });
+    for racer in &mut racers {
+        if let Some(status) = racer.child().try_wait().unwrap() {
+            assert_eq!(status.code(), Some(3));
+        }
+    }
+    until("the one serves", || edge.control(b"{\"command\":\"status\"}\n").is_ok());
+    assert!(edge.drops(&edge.banned));
+    assert_eq!(edge.status()["generation"], 1, "the others touched nothing");
 }
 
 #[test]

@@ -31,7 +31,7 @@ use self::{
     reload::Next,
 };
 use crate::{
-    gate::{Gates, Limits},
+    gate::{Gates, Limits, ListenError},
     session::{SessionLimits, Sessions},
 };
 
@@ -84,7 +84,7 @@ pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
     let socket = ControlSocket::bind(control).map_err(RunError::System)?;
     let sessions = Sessions::new(next.snapshot.clone(), SessionLimits::default());
     let gates = Gates::new(sessions.clone(), Limits::default());
-    let prepared = gates.prepare(&next.snapshot).map_err(|error| RunError::System(error.into()))?;
+    let prepared = gates.prepare(&next.snapshot).map_err(|error| RunError::System(refused(&error)))?;
     let monitors = Monitors::default();
     let enforced = Enforced::start(&next, &monitors).await.map_err(RunError::System)?;
     gates.commit(prepared);
@@ -132,6 +132,11 @@ pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
         _ = interrupt.recv() => tracing::warn!("stopping at once"),
     }
     Ok(())
+}
+
+/// The message names the cause already; as a source it would be told twice.
+fn refused(error: &ListenError) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
 }
 
 impl Daemon {
@@ -207,7 +212,7 @@ impl Daemon {
     ) -> Result<(Next, Vec<String>, serde_json::Value), ReloadError> {
         let next = Next::load(self.path.clone()).await?;
         let prepared =
-            self.gates.prepare(&next.snapshot).map_err(|error| ReloadError::System(error.into()))?;
+            self.gates.prepare(&next.snapshot).map_err(|error| ReloadError::System(refused(&error)))?;
         let Some(enforced) = state.enforced.take() else {
             return Err(ReloadError::System(anyhow::anyhow!(
                 "an earlier reload broke off; restart the controller"

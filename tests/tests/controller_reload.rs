@@ -5,7 +5,7 @@
 #[path = "netns_harness/xdp.rs"]
 mod xdp;
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use serde_json::json;
 use tests::{
@@ -220,7 +220,9 @@ fn a_reload_puts_back_what_somebody_took_off() {
     let said = edge.nicgate(&["detach", edge.lab.interface()]).with(0);
     assert!(said.stderr.contains("its next reload attaches again"), "{said:?}");
     // The kernel lets go of an unpinned link a moment later.
-    until("the filter is off", || edge.status()["mode"].is_null());
+    let get = Get::new((EDGE_V4, GATE), "/live/x").timeout(Duration::from_millis(700));
+    until("the filter is off", || get.send(&edge.banned).is_ok());
+    assert!(edge.status()["mode"].is_null(), "{}", edge.status());
     assert!(!edge.drops(&edge.banned));
     assert!(edge.nicgate(&["status"]).with(0).stdout.contains("NOT ATTACHED"));
     // An interface that was made again is another one.

@@ -1,6 +1,7 @@
 //! What the integration tests and the demo share: the naive oracle and random configurations, a writer of
 //! small country databases, network namespaces, frames, HTTP clients and servers, and the binary.
 
+pub mod edge;
 pub mod frame;
 pub mod frames;
 pub mod http;

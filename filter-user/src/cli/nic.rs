@@ -21,7 +21,7 @@ use crate::{
 
 /// Those interfaces, or every one that nicgate filters.
 fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
-    let attached = kernel::attached();
+    let attached = kernel::attached().map_err(Failure::System)?;
     if names.is_empty() {
         return Ok(attached);
     }
@@ -91,7 +91,7 @@ pub(super) fn detach(control: &Path, names: &[String], all: bool, output: &Outpu
     if names.is_empty() && !all {
         return Err(Failure::Request(anyhow!(
             "name the interfaces, or --all; attached: {}",
-            list(&kernel::attached())
+            list(&attached(&[])?)
         )));
     }
     let names = attached(names)?;

@@ -103,11 +103,7 @@ impl Enforced {
                     tracing::error!(interface, "the former table could not be put back: {error:#}");
                 }
             }
-            for filter in attached {
-                if let Err(error) = filter.detach() {
-                    tracing::error!("{error:#}");
-                }
-            }
+            take_off_new(attached, &attach_reports);
             return (self, Err(error));
         }
         for report in &attach_reports {
@@ -142,8 +138,8 @@ impl Enforced {
         self.filters.retain(|filter| {
             let interface = filter.interface();
             // An error says nothing about the program; publishing will say more.
-            let Ok(status) = filter.status() else { return true };
-            let Some(mode) = status.mode else {
+            let Ok(mode) = filter.mode() else { return true };
+            let Some(mode) = mode else {
                 notes.push(format!(
                     "{interface}: the filter had been taken off, or the interface been removed, since the last reload"
                 ));
@@ -199,7 +195,7 @@ fn attach_all(
     compiled: &Compiled,
 ) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
     // What can fail goes first, so that what is taken over keeps its table when it does.
-    let pinned = kernel::attached();
+    let pinned = kernel::attached()?;
     wanted.sort_by_key(|(name, _)| pinned.iter().any(|pinned| **pinned == **name));
     let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
     for (name, mode) in wanted {
@@ -209,19 +205,23 @@ fn attach_all(
                 reports.push(report);
             }
             Err(error) => {
-                // What was taken over goes on enforcing; what is new is taken off again.
-                for (filter, report) in filters.into_iter().zip(&reports) {
-                    if !report.adopted
-                        && let Err(error) = filter.detach()
-                    {
-                        tracing::error!("{error:#}");
-                    }
-                }
+                take_off_new(filters, &reports);
                 return Err(error.context(format!("interface {name}")));
             }
         }
     }
     Ok((filters, reports))
+}
+
+/// What was taken over goes on enforcing; what is new is taken off again.
+fn take_off_new(filters: Vec<Filter>, reports: &[AttachReport]) {
+    for (filter, report) in filters.into_iter().zip(reports) {
+        if !report.adopted
+            && let Err(error) = filter.detach()
+        {
+            tracing::error!("{error:#}");
+        }
+    }
 }
 
 fn log_attached(report: &AttachReport) {

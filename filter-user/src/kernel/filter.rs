@@ -224,6 +224,18 @@ impl Filter {
         stats::read(&self.tables)
     }
 
+    /// The mode in force; `None` when the program is not on the interface any more.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show it.
+    pub fn mode(&self) -> Result<Option<Mode>> {
+        Ok(match Present::find(&self.device, &self.pins)? {
+            Present::Nothing => None,
+            Present::Link(_, mode) | Present::Netlink(_, mode) => Some(mode),
+        })
+    }
+
     /// What is in force. Counts every prefix in the kernel's maps: about a second for a million.
     ///
     /// # Errors
@@ -324,7 +336,11 @@ fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
 }
 
 /// Interfaces that nicgate filters, from the pins, whether or not a controller runs.
-pub fn attached() -> Vec<String> {
+///
+/// # Errors
+///
+/// The pins cannot be looked at: they are for root alone.
+pub fn attached() -> Result<Vec<String>> {
     Pins::interfaces(&Bpffs::default())
 }
 

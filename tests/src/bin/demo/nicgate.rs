@@ -16,7 +16,7 @@ use ::tests::{
 
 /// nicgate on one host, with one configuration and a control socket of its own.
 #[derive(Clone, Debug)]
-pub struct Nicgate {
+pub(crate) struct Nicgate {
     binary: PathBuf,
     host: Namespace,
     configuration: PathBuf,
@@ -29,7 +29,7 @@ impl Nicgate {
     /// # Errors
     ///
     /// When there is no binary.
-    pub fn new(host: &Namespace, configuration: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn new(host: &Namespace, configuration: &Path) -> anyhow::Result<Self> {
         let directory = configuration.parent().context("a configuration is in a directory")?;
         Ok(Self {
             binary: find()?,
@@ -40,7 +40,7 @@ impl Nicgate {
     }
 
     /// A subcommand on the host, with the configuration and the control socket.
-    pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let mut command = self.host.command(&self.binary);
         command.arg(subcommand).arg("-c").arg(&self.configuration).args(arguments);
         command.env("NICGATE_CONTROL", &self.socket);
@@ -52,7 +52,7 @@ impl Nicgate {
     /// # Errors
     ///
     /// When it ends, or does not answer within 30 seconds: the end of its messages.
-    pub fn run(&self, log: &Path) -> anyhow::Result<Process> {
+    pub(crate) fn run(&self, log: &Path) -> anyhow::Result<Process> {
         let messages =
             std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut command = self.command("run", &[]);
@@ -77,7 +77,7 @@ impl Nicgate {
     /// # Errors
     ///
     /// When it fails: what it said; when what it printed is not JSON.
-    pub fn json(&self, subcommand: &str, arguments: &[&str]) -> anyhow::Result<Value> {
+    pub(crate) fn json(&self, subcommand: &str, arguments: &[&str]) -> anyhow::Result<Value> {
         let arguments = [arguments, &["--json"]].concat();
         let output = self.command(subcommand, &arguments).output()?;
         if !output.status.success() {
@@ -97,7 +97,7 @@ impl Nicgate {
     /// # Errors
     ///
     /// When the client cannot be run.
-    pub fn reload(&self) -> anyhow::Result<(Option<i32>, String)> {
+    pub(crate) fn reload(&self) -> anyhow::Result<(Option<i32>, String)> {
         let output = self.command("reload", &[]).output()?;
         Ok((output.status.code(), said(&output)))
     }
@@ -107,7 +107,7 @@ impl Nicgate {
     /// # Errors
     ///
     /// As [`Nicgate::json`].
-    pub fn drops(&self) -> anyhow::Result<Vec<RuleDrops>> {
+    pub(crate) fn drops(&self) -> anyhow::Result<Vec<RuleDrops>> {
         let mut found = Vec::new();
         collect(&self.json("stats", &[])?, &mut found);
         Ok(found)
@@ -116,15 +116,15 @@ impl Nicgate {
 
 /// A rule's counter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleDrops {
+pub(crate) struct RuleDrops {
     /// The rule as written.
-    pub text: String,
+    pub(crate) text: String,
     /// The name of its file, without directories.
-    pub file: String,
+    pub(crate) file: String,
     /// Its line.
-    pub line: u64,
+    pub(crate) line: u64,
     /// Packets that it dropped.
-    pub packets: u64,
+    pub(crate) packets: u64,
 }
 
 /// Every object of a `stats --json` that counts the packets of a rule: `{"text","file","line","packets",…}`, or
@@ -147,7 +147,7 @@ fn collect(value: &Value, found: &mut Vec<RuleDrops>) {
 }
 
 /// A rule's text, its file's name without directories, and its line, from `{"text":…,"file":…,"line":…}`.
-pub fn rule_in(rule: &Value) -> Option<(&str, &str, u64)> {
+pub(crate) fn rule_in(rule: &Value) -> Option<(&str, &str, u64)> {
     let file = rule["file"].as_str()?;
     Some((rule["text"].as_str()?, file.rsplit('/').next().unwrap_or(file), rule["line"].as_u64()?))
 }

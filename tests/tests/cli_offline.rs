@@ -225,15 +225,13 @@ fn a_missing_file_is_named() {
 fn check_says_what_stays_in_userspace_why_and_what_to_write() {
     let site = site(&format!("{MYAUTH}guard tcp 1935 auth://myauth1;\n"));
     let text = site.run(&["check"]).with(0);
-    let line = text.stdout.lines().find(|line| line.contains("deny ip 10.10/16")).unwrap();
-    for part in [
-        "line 9 ",
-        "userspace",
-        "`allow token test_token1` (line 7) outranks it",
-        "`drop ip 10.10/16;` drops it at the NIC",
-    ] {
+    let mut lines = text.stdout.lines().skip_while(|line| !line.contains("deny ip 10.10/16"));
+    let line = lines.next().unwrap();
+    for part in ["line 9 ", "userspace", "`allow token test_token1` (line 7) outranks it"] {
         assert!(line.contains(part), "{part} in {line}");
     }
+    let remedy = lines.next().unwrap();
+    assert!(remedy.contains("instead: `drop ip 10.10/16;` drops it at the NIC"), "{remedy}");
     assert!(text.stderr.contains("no `geoip`"), "{text:?}");
     assert!(!text.stdout.contains("no `geoip`"), "messages go to stderr");
     let said = site.run(&["check", "--json"]).with(0);
@@ -539,4 +537,20 @@ fn what_operators_have_checks_as_it_is() {
     std::fs::copy(site.path("flussonic.conf"), site.path("nicgate.conf")).unwrap();
     let said = site.run(&["check"]).with(0);
     assert!(said.stderr.contains("passed over") || said.stderr.contains("passed-over"), "{}", said.stderr);
+}
+
+#[test]
+fn check_warns_the_operator_who_would_be_dropped() {
+    let site =
+        site("auth_backend a { deny ip 192.0.2/24; allow default; }\nguard tcp 22 auth://a;\ninterface x;\n");
+    let check = |from: &str| {
+        let output = site.command(&["check"]).env("SSH_CONNECTION", from).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = check("192.0.2.9 50000 198.51.100.1 22");
+    assert!(said.contains("your own address 192.0.2.9"), "{said}");
+    assert!(said.contains("dropped on 22/tcp by `deny ip 192.0.2/24` (nicgate.conf:1)"), "{said}");
+    assert!(said.contains("`never_drop 192.0.2.9;` keeps it in"), "{said}");
+    assert!(!check("198.51.100.9 50000 198.51.100.1 22").contains("your own address"));
 }

@@ -1,4 +1,4 @@
-use std::{io::Write as _, path::Path};
+use std::{io::Write as _, net::IpAddr, path::Path};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::{
     output::{Progress, grouped, stdout, table},
 };
 use crate::{
-    config::ServiceKind,
+    config::{ServiceKey, ServiceKind},
     kernel,
     load::{Loaded, load},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
@@ -27,7 +27,7 @@ pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
     let rules = report(&loaded.config, loaded.country_map(), &decisions, &compiled);
     drop(decisions);
     drop(progress);
-    let hints = hints(&loaded);
+    let hints = hints(&loaded, &compiled);
     if output.json {
         let services: Vec<_> = summaries(&loaded, &compiled)
             .into_iter()
@@ -65,7 +65,7 @@ pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
 }
 
 /// What is allowed but surely not meant.
-fn hints(loaded: &Loaded) -> Vec<String> {
+fn hints(loaded: &Loaded, compiled: &Compiled) -> Vec<String> {
     let config = &loaded.config;
     let mut hints = Vec::new();
     if config.interfaces.is_empty() && !config.services.is_empty() {
@@ -73,12 +73,11 @@ fn hints(loaded: &Loaded) -> Vec<String> {
             .push("there is no `interface`: nothing is dropped at the NIC; add `interface eth0;`".to_owned());
     }
     for listener in &config.listeners {
-        if listener.directive.starts_with("admin") {
+        let unreachable = listener.key.address.is_some_and(|address| address.is_loopback());
+        if unreachable || listener.directive.starts_with("admin") {
             continue;
         }
-        let same = |key: &crate::config::ServiceKey| {
-            key.proto == listener.key.proto && key.port == listener.key.port
-        };
+        let same = |key: &ServiceKey| key.proto == listener.key.proto && key.port == listener.key.port;
         if !config.services.iter().any(|service| same(&service.key)) && !config.services.is_empty() {
             hints.push(format!(
                 "{}: the media server listens on {} ({}), which nothing protects; add `guard {} {} streams;`",
@@ -86,7 +85,23 @@ fn hints(loaded: &Loaded) -> Vec<String> {
             ));
         }
     }
+    hints.extend(operator(compiled));
     hints
+}
+
+/// Warns when the operator would be dropped. sshd says where the operator comes from.
+fn operator(compiled: &Compiled) -> Option<String> {
+    let connection = std::env::var("SSH_CONNECTION").ok()?;
+    let address: IpAddr = connection.split_whitespace().next()?.parse().ok()?;
+    let (service, rule) =
+        compiled.services.iter().enumerate().find_map(|(index, service)| {
+            Some((service.key, compiled.rule(compiled.verdict(address, index)?)))
+        })?;
+    Some(format!(
+        "your own address {address} (SSH_CONNECTION) is dropped on {service} by `{}` ({}); `never_drop {address};` \
+         keeps it in",
+        rule.text, rule.origin
+    ))
 }
 
 /// A service in one line.

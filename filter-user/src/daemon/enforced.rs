@@ -137,9 +137,7 @@ impl Enforced {
         let mut notes = Vec::new();
         self.filters.retain(|filter| {
             let interface = filter.interface();
-            // An error says nothing about the program; publishing will say more.
-            let Ok(mode) = filter.mode() else { return true };
-            let Some(mode) = mode else {
+            let Some(mode) = filter.mode() else {
                 notes.push(format!(
                     "{interface}: the filter had been taken off, or the interface been removed, since the last reload"
                 ));

@@ -224,16 +224,12 @@ impl Filter {
         stats::read(&self.tables)
     }
 
-    /// The mode in force; `None` when the program is not on the interface any more.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses to show it.
-    pub fn mode(&self) -> Result<Option<Mode>> {
-        Ok(match Present::find(&self.device, &self.pins)? {
-            Present::Nothing => None,
-            Present::Link(_, mode) | Present::Netlink(_, mode) => Some(mode),
-        })
+    /// The mode in force; `None` when the program is not on the interface any more, or the interface is gone.
+    pub fn mode(&self) -> Option<Mode> {
+        match Present::find(&self.device, &self.pins) {
+            Ok(Present::Link(_, mode) | Present::Netlink(_, mode)) => Some(mode),
+            Ok(Present::Nothing) | Err(_) => None,
+        }
     }
 
     /// What is in force. Counts every prefix in the kernel's maps: about a second for a million.

@@ -82,7 +82,8 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
 fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<()> {
     let v4 = Trie::filled(&image.v4).context("IPv4 addresses")?;
     let v6 = Trie::filled(&image.v6).context("IPv6 addresses")?;
-    // First of all, because this waits for the last packet of the generation that was here before.
+    // Whoever retired this generation may have been stopped before its last packet was judged.
+    tables.wait_for_packets(idle)?;
     tables.set_tries(idle, &v4, &v6)?;
 
     for (slot, note) in &image.rules {
@@ -161,6 +162,9 @@ fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
 /// is judged by that generation any more; so the next publication may write into it, and a slot that it
 /// alone used may be given to another rule.
 fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
+    // A packet that read the control map just before the switch is still judged by this generation, and has
+    // to find its tries full.
+    tables.wait_for_packets(generation)?;
     let Tries { v4, v6 } = tables.tries(generation)?;
     tables.set_tries(generation, &Trie::filled(&[])?, &Trie::filled(&[])?)?;
     let Generation { v4_entries, v6_entries, .. } = tables.generations.get(&generation, 0)?;

@@ -286,6 +286,15 @@ impl Tables {
         Ok(Tries { v4, v6 })
     }
 
+    /// Returns when every packet that was on its way has been judged: from then on nothing reads a generation
+    /// that was not live when this was called.
+    pub(super) fn wait_for_packets(&mut self, generation: u32) -> Result<()> {
+        // Any update of a map of maps waits (see `set_tries`), also one that changes nothing.
+        let v4 = self.tries(generation)?.v4.map_or_else(|| Trie::filled(&[]), Ok)?;
+        self.v4.set(generation, &v4.map, 0)?;
+        Ok(())
+    }
+
     /// Puts tries into a generation. The kernel returns only after every program that might still see the
     /// ones before has left (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c: `synchronize_rcu` after any
     /// update of a map of maps).

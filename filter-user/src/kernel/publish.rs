@@ -55,6 +55,7 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
 
     build(tables, &image, idle, &previous)
         .context("could not build the next table; the one before is still in force")?;
+    tables.quiet = false;
     tables.control.switch(serial);
 
     let mut warnings = Vec::new();
@@ -82,8 +83,9 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
 fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<()> {
     let v4 = Trie::filled(&image.v4).context("IPv4 addresses")?;
     let v6 = Trie::filled(&image.v6).context("IPv6 addresses")?;
-    // Whoever retired this generation may have been stopped before its last packet was judged.
-    tables.wait_for_packets(idle)?;
+    if !tables.quiet {
+        tables.wait_for_packets(idle)?;
+    }
     tables.set_tries(idle, &v4, &v6)?;
 
     for (slot, note) in &image.rules {
@@ -158,23 +160,23 @@ fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
     Ok(())
 }
 
-/// Takes the tries out of a generation that is no longer live, and frees them. When this returns, no packet
-/// is judged by that generation any more; so the next publication may write into it, and a slot that it
-/// alone used may be given to another rule.
+/// Waits until no packet is judged any more by a generation that was live until now; then the next
+/// publication may write into it, and a slot that it alone used may be given to another rule. Large tries
+/// are freed at once; small ones stay until others take their place, because each replacement waits again.
 fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
-    // A packet that read the control map just before the switch is still judged by this generation, and has
-    // to find its tries full.
+    // A packet that read the control map just before the switch has to find the tries as they were.
     tables.wait_for_packets(generation)?;
+    let Generation { v4_entries, v6_entries, .. } = tables.generations.get(&generation, 0)?;
+    if (v4_entries + v6_entries) as usize <= LARGE {
+        return Ok(());
+    }
     let Tries { v4, v6 } = tables.tries(generation)?;
     tables.set_tries(generation, &Trie::filled(&[])?, &Trie::filled(&[])?)?;
-    let Generation { v4_entries, v6_entries, .. } = tables.generations.get(&generation, 0)?;
-    if (v4_entries + v6_entries) as usize > LARGE {
-        let drain = move || {
-            // If it fails, the kernel frees a full trie in one go: slower, not wrong.
-            let _ = v4.map(|trie| trie.drain());
-            let _ = v6.map(|trie| trie.drain());
-        };
-        thread::Builder::new().name("nicgate-retire".into()).spawn(drain)?;
-    }
+    let drain = move || {
+        // If it fails, the kernel frees a full trie in one go: slower, not wrong.
+        let _ = v4.map(|trie| trie.drain());
+        let _ = v6.map(|trie| trie.drain());
+    };
+    thread::Builder::new().name("nicgate-retire".into()).spawn(drain)?;
     Ok(())
 }

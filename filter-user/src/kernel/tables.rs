@@ -158,6 +158,9 @@ pub(super) struct Tries {
 /// The maps of one interface.
 pub(super) struct Tables {
     pub(super) control: Arc<Control>,
+    /// No packet is judged by the generation that is not live. Unknown, so false, until this process has
+    /// waited for it: another may have been stopped before it did.
+    pub(super) quiet: bool,
     pub(super) generations: Array<MapData, Generation>,
     pub(super) ports: Array<MapData, [u16; PORT_COUNT]>,
     pub(super) local: HashMap<MapData, LocalKey, u32>,
@@ -205,6 +208,7 @@ impl Tables {
             control_id: control.info()?.id(),
             events: events.info()?.id(),
             control: Arc::new(Control::new(control)?),
+            quiet: false,
             generations: typed(&mut source, map::GENERATIONS)?,
             ports: typed(&mut source, map::PORTS)?,
             local: typed(&mut source, map::LOCAL)?,
@@ -292,6 +296,7 @@ impl Tables {
         // Any update of a map of maps waits (see `set_tries`), also one that changes nothing.
         let v4 = self.tries(generation)?.v4.map_or_else(|| Trie::filled(&[]), Ok)?;
         self.v4.set(generation, &v4.map, 0)?;
+        self.quiet = true;
         Ok(())
     }
 

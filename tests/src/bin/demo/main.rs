@@ -12,6 +12,7 @@ use std::{process::ExitCode, time::Instant};
 
 use anyhow::bail;
 use tests::netns;
+use tokio::signal::unix::{SignalKind, signal};
 
 use scene::Scene;
 use table::{Row, Table};
@@ -102,6 +103,12 @@ fn stay(scene: &Scene) -> anyhow::Result<()> {
     }
     println!("Ctrl-C here ends it.");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(tokio::signal::ctrl_c())?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            ended = tokio::signal::ctrl_c() => ended,
+            _ = terminate.recv() => Ok(()),
+        }
+    })?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{monitor::Monitors, reload::Next};
 use crate::{
-    config::{Config, InterfaceMode},
+    config::{Config, Engine, InterfaceMode},
     kernel::{AttachReport, Filter},
     offload::Compiled,
 };
@@ -21,8 +21,9 @@ impl Enforced {
     /// Attaches to every interface of the configuration, or takes over what is attached already.
     pub(super) async fn start(next: &Next, monitors: &Monitors) -> anyhow::Result<Self> {
         let compiled = next.compiled.clone();
+        let engine = next.snapshot.config.engine;
         let wanted = wanted(&next.snapshot.config);
-        let (mut filters, reports) = away(move || attach_all(wanted, &compiled)).await??;
+        let (mut filters, reports) = away(move || attach_all(wanted, engine, &compiled)).await??;
         reports.iter().for_each(log_attached);
         // There are none unless the operator asked for them when the program was loaded.
         for lines in filters.iter_mut().filter_map(Filter::debug_lines) {
@@ -43,7 +44,8 @@ impl Enforced {
     ) -> (Option<Self>, anyhow::Result<Value>) {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
-        match away(move || self.change_here(compiled, &wanted)).await {
+        let engine = next.snapshot.config.engine;
+        match away(move || self.change_here(engine, compiled, &wanted)).await {
             Ok((enforced, result)) => {
                 monitors.watch(&enforced.filters);
                 (Some(enforced), result)
@@ -54,12 +56,22 @@ impl Enforced {
 
     fn change_here(
         mut self,
+        engine: Engine,
         compiled: Arc<Compiled>,
         wanted: &[(Arc<str>, InterfaceMode)],
     ) -> (Self, anyhow::Result<Value>) {
+        if let Some(filter) = self.filters.iter().find(|filter| filter.engine() != engine) {
+            let error = anyhow!(
+                "{} runs with the engine {}, and an engine changes only when nicgate starts: restart it to \
+                 change to {engine}; what is enforced stays enforced meanwhile",
+                filter.interface(),
+                filter.engine()
+            );
+            return (self, Err(error));
+        }
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
         let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();
-        let (attached, attach_reports) = match attach_all(new, &compiled) {
+        let (attached, attach_reports) = match attach_all(new, engine, &compiled) {
             Ok(attached) => attached,
             Err(error) => return (self, Err(error)),
         };
@@ -138,11 +150,12 @@ fn wanted(config: &Config) -> Vec<(Arc<str>, InterfaceMode)> {
 /// Attaches to all of them or, where nothing was attached before, to none.
 fn attach_all(
     wanted: Vec<(Arc<str>, InterfaceMode)>,
+    engine: Engine,
     compiled: &Compiled,
 ) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
     let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
     for (name, mode) in wanted {
-        match Filter::attach(&name, mode, compiled) {
+        match Filter::attach(&name, mode, engine, compiled) {
             Ok((filter, report)) => {
                 filters.push(filter);
                 reports.push(report);

@@ -8,6 +8,9 @@
 //!   never crosses a line, and is searched without a branch: on random sources a mispredicted branch costs
 //!   as much as the cache miss that it hides from the next packet.
 //!
+//! Where all addresses have one class there is a leaf of one word, the same for all of that class. An entry
+//! could say so itself; but whether it does is then a branch that random sources mispredict.
+//!
 //! Most lookups touch one entry and one leaf: two lines. Leaves of several lines exist only where the levels
 //! of nodes were used up; they are searched by their lines' first words.
 //!
@@ -42,37 +45,27 @@ pub const CLASSES: usize = 1 << 15;
 /// Offsets have so many bits.
 pub const OFFSET_BITS: u32 = 25;
 
-/// An entry of a node or root: `class << 1`, or a pointer `offset << 7 | node << 6 | width << 1 | 1`.
+/// An entry of a node or root: `offset << 6 | node << 5 | width`.
 ///
 /// The offset of a node counts 4-byte words, that of a leaf its own words (4 or 8 bytes), that of records
 /// 16 bytes.
 pub mod entry {
-    /// Set in a pointer, clear in a class.
-    pub const POINTER: u32 = 1;
     /// Set in a pointer to a node.
-    pub const NODE: u32 = 1 << 6;
-    /// Where the width stands.
-    pub const WIDTH_SHIFT: u32 = 1;
+    pub const NODE: u32 = 1 << 5;
     /// The width's bits.
     pub const WIDTH_MASK: u32 = 31;
     /// Where the offset stands.
-    pub const OFFSET_SHIFT: u32 = 7;
-
-    /// An entry that is a class.
-    #[inline(always)]
-    pub const fn class(class: u32) -> u32 {
-        class << 1
-    }
+    pub const OFFSET_SHIFT: u32 = 6;
 
     /// A pointer to 2^width words.
     #[inline(always)]
     pub const fn pointer(offset: u32, width: u32, node: bool) -> u32 {
-        offset << OFFSET_SHIFT | if node { NODE } else { 0 } | width << WIDTH_SHIFT | POINTER
+        offset << OFFSET_SHIFT | if node { NODE } else { 0 } | width
     }
 }
 
 /// In the lower 16 bits of an IPv6 leaf's word: not a class, but the lower 15 bits of a pointer to records.
-/// The word before has the 16 bits above these. The pointer is an [`entry`] without its lowest bit.
+/// The word before has the 16 bits above these. The pointer is an [`entry`] of at most 31 bits.
 pub const SPLIT: u64 = 1 << 15;
 /// The bits of a leaf's word that hold the class.
 pub const CLASS_MASK: u64 = 0xffff;
@@ -109,9 +102,6 @@ impl Lines for [Line] {
 pub fn class_v4<L: Lines + ?Sized>(lines: &L, roots: &[u32; ROOTS], address: u32) -> Option<u32> {
     let root = roots[(address >> 24) as usize];
     let (found, rest) = descend(lines, root, u64::from(address) << 40, LEVELS_V4)?;
-    if found & entry::POINTER == 0 {
-        return Some(found >> 1);
-    }
     let key = rest >> 32 | CLASS_MASK;
     let mut at = found >> entry::OFFSET_SHIFT;
     let mut width = width(found);
@@ -135,9 +125,6 @@ pub fn class_v4<L: Lines + ?Sized>(lines: &L, roots: &[u32; ROOTS], address: u32
 pub fn class_v6<L: Lines + ?Sized>(lines: &L, roots: &[u32; ROOTS], upper: u64, lower: u64) -> Option<u32> {
     let root = roots[(upper >> 56) as usize];
     let (found, rest) = descend(lines, root, upper << ROOT_BITS, LEVELS_V6)?;
-    if found & entry::POINTER == 0 {
-        return Some(found >> 1);
-    }
     let key = rest | CLASS_MASK;
     let mut at = found >> entry::OFFSET_SHIFT;
     let mut width = width(found);
@@ -158,17 +145,16 @@ pub fn class_v6<L: Lines + ?Sized>(lines: &L, roots: &[u32; ROOTS], upper: u64, 
     }
     let before = (at as u32).wrapping_sub(1);
     let before = lines.line(before >> 3)?[(before & 7) as usize];
-    let records = ((before & CLASS_MASK) << 16 | (word & (SPLIT - 1)) << 1) as u32 | entry::POINTER;
+    let records = ((before & CLASS_MASK) << 15 | word & (SPLIT - 1)) as u32;
     lines.record(records, lower)
 }
 
 /// Follows nodes, at most `levels`; returns the entry at their end and the bits that were not used.
 #[inline(always)]
 fn descend<L: Lines + ?Sized>(lines: &L, root: u32, mut rest: u64, levels: u32) -> Option<(u32, u64)> {
-    const NODE: u32 = entry::NODE | entry::POINTER;
     let mut found = root;
     for _ in 0..levels {
-        if found & NODE != NODE {
+        if found & entry::NODE == 0 {
             break;
         }
         let width = width(found);
@@ -222,7 +208,7 @@ pub fn record<L: Lines + ?Sized>(lines: &L, records: u32, lower: u64) -> Option<
 
 #[inline(always)]
 fn width(pointer: u32) -> u32 {
-    pointer >> entry::WIDTH_SHIFT & entry::WIDTH_MASK
+    pointer & entry::WIDTH_MASK
 }
 
 /// A line as 4-byte words.

@@ -174,7 +174,7 @@ pub struct Generation {
     pub flags: u32,
     /// Services with a local address; only for userspace.
     pub local_entries: u32,
-    /// Prefixes in the IPv4 trie, or with the `flat` engine the addresses where the class changes; only for
+    /// Prefixes in the IPv4 trie, or with the `flat` engine ranges that stand out from the rest; only for
     /// userspace.
     pub v4_entries: u32,
     /// The same for IPv6; only for userspace.

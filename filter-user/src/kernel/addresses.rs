@@ -3,7 +3,7 @@
 use filter_ebpf::flat::CLASSES;
 
 use super::{
-    flat::Flat,
+    flat::{Flat, ranges},
     image::TooLarge,
     prefixes::{Prefix, cover},
 };
@@ -17,7 +17,7 @@ use crate::{
 pub(super) enum Addresses {
     /// Prefixes for two tries, and the classes of what they do not cover.
     Lpm { v4: Vec<Prefix<u32>>, v6: Vec<Prefix<u128>>, default_v4: ClassId, default_v6: ClassId },
-    /// Lines, and how often the class changes.
+    /// Lines, and how many ranges of addresses stand out from the rest.
     Flat { flat: Box<Flat>, v4: usize, v6: usize },
 }
 
@@ -32,7 +32,7 @@ impl Addresses {
             Engine::Flat if compiled.classes() > CLASSES => Err(TooLarge::Classes(compiled.classes())),
             Engine::Flat => {
                 let flat = Flat::new(&compiled.v4, &compiled.v6).map_err(|_| TooLarge::Addresses)?;
-                let (v4, v6) = (compiled.v4.pieces() - 1, compiled.v6.pieces() - 1);
+                let (v4, v6) = (ranges(&compiled.v4), ranges(&compiled.v6));
                 Ok(Self::Flat { flat: Box::new(flat), v4, v6 })
             }
         }

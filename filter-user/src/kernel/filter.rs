@@ -349,8 +349,8 @@ fn installed(tables: &Tables, generation: u32, table: &Generation) -> Result<(us
         Engine::Flat => {
             let lines = tables.lines.read(generation);
             // What leads nowhere counts for nothing: the difference to what should be there is an alarm.
-            let v4 = flat::changes_v4(&lines, &table.v4_roots).unwrap_or(0);
-            Ok((v4, flat::changes_v6(&lines, &table.v6_roots).unwrap_or(0)))
+            let v4 = flat::ranges_v4(&lines, &table.v4_roots).unwrap_or(0);
+            Ok((v4, flat::ranges_v6(&lines, &table.v6_roots).unwrap_or(0)))
         }
     }
 }

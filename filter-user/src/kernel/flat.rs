@@ -1,12 +1,14 @@
 //! From a partition to the `flat` engine's lines: see [`filter_ebpf::flat`] for what they mean.
 
+use std::collections::HashMap;
+
 use filter_ebpf::flat::{
     CLASS_MASK, LEAST_USED, LEVELS_V4, LEVELS_V6, Line, OFFSET_BITS, ROOT_BITS, ROOTS, SPLIT, WIDEST_LEAF,
     WIDEST_NODE, entry,
 };
 
 use crate::{
-    address::{Partition, Piece},
+    address::{Address, Partition, Piece},
     offload::ClassId,
 };
 
@@ -146,7 +148,7 @@ impl Family for V6 {
         match value {
             Upper::Class(class) => leaf.push(rest | u64::from(class)),
             Upper::Split(records) => {
-                let pointer = u64::from(records >> 1);
+                let pointer = u64::from(records);
                 leaf.push(rest | pointer >> 15);
                 leaf.push(rest | SPLIT | pointer & (SPLIT - 1));
             }
@@ -199,7 +201,7 @@ fn tree<F: Family>(
     if let [(_, only)] = part.pieces
         && let Some(class) = F::class(*only)
     {
-        return Ok(entry::class(class));
+        return space.constant::<F>(class);
     }
     let words: u32 = part.pieces.iter().map(|(_, value)| F::words(*value)).sum();
     let full = level == F::LEVELS || used == F::BITS;
@@ -258,6 +260,8 @@ struct Space {
     lines: Vec<Line>,
     /// Unused blocks inside lines: of 1, 2, 4 and 8 words.
     unused: [Vec<u32>; 4],
+    /// Leaves of one word, by its size and class.
+    constants: HashMap<(u32, ClassId), u32>,
 }
 
 impl Space {
@@ -289,6 +293,18 @@ impl Space {
         Ok(at)
     }
 
+    /// The leaf for addresses that all have one class.
+    fn constant<F: Family>(&mut self, class: ClassId) -> Result<u32, TooMany> {
+        if let Some(known) = self.constants.get(&(F::UNIT, class)) {
+            return Ok(*known);
+        }
+        let at = self.block(F::UNIT)?;
+        self.set(at, class);
+        let entry = pointer(at / F::UNIT, 0, false)?;
+        self.constants.insert((F::UNIT, class), entry);
+        Ok(entry)
+    }
+
     fn node(&mut self, width: u32) -> Result<u32, TooMany> {
         self.block(1 << width)
     }
@@ -318,10 +334,9 @@ impl Space {
     }
 }
 
-/// How often the class changes from the lowest address to the highest, according to what the kernel holds:
-/// pieces less one. `None` if a pointer leads outside.
-pub(super) fn changes_v4(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> {
-    changes(lines, roots, |lines, leaf, classes| {
+/// [`ranges`] of IPv4 according to what the kernel holds. `None` if a pointer leads outside.
+pub(super) fn ranges_v4(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> {
+    walk(lines, roots, |lines, leaf, classes| {
         let (at, width) = target(leaf);
         for index in at..at + (1 << width) {
             classes.next(word(lines, index)? & CLASS_MASK as u32);
@@ -331,8 +346,8 @@ pub(super) fn changes_v4(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> 
 }
 
 /// The same for IPv6.
-pub(super) fn changes_v6(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> {
-    changes(lines, roots, |lines, leaf, classes| {
+pub(super) fn ranges_v6(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> {
+    walk(lines, roots, |lines, leaf, classes| {
         let (at, width) = target(leaf);
         let long = |at: u32| Some(lines.get(at as usize / 8)?[at as usize % 8]);
         let end = at + (1 << width);
@@ -349,7 +364,7 @@ pub(super) fn changes_v6(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> 
             if split {
                 let before = long(last - 1)?;
                 one = long(last)?;
-                let records = ((before & CLASS_MASK) << 16 | (one & (SPLIT - 1)) << 1) as u32;
+                let records = ((before & CLASS_MASK) << 15 | one & (SPLIT - 1)) as u32;
                 let (at, width) = target(records);
                 for record in at..at + (1 << width) {
                     classes.next((long(record * 2 + 1)? & CLASS_MASK) as u32);
@@ -364,7 +379,7 @@ pub(super) fn changes_v6(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> 
 }
 
 fn target(pointer: u32) -> (u32, u32) {
-    (pointer >> entry::OFFSET_SHIFT, pointer >> entry::WIDTH_SHIFT & entry::WIDTH_MASK)
+    (pointer >> entry::OFFSET_SHIFT, pointer & entry::WIDTH_MASK)
 }
 
 fn word(lines: &[Line], at: u32) -> Option<u32> {
@@ -372,33 +387,46 @@ fn word(lines: &[Line], at: u32) -> Option<u32> {
     Some((long >> (at % 2 * 32)) as u32)
 }
 
-/// Counts changes in a sequence of classes.
-struct Changes {
+/// Counts ranges of one class in a sequence of classes from the lowest address to the highest.
+#[derive(Default)]
+struct Ranges {
     last: Option<u32>,
-    count: usize,
+    counts: HashMap<u32, usize>,
 }
 
-impl Changes {
+impl Ranges {
     fn next(&mut self, class: u32) {
-        self.count += usize::from(self.last.is_some_and(|last| last != class));
-        self.last = Some(class);
+        if self.last != Some(class) {
+            *self.counts.entry(class).or_default() += 1;
+            self.last = Some(class);
+        }
+    }
+
+    /// All but those of the class that has the most, against which the others stand out.
+    fn standing_out(&self) -> usize {
+        self.counts.values().sum::<usize>() - self.counts.values().max().copied().unwrap_or(0)
     }
 }
 
-fn changes(
+/// Ranges of addresses that a table tells from the rest.
+pub(super) fn ranges<A: Address>(partition: &Partition<A, ClassId>) -> usize {
+    let mut ranges = Ranges::default();
+    partition.iter().for_each(|piece| ranges.next(piece.label));
+    ranges.standing_out()
+}
+
+fn walk(
     lines: &[Line],
     roots: &[u32; ROOTS],
-    leaf: impl Fn(&[Line], u32, &mut Changes) -> Option<()>,
+    leaf: impl Fn(&[Line], u32, &mut Ranges) -> Option<()>,
 ) -> Option<usize> {
-    let mut classes = Changes { last: None, count: 0 };
+    let mut classes = Ranges::default();
     let mut todo: Vec<u32> = roots.iter().rev().copied().collect();
     // A node that led to itself would never end.
     let mut left = lines.len() * LINE as usize + ROOTS;
     while let Some(found) = todo.pop() {
         left = left.checked_sub(1)?;
-        if found & entry::POINTER == 0 {
-            classes.next(found >> 1);
-        } else if found & entry::NODE == 0 {
+        if found & entry::NODE == 0 {
             leaf(lines, found, &mut classes)?;
         } else {
             let (at, width) = target(found);
@@ -407,7 +435,7 @@ fn changes(
             }
         }
     }
-    Some(classes.count)
+    Some(classes.standing_out())
 }
 
 #[cfg(test)]
@@ -418,7 +446,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::address::Address;
 
     fn ask_v4(flat: &Flat, address: u32) -> Option<u32> {
         class_v4(flat.lines.as_slice(), &flat.v4_roots, address)
@@ -446,8 +473,8 @@ mod tests {
         for address in around(v6).into_iter().chain(more.iter().copied()) {
             assert_eq!(ask_v6(&flat, address), Some(v6.get(address)), "{}", address.ip());
         }
-        assert_eq!(changes_v4(&flat.lines, &flat.v4_roots), Some(v4.pieces() - 1));
-        assert_eq!(changes_v6(&flat.lines, &flat.v6_roots), Some(v6.pieces() - 1));
+        assert_eq!(ranges_v4(&flat.lines, &flat.v4_roots), Some(ranges(v4)));
+        assert_eq!(ranges_v6(&flat.lines, &flat.v6_roots), Some(ranges(v6)));
     }
 
     /// Pieces of random lengths, many of them short, from starts that meet often.
@@ -533,9 +560,9 @@ mod tests {
     }
 
     #[test]
-    fn one_class_needs_no_line() {
+    fn one_class_needs_one_line() {
         let flat = Flat::new(&Partition::constant(5), &Partition::constant(6)).unwrap();
-        assert_eq!((flat.lines.len(), ask_v4(&flat, 9), ask_v6(&flat, 9)), (0, Some(5), Some(6)));
+        assert_eq!((flat.lines.len(), ask_v4(&flat, 9), ask_v6(&flat, 9)), (1, Some(5), Some(6)));
     }
 
     #[test]

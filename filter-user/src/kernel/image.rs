@@ -216,8 +216,8 @@ impl Image {
         }
     }
 
-    /// Entries for IPv4 and IPv6: prefixes in tries, or with the engine `flat` the addresses where the class
-    /// changes.
+    /// Entries for IPv4 and IPv6: prefixes in tries, or with the engine `flat` ranges that stand out from
+    /// the rest.
     pub fn entries(&self) -> (usize, usize) {
         self.addresses.entries()
     }

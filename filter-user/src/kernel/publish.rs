@@ -28,7 +28,7 @@ pub struct PublishReport {
     pub rules: usize,
     /// Protected ports.
     pub services: usize,
-    /// IPv4 prefixes in the table; with the engine `flat`, addresses where the verdict changes.
+    /// IPv4 prefixes in the table; with the engine `flat`, ranges that stand out from the rest.
     pub v4_entries: usize,
     /// The same for IPv6.
     pub v6_entries: usize,

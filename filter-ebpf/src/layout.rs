@@ -2,8 +2,10 @@
 //!
 //! A change of any of these is a new [`VERSION`]: programs of different versions never share maps.
 
+use crate::flat::ROOTS;
+
 /// The version of everything in this module. It is part of the pins' path.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Names of the maps.
 pub mod map {
@@ -23,6 +25,9 @@ pub mod map {
     pub const V4: &str = "V4";
     /// ARRAY_OF_MAPS, by generation index: LPM_TRIE of IPv6 prefixes (network byte order) to class (u32).
     pub const V6: &str = "V6";
+    /// ARRAY of [`crate::flat::Line`], mmap-able: the first half is generation 0's, the second generation 1's.
+    /// Its size is set when the program is loaded; the `lpm` engine's has one line and is not read.
+    pub const FLAT: &str = "FLAT";
     /// PERCPU_ARRAY of u64, by [`super::Outcome`], then [`super::EVENTS_LOST`].
     pub const OUTCOMES: &str = "OUTCOMES";
     /// PERCPU_ARRAY of [`super::RuleHits`], by rule slot.
@@ -37,7 +42,7 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map that is pinned and outlives the program.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 15] = [
         CONTROL,
         GENERATIONS,
         PORTS,
@@ -46,6 +51,7 @@ pub mod map {
         VERDICTS,
         V4,
         V6,
+        FLAT,
         OUTCOMES,
         RULE_HITS,
         SERVICE_HITS,
@@ -61,6 +67,23 @@ pub const PROGRAM: &str = "nicgate";
 pub const PROGRAM_LINEAR: &str = "nicgate_linear";
 /// Name of the read-only global that turns on the program's own debug lines.
 pub const DEBUG_GLOBAL: &str = "NICGATE_DEBUG";
+
+/// Name of the program that only looks up addresses, for measurements.
+pub const PROGRAM_LOOKUPS: &str = "nicgate_lookups";
+/// Name of the program that drops everything, for measurements.
+pub const PROGRAM_BARE: &str = "nicgate_bare";
+/// Name of the read-only global that selects the engine: see [`engine`].
+pub const ENGINE_GLOBAL: &str = "NICGATE_ENGINE";
+/// Name of the read-only global with the number of lines that a generation has in [`map::FLAT`].
+pub const FLAT_LINES_GLOBAL: &str = "NICGATE_FLAT_LINES";
+
+/// How the program looks up addresses. The verifier removes the engine that was not selected.
+pub mod engine {
+    /// In two LPM_TRIE maps.
+    pub const LPM: u8 = 0;
+    /// In the lines of [`super::map::FLAT`].
+    pub const FLAT: u8 = 1;
+}
 
 /// Tables that exist side by side: one is live, the other is being built or retired.
 pub const GENERATIONS: u32 = 2;
@@ -138,7 +161,7 @@ impl Proto {
 }
 
 /// A table's own figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Generation {
     /// Cells in a row of the verdict table.
@@ -153,12 +176,35 @@ pub struct Generation {
     pub flags: u32,
     /// Services with a local address; only for userspace.
     pub local_entries: u32,
-    /// Prefixes in the IPv4 trie; only for userspace.
+    /// Prefixes in the IPv4 trie, or with the `flat` engine ranges that stand out from the rest; only for
+    /// userspace.
     pub v4_entries: u32,
-    /// Prefixes in the IPv6 trie; only for userspace.
+    /// The same for IPv6; only for userspace.
     pub v6_entries: u32,
     /// When the table was published, in seconds since 1970; only for userspace.
     pub published: u64,
+    /// The `flat` engine's root entries for IPv4: see [`crate::flat::entry`].
+    pub v4_roots: [u32; ROOTS],
+    /// The same for IPv6.
+    pub v6_roots: [u32; ROOTS],
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self {
+            columns: 0,
+            hidden_column: 0,
+            default_v4: 0,
+            default_v6: 0,
+            flags: 0,
+            local_entries: 0,
+            v4_entries: 0,
+            v6_entries: 0,
+            published: 0,
+            v4_roots: [0; ROOTS],
+            v6_roots: [0; ROOTS],
+        }
+    }
 }
 
 /// Flags of a [`Generation`].
@@ -215,6 +261,48 @@ pub struct ServiceHits {
     pub dropped_packets: u64,
     /// Their bytes, link-layer header included.
     pub dropped_bytes: u64,
+}
+
+/// Lookups in one run of [`PROGRAM_LOOKUPS`].
+pub const LOOKUPS: u32 = 64;
+
+/// What [`PROGRAM_LOOKUPS`] looks up; the frame begins with it, and has it again afterwards. The host makes the
+/// same addresses with the same functions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Lookups {
+    /// The random generator's state.
+    pub seed: u64,
+    /// The sum of all classes so far.
+    pub sum: u64,
+    /// Bits that are random in an address's upper 64 bits; IPv4 lies in the uppermost 32.
+    pub random: u64,
+    /// Bits that are set in all of them.
+    pub set: u64,
+    /// All ones: the next address depends on the class of the one before, so that no two lookups overlap.
+    pub chained: u64,
+    /// 0 for IPv4, 1 for IPv6.
+    pub v6: u64,
+}
+
+impl Lookups {
+    /// The next address, as its upper and lower 64 bits.
+    #[inline(always)]
+    pub fn next(&mut self) -> (u64, u64) {
+        // A Weyl sequence through a multiplicative hash: a few instructions, every bit depends on the state.
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut bits = self.seed;
+        bits = (bits ^ bits >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        bits ^= bits >> 32;
+        (bits & self.random | self.set, bits.wrapping_mul(0xd6e8_feb8_6659_fd93))
+    }
+
+    /// Takes a class into account.
+    #[inline(always)]
+    pub fn found(&mut self, class: u32) {
+        self.sum = self.sum.wrapping_add(u64::from(class));
+        self.seed = self.seed.wrapping_add(u64::from(class) & self.chained);
+    }
 }
 
 /// Bytes for each of a rule's texts in a [`RuleNote`]; longer ones are cut.
@@ -383,7 +471,7 @@ mod tests {
         ];
         assert_eq!(
             (VERSION, sizes),
-            (1, [40, 8, 20, 16, 32, 400, 20, 40, 14, 16_384, 4_096, 131_072]),
+            (2, [2_088, 8, 20, 16, 32, 400, 20, 40, 14, 16_384, 4_096, 131_072]),
             "a change of layout needs a new version"
         );
     }

@@ -2,6 +2,8 @@
 //!
 //! Both sides compile the same parser, so that what is tested and fuzzed on the host is what runs at the NIC.
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+pub mod flat;
 pub mod layout;
 pub mod parse;

@@ -1,7 +1,10 @@
 //! nicgate's XDP program: drops what the address alone decides, on protected ports, and nothing else.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(clippy::needless_pass_by_value, reason = "the `xdp` macro hands the context over by value")]
+
+use core::arch::asm;
 
 use aya_ebpf::{
     Global,
@@ -13,15 +16,17 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use filter_ebpf::{
+    flat::{self, Line, Lines},
     layout::{
         self, CELLS, Event, Generation, LocalKey, Outcome, PORT_COUNT, RuleHits, RuleNote, Service,
-        ServiceHits, ServiceNote, control, flags, port,
+        ServiceHits, ServiceNote, control, engine, flags, port,
     },
-    parse::{Address, Frame, Ip, OFFSET_MASK, Parsed, parse},
+    parse::{Address, Frame, Ip, Numbers, OFFSET_MASK, Parsed, parse},
 };
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
-/// Capacity of the tries that stand in the maps of maps until the first table; each table has its own.
+/// Capacity of the tries that stand in the maps of maps until the first table, each of which has its own; and
+/// of the lines, whose number is set at load time.
 const TEMPLATE: usize = 1;
 
 #[btf_map]
@@ -43,6 +48,8 @@ static V4: ArrayOfMaps<LpmTrie<[u8; 4], u32, TEMPLATE>, { layout::GENERATIONS as
 static V6: ArrayOfMaps<LpmTrie<[u8; 16], u32, TEMPLATE>, { layout::GENERATIONS as usize }> =
     ArrayOfMaps::new();
 #[btf_map]
+static FLAT: Array<Line, TEMPLATE, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
 static OUTCOMES: PerCpuArray<u64, { layout::OUTCOME_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
 static RULE_HITS: PerCpuArray<RuleHits, { layout::RULE_SLOTS as usize }> = PerCpuArray::new();
@@ -59,6 +66,13 @@ static EVENTS: RingBuf<Event, { layout::EVENTS_BYTES as usize }> = RingBuf::new(
 /// Set at load time; the verifier removes what an unset one guards.
 #[unsafe(no_mangle)]
 static NICGATE_DEBUG: Global<u8> = Global::new(0);
+
+/// Set at load time: the verifier removes the other engine.
+#[unsafe(no_mangle)]
+static NICGATE_ENGINE: Global<u8> = Global::new(engine::LPM);
+/// Set at load time: where the second generation's lines begin.
+#[unsafe(no_mangle)]
+static NICGATE_FLAT_LINES: Global<u32> = Global::new(0);
 
 /// For packets in any number of buffers; Linux 5.18.
 #[xdp(frags)]
@@ -95,6 +109,29 @@ impl Frame for Buffer {
     #[inline(always)]
     fn forget(&self, at: usize) -> usize {
         at.wrapping_add(self.zero) & OFFSET_MASK
+    }
+
+    #[inline(always)]
+    fn word(&self, at: usize) -> Option<u32> {
+        let first = self.bytes::<4>(at)?.as_ptr();
+        let number: u64;
+        // SAFETY: reads the four bytes that were checked. The compiler would read them one by one, because
+        // it does not know that every machine with an XDP driver reads across alignment.
+        unsafe {
+            asm!("{0} = *(u32 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
+        }
+        Some((number as u32).swap_bytes())
+    }
+
+    #[inline(always)]
+    fn long(&self, at: usize) -> Option<u64> {
+        let first = self.bytes::<8>(at)?.as_ptr();
+        let number: u64;
+        // SAFETY: reads the eight bytes that were checked.
+        unsafe {
+            asm!("{0} = *(u64 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
+        }
+        Some(number.swap_bytes())
     }
 }
 
@@ -213,9 +250,85 @@ fn local_service(generation: u32, buffer: &Buffer, ip: Ip, proto: u8, port: u16)
     unsafe { LOCAL.get(key).copied() }
 }
 
+/// The lines of one generation.
+struct Half {
+    first: u32,
+}
+
+impl Lines for Half {
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        FLAT.get(self.first.wrapping_add(index))
+    }
+
+    // What follows is rare, and has functions of its own: the verifier looks at each of these once, and not
+    // once for every way that leads there. Their results are therefore unknown to it, but for their mask.
+
+    #[inline(always)]
+    fn last_short(&self, first: u32, width: u32, key: u64) -> Option<u32> {
+        Some(nicgate_last_short(self.first, first, width, key) & INDEX_MASK)
+    }
+
+    #[inline(always)]
+    fn last_long(&self, first: u32, width: u32, key: u64) -> Option<u32> {
+        Some(nicgate_last_long(self.first, first, width, key) & INDEX_MASK)
+    }
+
+    #[inline(always)]
+    fn record(&self, records: u32, lower: u64) -> Option<u32> {
+        Some(nicgate_record(self.first, records, lower))
+    }
+}
+
+/// The bits of a line's number.
+const INDEX_MASK: u32 = (1 << flat::OFFSET_BITS) - 1;
+
+/// Lines as the functions see them that are verified on their own.
+struct Alone(Half);
+
+impl Lines for Alone {
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.0.line(index)
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nicgate_last_short(half: u32, first: u32, width: u32, key: u64) -> u32 {
+    Alone(Half { first: half }).last_short(first, width, key).unwrap_or(first)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nicgate_last_long(half: u32, first: u32, width: u32, key: u64) -> u32 {
+    Alone(Half { first: half }).last_long(first, width, key).unwrap_or(first)
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nicgate_record(half: u32, records: u32, lower: u64) -> u32 {
+    flat::record(&Alone(Half { first: half }), records, lower).unwrap_or(0)
+}
+
 /// The class of a source address: the one place that knows how addresses are looked up.
 #[inline(always)]
-fn class(generation: u32, table: &Generation, source: Address) -> u32 {
+fn class(generation: u32, table: &Generation, source: Numbers) -> u32 {
+    if NICGATE_ENGINE.load() == engine::LPM {
+        return class_lpm(generation, table, source.address());
+    }
+    let lines = Half { first: if generation == 0 { 0 } else { NICGATE_FLAT_LINES.load() } };
+    let found = if source.v6 {
+        flat::class_v6(&lines, &table.v6_roots, source.upper, source.lower)
+    } else {
+        flat::class_v4(&lines, &table.v4_roots, (source.upper >> 32) as u32)
+    };
+    // Class 0 only in the case that never happens: the host writes no pointer that leads outside.
+    found.unwrap_or(0)
+}
+
+#[inline(always)]
+fn class_lpm(generation: u32, table: &Generation, source: Address) -> u32 {
     let (found, default) = match source {
         Address::V4(address) => (V4.get_value_ptr_mut(generation, &Key::new(32, address)), table.default_v4),
         Address::V6(address) => (V6.get_value_ptr_mut(generation, &Key::new(128, address)), table.default_v6),
@@ -244,7 +357,7 @@ fn decide<const FRAGS: bool>(
     table: &Generation,
     judged: &Judged,
 ) -> Outcome {
-    let Some(source) = judged.ip.source(buffer) else { return Outcome::Truncated };
+    let Some(source) = judged.ip.source_numbers(buffer) else { return Outcome::Truncated };
     let class = class(generation, table, source);
     let rule = cell(generation, table, class, judged.column);
     let length = length::<FRAGS>(ctx, buffer);
@@ -295,7 +408,7 @@ fn length<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> u64 {
 
 /// Reports one drop in so many to userspace.
 #[inline(always)]
-fn report(judged: &Judged, source: Address, rule: u32, length: u64, shadow: bool) {
+fn report(judged: &Judged, source: Numbers, rule: u32, length: u64, shadow: bool) {
     let Some(sampling) = CONTROL.get_ptr(control::SAMPLING) else { return };
     // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
     let one_in = unsafe { sampling.read_volatile() } as u32;
@@ -310,7 +423,7 @@ fn report(judged: &Judged, source: Address, rule: u32, length: u64, shadow: bool
         }
         return;
     };
-    let (family, source) = match source {
+    let (family, source) = match source.address() {
         Address::V4([a, b, c, d]) => (4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         Address::V6(address) => (6, address),
     };
@@ -331,6 +444,37 @@ fn report(judged: &Judged, source: Address, rule: u32, length: u64, shadow: bool
         padding: [0; 3],
     });
     entry.submit(0);
+}
+
+/// The least that a program can cost: for measurements, never attached.
+#[xdp]
+fn nicgate_bare(_: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
+/// Lookups in one run of [`nicgate_lookups`].
+const LOOKUPS: u32 = layout::LOOKUPS;
+
+/// Nothing but lookups, of addresses that the frame's [`layout::Lookups`] says: for measurements. It is never
+/// attached, and not even loaded but by a benchmark.
+#[xdp]
+fn nicgate_lookups(ctx: XdpContext) -> u32 {
+    let first = ctx.data();
+    if first + size_of::<layout::Lookups>() > ctx.data_end() {
+        return xdp_action::XDP_ABORTED;
+    }
+    // SAFETY: between `data` and `data_end`, and every bit pattern is one; alignment does not matter here.
+    let state = unsafe { &mut *(first as *mut layout::Lookups) };
+    let Some(generation) = live() else { return xdp_action::XDP_ABORTED };
+    let Some(table) = GENERATIONS.get(generation) else { return xdp_action::XDP_ABORTED };
+    let mut lookups = *state;
+    for _ in 0..LOOKUPS {
+        let (upper, lower) = lookups.next();
+        lookups.found(class(generation, table, Numbers { v6: lookups.v6 != 0, upper, lower }));
+    }
+    state.seed = lookups.seed;
+    state.sum = lookups.sum;
+    xdp_action::XDP_PASS
 }
 
 /// Nothing here panics; the language wants a handler all the same.

@@ -17,6 +17,18 @@ pub trait Frame {
     fn forget(&self, at: usize) -> usize {
         at
     }
+
+    /// Four bytes in network byte order, as a number.
+    #[inline(always)]
+    fn word(&self, at: usize) -> Option<u32> {
+        self.bytes(at).map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
+    /// Eight bytes in network byte order, as a number.
+    #[inline(always)]
+    fn long(&self, at: usize) -> Option<u64> {
+        self.bytes(at).map(|bytes| u64::from_be_bytes(*bytes))
+    }
 }
 
 impl Frame for [u8] {
@@ -50,6 +62,29 @@ pub enum Address {
     V4([u8; 4]),
     /// IPv6.
     V6([u8; 16]),
+}
+
+/// An address as numbers in host byte order, which is what lookups compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// IPv6, or else IPv4, also when it was written as an IPv4-mapped IPv6 address.
+    pub v6: bool,
+    /// The upper 64 bits of IPv6; IPv4 in the uppermost 32.
+    pub upper: u64,
+    /// The lower 64 bits of IPv6; 0 for IPv4.
+    pub lower: u64,
+}
+
+impl Numbers {
+    /// The same address as bytes.
+    #[inline(always)]
+    pub fn address(self) -> Address {
+        if self.v6 {
+            Address::V6((u128::from(self.upper) << 64 | u128::from(self.lower)).to_be_bytes())
+        } else {
+            Address::V4(((self.upper >> 32) as u32).to_be_bytes())
+        }
+    }
 }
 
 /// What a frame is.
@@ -177,6 +212,20 @@ fn transport<F: Frame + ?Sized>(frame: &F, ip: Ip, protocol: u8, at: usize) -> P
 }
 
 impl Ip {
+    /// The source address as numbers. `None` only if the frame is not the one that was parsed.
+    #[inline(always)]
+    pub fn source_numbers<F: Frame + ?Sized>(self, frame: &F) -> Option<Numbers> {
+        if !self.v6 {
+            let address = frame.word(self.at + 12)?;
+            return Some(Numbers { v6: false, upper: u64::from(address) << 32, lower: 0 });
+        }
+        let (upper, lower) = (frame.long(self.at + 8)?, frame.long(self.at + 16)?);
+        if upper == 0 && lower >> 32 == 0xffff {
+            return Some(Numbers { v6: false, upper: lower << 32, lower: 0 });
+        }
+        Some(Numbers { v6: true, upper, lower })
+    }
+
     /// The source address. `None` only if the frame is not the one that was parsed.
     #[inline(always)]
     pub fn source<F: Frame + ?Sized>(self, frame: &F) -> Option<Address> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use filter_user::{
-    config::{Access, Config, Gate, Proto, Service, ServiceKey, ServiceKind, Stream},
+    config::{Access, Config, Engine, Gate, Proto, Service, ServiceKey, ServiceKind, Stream},
     gate::{Gates, Limits},
     policy::{
         Action, Authority, BackendRule, Country, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
@@ -118,6 +118,7 @@ impl Made {
     pub fn new() -> Self {
         Self {
             config: Config {
+                engine: Engine::default(),
                 policies: Vec::new(),
                 streams: HashMap::new(),
                 services: Vec::new(),

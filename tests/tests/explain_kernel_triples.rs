@@ -8,7 +8,7 @@ use std::{
 };
 
 use filter_user::{
-    config::{Config, Proto},
+    config::{Config, Engine, Proto},
     explain::{KernelVerdict, Query, Target, explain},
     kernel::Bench,
     policy::Verdict,
@@ -28,20 +28,30 @@ const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe);
 
 #[test]
-fn explain_says_what_the_kernel_does() {
+fn explain_says_what_the_kernel_does_with_lpm() {
+    explain_says_what_the_kernel_does(Engine::Lpm);
+}
+
+#[test]
+fn explain_says_what_the_kernel_does_with_flat() {
+    explain_says_what_the_kernel_does(Engine::Flat);
+}
+
+fn explain_says_what_the_kernel_does(engine: Engine) {
     if !netns::available() {
         return;
     }
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|seed| scope.spawn(move || compare(100 + seed))).collect();
+        let threads: Vec<_> =
+            (0..THREADS).map(|seed| scope.spawn(move || compare(engine, 100 + seed))).collect();
         for thread in threads {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     });
 }
 
-fn compare(seed: u64) {
-    let mut bench = Bench::new().unwrap();
+fn compare(engine: Engine, seed: u64) {
+    let mut bench = Bench::new(engine).unwrap();
     let mut last: Option<Arc<Config>> = None;
     let (mut triples, mut dropped, mut v6, mut configs) = (0, 0, 0, 0);
     let mut protocols = [0; 3];

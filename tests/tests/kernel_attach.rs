@@ -17,7 +17,7 @@ use std::{
 };
 
 use filter_user::{
-    config::{InterfaceMode, Proto},
+    config::{Engine, InterfaceMode, Proto},
     kernel::{Bpffs, Filter, LinkKind, Mode, detach},
     offload::Compiled,
 };
@@ -98,7 +98,7 @@ impl Lab {
         mode: InterfaceMode,
         table: &Compiled,
     ) -> anyhow::Result<(Filter, filter_user::kernel::AttachReport)> {
-        within(&self.server(), || Filter::attach_in(&self.bpffs(), "server0", mode, table))
+        within(&self.server(), || Filter::attach_in(&self.bpffs(), "server0", mode, Engine::default(), table))
     }
 
     fn open(&self) -> anyhow::Result<Filter> {
@@ -218,7 +218,11 @@ fn where_native_mode_is_refused_auto_says_so_and_native_fails() {
     let table = table().compiled();
     // A bridge has no native XDP.
     ip(&["-n", &lab.server(), "link", "add", "plain.100", "type", "bridge"]);
-    let attach = |mode| within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "plain.100", mode, &table));
+    let attach = |mode| {
+        within(&lab.server(), || {
+            Filter::attach_in(&lab.bpffs(), "plain.100", mode, Engine::default(), &table)
+        })
+    };
     let error = format!("{:#}", attach(InterfaceMode::Native).err().unwrap());
     assert!(error.contains("plain.100 cannot run the filter in native mode"), "{error}");
     assert!(!lab.bpffs.join("nicgate").exists(), "what failed leaves nothing behind");
@@ -237,8 +241,9 @@ fn where_native_mode_is_refused_auto_says_so_and_native_fails() {
 fn an_interface_that_does_not_exist_is_named_with_those_that_do() {
     let Some(lab) = Lab::new() else { return };
     let table = table().compiled();
-    let error =
-        within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "eth9", InterfaceMode::Auto, &table));
+    let error = within(&lab.server(), || {
+        Filter::attach_in(&lab.bpffs(), "eth9", InterfaceMode::Auto, Engine::default(), &table)
+    });
     let error = format!("{:#}", error.err().unwrap());
     assert!(
         error.contains("no interface eth9") && error.contains("server0") && error.contains("lo"),
@@ -255,8 +260,9 @@ fn another_program_on_the_interface_is_named_and_left_alone() {
     let (first, _) = lab.attach(InterfaceMode::Native, &table).unwrap();
     std::fs::create_dir(&elsewhere).unwrap();
     for mode in [InterfaceMode::Auto, InterfaceMode::Native, InterfaceMode::Generic] {
-        let error =
-            within(&lab.server(), || Filter::attach_in(&Bpffs::at(&elsewhere), "server0", mode, &table));
+        let error = within(&lab.server(), || {
+            Filter::attach_in(&Bpffs::at(&elsewhere), "server0", mode, Engine::default(), &table)
+        });
         let error = format!("{:#}", error.err().unwrap());
         assert!(error.contains("another XDP program runs on server0: nicgate (id "), "{error}");
     }
@@ -449,8 +455,11 @@ fn an_interface_that_was_deleted_and_made_again_is_attached_afresh() {
     let table = table().compiled();
     let add =
         || ip(&["-n", &lab.server(), "link", "add", "again0", "type", "veth", "peer", "name", "again1"]);
-    let attach =
-        || within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "again0", InterfaceMode::Auto, &table));
+    let attach = || {
+        within(&lab.server(), || {
+            Filter::attach_in(&lab.bpffs(), "again0", InterfaceMode::Auto, Engine::default(), &table)
+        })
+    };
     add();
     drop(attach().unwrap());
     ip(&["-n", &lab.server(), "link", "delete", "again0"]);

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use filter_user::{config::Proto, kernel::Bench};
+use filter_user::{
+    config::{Engine, Proto},
+    kernel::Bench,
+};
 use tests::{
     frames::{self, IPV4, TCP, UDP, VLAN, ethernet, ipv4, ports},
     tables::Table,
@@ -15,7 +18,6 @@ fn what_a_packet_costs() {
         println!("skipped: loading a program needs root");
         return;
     }
-    let mut bench = Bench::new().unwrap();
     let repeat = 1_000_000;
     let v4 = |source: &str, host: &str, proto, port| {
         let [source, host]: [IpAddr; 2] = [source.parse().unwrap(), host.parse().unwrap()];
@@ -33,7 +35,10 @@ fn what_a_packet_costs() {
         }),
         ("IPv6, dropped", true, v4("2001:db8:bad::7", "2001:db8::1", TCP, 80)),
     ];
-    for prefixes in [1u32, 1_000, 100_000] {
+    for (engine, prefixes) in
+        [Engine::Flat, Engine::Lpm].into_iter().flat_map(|e| [(e, 1u32), (e, 1_000), (e, 100_000)])
+    {
+        let mut bench = Bench::new(engine).unwrap();
         // Every second address of a block far away, and the two networks that the frames come from.
         let mut table = Table::new(1).service(Proto::Tcp, 80, None, 0);
         let rule = table.rule("deny ip", 1);
@@ -44,7 +49,7 @@ fn what_a_packet_costs() {
         });
         let table = table.nets(far).net("198.51.100.0/24", class).net("2001:db8:bad::/48", class);
         let report = bench.publish(&table.compiled()).unwrap();
-        println!("{prefixes} prefixes, published in {:?}", report.took);
+        println!("{engine}: {prefixes} prefixes, published in {:?}", report.took);
         for (name, dropped, frame) in &frames {
             let ran = bench.run(frame, repeat).unwrap();
             assert_eq!(ran.dropped, *dropped, "{name}");

@@ -8,7 +8,7 @@ use filter_ebpf::{
     parse::{Address, Frame, Ip, Parsed, parse},
 };
 use filter_user::{
-    config::{Proto, ServiceKey},
+    config::{Engine, Proto, ServiceKey},
     kernel::{Bench, Stats},
     offload::{Cell, Compiled},
 };
@@ -19,6 +19,45 @@ use tests::{
     tables::Table,
 };
 
+/// Every check, for every engine.
+macro_rules! for_each_engine {
+    ($($check:ident)*) => {
+        mod flat {
+            $(#[test]
+            fn $check() {
+                super::$check(super::Engine::Flat);
+            })*
+        }
+        mod lpm {
+            $(#[test]
+            fn $check() {
+                super::$check(super::Engine::Lpm);
+            })*
+        }
+    };
+}
+
+for_each_engine! {
+    without_a_table_everything_passes
+    the_verifier_has_little_work
+    each_protocol_and_family_is_judged
+    the_edges_of_a_prefix_are_where_they_should_be
+    everything_can_be_denied_and_everything_else_admitted
+    vlan_tags_are_looked_through
+    ipv4_options_and_fragments
+    ipv6_extension_headers
+    a_frame_cut_anywhere_is_never_a_way_round_and_never_dropped_for_another_port
+    a_hidden_port_is_dropped_only_if_every_service_drops_the_source
+    a_service_on_a_local_address_comes_before_the_one_for_all
+    shadow_counts_and_drops_nothing
+    counters_are_what_was_sent_and_outlive_reloads
+    a_frame_in_several_buffers_is_judged_and_counted_whole
+    a_table_that_is_too_large_changes_nothing
+    random_packets_get_what_random_tables_say
+    host_and_kernel_read_random_bytes_alike
+    sampled_drops_are_reported_with_their_rule
+}
+
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
 const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe);
 const DENIED: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
@@ -27,13 +66,13 @@ const ADMITTED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const ADMITTED6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 7);
 
 /// The program in the kernel; `None`, with the reason printed, where this process may not load one.
-fn bench() -> Option<Bench> {
+fn bench(engine: Engine) -> Option<Bench> {
     // SAFETY: no preconditions.
     if unsafe { libc::geteuid() } != 0 {
         println!("skipped: loading a program needs root");
         return None;
     }
-    Some(Bench::new().expect("the program loads"))
+    Some(Bench::new(engine).expect("the program loads"))
 }
 
 /// `DENIED` and `DENIED6` are dropped on every protected port.
@@ -50,8 +89,8 @@ struct Checked {
 }
 
 impl Checked {
-    fn new(table: Table) -> Option<Self> {
-        let mut bench = bench()?;
+    fn new(engine: Engine, table: Table) -> Option<Self> {
+        let mut bench = bench(engine)?;
         bench.publish(&table.compiled()).unwrap();
         Some(Self { bench })
     }
@@ -72,17 +111,15 @@ impl Checked {
     }
 }
 
-#[test]
-fn without_a_table_everything_passes() {
-    let Some(bench) = bench() else { return };
+fn without_a_table_everything_passes(engine: Engine) {
+    let Some(bench) = bench(engine) else { return };
     let mut checked = Checked { bench };
     assert_eq!(checked.outcome(&frames::to_port(DENIED.into(), HOST.into(), TCP, 80)), "no_table");
     assert_eq!(checked.outcome(&ethernet(&[], 0x0806, &[0; 28])), "not_ip");
 }
 
-#[test]
-fn the_verifier_has_little_work() {
-    let Some(mut bench) = bench() else { return };
+fn the_verifier_has_little_work(engine: Engine) {
+    let Some(mut bench) = bench(engine) else { return };
     // Older verifiers remember less and look at more; the limit of all is a million.
     let Some(instructions) = bench.verified_instructions().unwrap() else {
         println!("skipped: this kernel does not tell");
@@ -91,9 +128,8 @@ fn the_verifier_has_little_work() {
     assert!(instructions < 50_000, "{instructions}");
 }
 
-#[test]
-fn each_protocol_and_family_is_judged() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn each_protocol_and_family_is_judged(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     for (protocol, port) in [(TCP, 80), (UDP, 9998), (SCTP, 5000)] {
         for (source, destination, expected) in [
             (IpAddr::from(DENIED), IpAddr::from(HOST), "drop"),
@@ -113,14 +149,13 @@ fn each_protocol_and_family_is_judged() {
     assert_eq!(checked.outcome(&frames::to_port(DENIED.into(), HOST.into(), UDP, 80)), "pass_unprotected");
 }
 
-#[test]
-fn the_edges_of_a_prefix_are_where_they_should_be() {
+fn the_edges_of_a_prefix_are_where_they_should_be(engine: Engine) {
     let table = Table::denying(
         "deny ip several",
         &["10.10.0.0/16", "0.0.0.0/32", "255.255.255.255/32", "2001:db8::/127", "ffff::/128"],
         &[(Proto::Tcp, 80)],
     );
-    let Some(mut checked) = Checked::new(table) else { return };
+    let Some(mut checked) = Checked::new(engine, table) else { return };
     for (source, dropped) in [
         ("10.10.0.0", true),
         ("10.10.255.255", true),
@@ -144,10 +179,9 @@ fn the_edges_of_a_prefix_are_where_they_should_be() {
     }
 }
 
-#[test]
-fn everything_can_be_denied_and_everything_else_admitted() {
+fn everything_can_be_denied_and_everything_else_admitted(engine: Engine) {
     let table = Table::denying("deny ip 0/0", &["0.0.0.0/0", "::/0"], &[(Proto::Tcp, 80)]);
-    let Some(mut checked) = Checked::new(table) else { return };
+    let Some(mut checked) = Checked::new(engine, table) else { return };
     assert_eq!(checked.outcome(&frames::to_port(ADMITTED.into(), HOST.into(), TCP, 80)), "drop");
     assert_eq!(checked.outcome(&frames::to_port(ADMITTED6.into(), HOST6.into(), TCP, 80)), "drop");
     assert_eq!(checked.outcome(&frames::to_port(ADMITTED.into(), HOST.into(), TCP, 22)), "pass_unprotected");
@@ -155,9 +189,8 @@ fn everything_can_be_denied_and_everything_else_admitted() {
     assert_eq!((status.v4.desired, status.v6.desired), (0, 0), "one class needs no prefix");
 }
 
-#[test]
-fn vlan_tags_are_looked_through() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn vlan_tags_are_looked_through(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     let v4 = ipv4(DENIED, HOST, TCP, 0, 0, &ports(80));
     let v6 = ipv6(DENIED6, HOST6, &[], TCP, &ports(80));
     for tags in [
@@ -179,9 +212,8 @@ fn vlan_tags_are_looked_through() {
     assert_eq!(checked.outcome(&ethernet(&[(VLAN, 0); 9], IPV4, &v4)), "vlan_depth", "nothing is protected");
 }
 
-#[test]
-fn ipv4_options_and_fragments() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn ipv4_options_and_fragments(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     for options in 0..=10 {
         let frame = |source| ethernet(&[], IPV4, &ipv4(source, HOST, TCP, options, 0, &ports(80)));
         assert_eq!(checked.outcome(&frame(DENIED)), "drop", "{options} words of options");
@@ -204,9 +236,8 @@ fn ipv4_options_and_fragments() {
     assert_eq!(checked.outcome(&ethernet(&[], IPV4, &packet)), "truncated", "the version contradicts");
 }
 
-#[test]
-fn ipv6_extension_headers() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn ipv6_extension_headers(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     let chains = [
         vec![Extension::options(0, 0)],
         vec![Extension::options(43, 2)],
@@ -244,9 +275,8 @@ fn ipv6_extension_headers() {
     assert_eq!(checked.outcome(&none), "other_protocol", "no next header");
 }
 
-#[test]
-fn a_frame_cut_anywhere_is_never_a_way_round_and_never_dropped_for_another_port() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn a_frame_cut_anywhere_is_never_a_way_round_and_never_dropped_for_another_port(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     let chain = [Extension::options(0, 0), Extension::fragment(0, true), Extension::authentication(2)];
     for (protected, other, ip_end, port_end) in [
         (
@@ -276,14 +306,13 @@ fn a_frame_cut_anywhere_is_never_a_way_round_and_never_dropped_for_another_port(
     }
 }
 
-#[test]
-fn a_hidden_port_is_dropped_only_if_every_service_drops_the_source() {
+fn a_hidden_port_is_dropped_only_if_every_service_drops_the_source(engine: Engine) {
     let mut table = Table::new(2).service(Proto::Tcp, 80, None, 0).service(Proto::Tcp, 81, None, 1);
     let rule = table.rule("deny ip", 3);
     let both = table.class(vec![Some(rule), Some(rule)]);
     let one = table.class(vec![Some(rule), None]);
     let table = table.net("198.51.100.0/24", both).net("203.0.113.0/24", one);
-    let Some(mut checked) = Checked::new(table) else { return };
+    let Some(mut checked) = Checked::new(engine, table) else { return };
     let hidden = |source| ethernet(&[], IPV4, &ipv4(source, HOST, TCP, 0, 0x2000, &[0, 0]));
     assert_eq!(checked.outcome(&hidden(DENIED)), "hidden_drop");
     assert_eq!(checked.outcome(&hidden(ADMITTED)), "hidden_pass");
@@ -302,8 +331,7 @@ fn a_hidden_port_is_dropped_only_if_every_service_drops_the_source() {
     assert_eq!(checked.outcome(&hidden(DENIED)), "hidden_pass");
 }
 
-#[test]
-fn a_service_on_a_local_address_comes_before_the_one_for_all() {
+fn a_service_on_a_local_address_comes_before_the_one_for_all(engine: Engine) {
     let [one, two]: [IpAddr; 2] = [HOST.into(), Ipv4Addr::new(192, 0, 2, 253).into()];
     let mut table = Table::new(2)
         .service(Proto::Tcp, 80, None, 0)
@@ -313,7 +341,7 @@ fn a_service_on_a_local_address_comes_before_the_one_for_all() {
     let rule = table.rule("deny ip", 3);
     let class = table.class(vec![Some(rule), None]);
     let table = table.net("198.51.100.0/24", class).net("2001:db8:bad::/48", class);
-    let Some(mut checked) = Checked::new(table) else { return };
+    let Some(mut checked) = Checked::new(engine, table) else { return };
     let source = IpAddr::from(DENIED);
     assert_eq!(checked.outcome(&frames::to_port(source, two, TCP, 80)), "drop");
     assert_eq!(checked.outcome(&frames::to_port(source, one, TCP, 80)), "pass_protected");
@@ -329,9 +357,8 @@ fn a_service_on_a_local_address_comes_before_the_one_for_all() {
     assert_eq!(services, ["80/tcp", "192.0.2.254:80/tcp", "192.0.2.254:443/tcp", "[2001:db8::fe]:443/tcp"]);
 }
 
-#[test]
-fn shadow_counts_and_drops_nothing() {
-    let Some(mut checked) = Checked::new(simple().shadow()) else { return };
+fn shadow_counts_and_drops_nothing(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple().shadow()) else { return };
     assert_eq!(checked.outcome(&frames::to_port(DENIED.into(), HOST.into(), TCP, 80)), "shadow_drop");
     let hidden = ethernet(&[], IPV4, &ipv4(DENIED, HOST, TCP, 0, 0x2000, &[]));
     assert_eq!(checked.outcome(&hidden), "shadow_drop");
@@ -342,9 +369,8 @@ fn shadow_counts_and_drops_nothing() {
     assert_eq!((stats.services[0].dropped.packets, stats.services[0].passed.packets), (0, 1));
 }
 
-#[test]
-fn counters_are_what_was_sent_and_outlive_reloads() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn counters_are_what_was_sent_and_outlive_reloads(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     let bench = &mut checked.bench;
     let denied = frames::to_port(DENIED.into(), HOST.into(), TCP, 80);
     let admitted = frames::to_port(ADMITTED.into(), HOST.into(), TCP, 80);
@@ -394,9 +420,8 @@ fn counters_are_what_was_sent_and_outlive_reloads() {
     assert_eq!(stats.outcome("drop"), 360);
 }
 
-#[test]
-fn a_frame_in_several_buffers_is_judged_and_counted_whole() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn a_frame_in_several_buffers_is_judged_and_counted_whole(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     let mut payload = ports(80);
     payload.resize(9000 - 20, 0);
     let frame = ethernet(&[], IPV4, &ipv4(DENIED, HOST, TCP, 0, 0, &payload));
@@ -404,9 +429,8 @@ fn a_frame_in_several_buffers_is_judged_and_counted_whole() {
     assert_eq!(checked.bench.stats().unwrap().rules[0].count.bytes, 9014);
 }
 
-#[test]
-fn a_table_that_is_too_large_changes_nothing() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn a_table_that_is_too_large_changes_nothing(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     let before = checked.bench.status().unwrap();
     let mut large = Table::new(40_000);
     for _ in 0..4 {
@@ -418,9 +442,13 @@ fn a_table_that_is_too_large_changes_nothing() {
     assert_eq!(checked.outcome(&frames::to_port(DENIED.into(), HOST.into(), TCP, 80)), "drop");
 }
 
-#[tokio::test]
-async fn sampled_drops_are_reported_with_their_rule() {
-    let Some(mut checked) = Checked::new(simple()) else { return };
+fn sampled_drops_are_reported_with_their_rule(engine: Engine) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(sampled_drops(engine));
+}
+
+async fn sampled_drops(engine: Engine) {
+    let Some(mut checked) = Checked::new(engine, simple()) else { return };
     let bench = &mut checked.bench;
     let mut events = bench.events().unwrap();
     let denied = frames::to_port(DENIED6.into(), HOST6.into(), UDP, 9998);
@@ -625,9 +653,8 @@ fn agree(bench: &mut Bench, compiled: &Compiled, frames: &[Vec<u8>]) -> Result<(
     Ok(())
 }
 
-#[test]
-fn random_packets_get_what_random_tables_say() {
-    let Some(bench) = bench() else { return };
+fn random_packets_get_what_random_tables_say(engine: Engine) {
+    let Some(bench) = bench(engine) else { return };
     let bench = std::cell::RefCell::new(bench);
     let mut runner =
         TestRunner::new(ProptestConfig { cases: 96, failure_persistence: None, ..Default::default() });
@@ -647,9 +674,8 @@ fn random_packets_get_what_random_tables_say() {
         .unwrap();
 }
 
-#[test]
-fn host_and_kernel_read_random_bytes_alike() {
-    let Some(mut bench) = bench() else { return };
+fn host_and_kernel_read_random_bytes_alike(engine: Engine) {
+    let Some(mut bench) = bench(engine) else { return };
     let compiled =
         Table::denying("deny all", &["0.0.0.0/1", "::/1"], &[(Proto::Tcp, 80), (Proto::Udp, 0)]).compiled();
     bench.publish(&compiled).unwrap();

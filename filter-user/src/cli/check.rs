@@ -20,7 +20,7 @@ pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
     progress.step("compiling");
     let decisions = loaded.decisions();
     let compiled = compile(&loaded.config, &decisions);
-    kernel::fits(&compiled)
+    kernel::fits(loaded.config.engine, &compiled)
         .with_context(|| format!("{}: the kernel's tables cannot hold this configuration", path.display()))
         .map_err(Failure::Request)?;
     progress.step("explaining");

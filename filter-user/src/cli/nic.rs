@@ -44,7 +44,7 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
     let (loaded, report) = load(path, &|_| ())?;
     output.report(&report);
     let compiled = loaded.compile();
-    kernel::fits(&compiled)
+    kernel::fits(loaded.config.engine, &compiled)
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
     let configured = &loaded.config.interfaces;
@@ -62,8 +62,8 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
     }
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) =
-            Filter::attach(&interface.name, interface.mode, &compiled).map_err(Failure::System)?;
+        let (_, report) = Filter::attach(&interface.name, interface.mode, loaded.config.engine, &compiled)
+            .map_err(Failure::System)?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }

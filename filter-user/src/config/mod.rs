@@ -20,8 +20,8 @@ use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use model::{
-    Access, Config, Files, Gate, Interface, InterfaceMode, Listener, OpenReason, Proto, Service, ServiceKey,
-    ServiceKind, Stream,
+    Access, Config, Engine, Files, Gate, Interface, InterfaceMode, Listener, OpenReason, Proto, Service,
+    ServiceKey, ServiceKind, Stream,
 };
 pub use prefix::{PrefixError, parse_prefix};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
 use crate::policy::{Origin, Policy, PolicyId};
@@ -154,6 +154,26 @@ pub enum InterfaceMode {
     Offload,
 }
 
+/// How the NIC's program looks up addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// Sorted pieces under an index: one or two cache lines for an address, whatever the table's size.
+    #[default]
+    Flat,
+    /// The kernel's longest-prefix-match trie.
+    Lpm,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flat => "flat",
+            Self::Lpm => "lpm",
+        })
+    }
+}
+
 /// An interface whose packets are filtered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -189,6 +209,8 @@ pub struct Config {
     pub interfaces: Vec<Interface>,
     /// Addresses that nothing may drop at the NIC.
     pub never_drop: Vec<(IpNet, Origin)>,
+    /// How the NIC's program looks up addresses.
+    pub engine: Engine,
     /// Judge and count, drop nothing.
     pub shadow: bool,
     /// The country database.

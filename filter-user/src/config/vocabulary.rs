@@ -27,6 +27,7 @@ const TOP_READ: &[&str] = &[
     "backend_timeout",
     "edit_auth",
     "file",
+    "engine",
     "gate",
     "geoip",
     "guard",

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{monitor::Monitors, reload::Next};
 use crate::{
-    config::{Config, InterfaceMode},
+    config::{Config, Engine, InterfaceMode},
     kernel::{self, AttachReport, Filter, Mode},
     offload::Compiled,
 };
@@ -31,8 +31,9 @@ impl Enforced {
     /// Attaches to every interface of the configuration, or takes over what is attached already.
     pub(super) async fn start(next: &Next, monitors: &Monitors) -> anyhow::Result<Self> {
         let compiled = next.compiled.clone();
+        let engine = next.snapshot.config.engine;
         let wanted = wanted(&next.snapshot.config);
-        let (mut filters, reports) = away(move || attach_all(wanted, &compiled)).await??;
+        let (mut filters, reports) = away(move || attach_all(wanted, engine, &compiled)).await??;
         for report in &reports {
             log_attached(report);
             notes_of(report).for_each(|note| tracing::warn!("{note}"));
@@ -56,7 +57,8 @@ impl Enforced {
     ) -> (Option<Self>, anyhow::Result<Change>) {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
-        match away(move || self.change_here(compiled, &wanted)).await {
+        let engine = next.snapshot.config.engine;
+        match away(move || self.change_here(engine, compiled, &wanted)).await {
             Ok((enforced, result)) => {
                 monitors.watch(enforced.composition, &enforced.filters);
                 (Some(enforced), result)
@@ -67,13 +69,23 @@ impl Enforced {
 
     fn change_here(
         mut self,
+        engine: Engine,
         compiled: Arc<Compiled>,
         wanted: &[(Arc<str>, InterfaceMode)],
     ) -> (Self, anyhow::Result<Change>) {
+        if let Some(filter) = self.filters.iter().find(|filter| filter.engine() != engine) {
+            let error = anyhow!(
+                "{} runs with the engine {}, and an engine changes only when nicgate starts: restart it to \
+                 change to {engine}; what is enforced stays enforced meanwhile",
+                filter.interface(),
+                filter.engine()
+            );
+            return (self, Err(error));
+        }
         let mut notes = self.look_after(wanted);
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
         let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();
-        let (attached, attach_reports) = match attach_all(new, &compiled) {
+        let (attached, attach_reports) = match attach_all(new, engine, &compiled) {
             Ok(attached) => attached,
             Err(error) => return (self, Err(error)),
         };
@@ -190,6 +202,7 @@ fn fixed(wish: InterfaceMode) -> Option<Mode> {
 /// Attaches to all of them or, where nothing was attached before, to none.
 fn attach_all(
     mut wanted: Vec<(Arc<str>, InterfaceMode)>,
+    engine: Engine,
     compiled: &Compiled,
 ) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
     // What can fail goes first, so that what is taken over keeps its table when it does.
@@ -197,7 +210,7 @@ fn attach_all(
     wanted.sort_by_key(|(name, _)| pinned.iter().any(|pinned| **pinned == **name));
     let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
     for (name, mode) in wanted {
-        match Filter::attach(&name, mode, compiled) {
+        match Filter::attach(&name, mode, engine, compiled) {
             Ok((filter, report)) => {
                 filters.push(filter);
                 reports.push(report);

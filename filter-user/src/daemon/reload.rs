@@ -55,7 +55,7 @@ impl Next {
         tokio::task::spawn_blocking(move || {
             let (loaded, report) = load(&path, &|_| ()).map_err(ReloadError::Load)?;
             let compiled = loaded.compile();
-            kernel::fits(&compiled)
+            kernel::fits(loaded.config.engine, &compiled)
                 .context("the kernel's tables cannot hold this configuration")
                 .map_err(ReloadError::TooLarge)?;
             let Loaded { config, database } = loaded;

@@ -2,7 +2,7 @@ use std::{
     fs::{self, File},
     os::fd::AsFd,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -11,14 +11,17 @@ use aya::{
     maps::{IterableMap, MapData},
     programs::{ProgramInfo, TestRun, loaded_programs},
 };
-use filter_ebpf::layout::{self, flags};
+use filter_ebpf::layout::{self, Generation, Lookups, flags};
 use serde::Serialize;
 
 use super::{
+    addresses::Addresses,
     bpffs::Bpffs,
     control::Control,
     debug::DebugLines,
     events::Events,
+    flat,
+    lines::Lines,
     link::{self, Device, LinkKind, Mode},
     object::Loaded,
     pins::Pins,
@@ -28,7 +31,14 @@ use super::{
     sys,
     tables::{Tables, Tries},
 };
-use crate::{config::InterfaceMode, offload::Compiled};
+use crate::{
+    config::{Engine, InterfaceMode},
+    offload::Compiled,
+};
+
+/// Lines are added in steps, and a table may grow by a quarter before its program is replaced by one with
+/// more: loading one costs more than publishing a small table.
+const STEP: usize = 1024;
 
 /// The filter on one interface. What it enforces goes on when this value is dropped and when the process dies;
 /// only [`Filter::detach`] ends it.
@@ -66,8 +76,13 @@ impl Filter {
     ///
     /// No such interface, missing privileges, another program on the interface, a table that is too large, or
     /// whatever the kernel refuses. What was enforced before still is.
-    pub fn attach(interface: &str, mode: InterfaceMode, compiled: &Compiled) -> Result<(Self, AttachReport)> {
-        Self::attach_in(&Bpffs::default(), interface, mode, compiled)
+    pub fn attach(
+        interface: &str,
+        mode: InterfaceMode,
+        engine: Engine,
+        compiled: &Compiled,
+    ) -> Result<(Self, AttachReport)> {
+        Self::attach_in(&Bpffs::default(), interface, mode, engine, compiled)
     }
 
     /// [`Self::attach`] with pins elsewhere.
@@ -79,17 +94,18 @@ impl Filter {
         bpffs: &Bpffs,
         interface: &str,
         mode: InterfaceMode,
+        engine: Engine,
         compiled: &Compiled,
     ) -> Result<(Self, AttachReport)> {
-        super::fits(compiled)?;
+        super::fits(engine, compiled)?;
         let device = Device::named(interface)?;
         bpffs.mount()?;
         let pins = Pins::new(bpffs, interface);
         let fresh = !pins.exist();
-        pins.create()?;
+        pins.create(engine)?;
         let lock = pins.lock()?;
         let result = Present::find(&device, &pins)
-            .and_then(|present| Self::attach_locked(device, &pins, lock, present, mode, compiled));
+            .and_then(|present| Self::attach_locked(device, &pins, lock, present, mode, engine, compiled));
         if result.is_err() && fresh {
             // Nothing was attached; leave nothing behind.
             let _ = pins.remove();
@@ -103,16 +119,25 @@ impl Filter {
         lock: File,
         present: Present,
         wish: InterfaceMode,
+        engine: Engine,
         compiled: &Compiled,
     ) -> Result<(Self, AttachReport)> {
-        let mut loaded = Loaded::new(Some(pins))?;
-        let mut tables = Tables::from_pins(&pins.maps()).with_context(|| {
-            format!(
-                "the pinned tables of {} are of another build and still in force: `nicgate detach {}` removes them",
-                device.name, device.name
-            )
-        })?;
-        let published = publish::publish(&mut tables, compiled)?;
+        let begin = Instant::now();
+        let addresses = Addresses::new(engine, compiled)?;
+        let (mut loaded, mut tables) = load(&device, pins, engine, room_for(&addresses))?;
+        let program = present.program_info()?;
+        let mut present = Some(present);
+        // A program of the same tables reads other lines than the new one. Both hold the live generation, so
+        // that the new program takes over first, and the table changes for it alone.
+        let same = match &program {
+            Some(program) => program.map_ids()?.is_some_and(|maps| maps.contains(&tables.control_id)),
+            None => false,
+        };
+        let early = match present.take_if(|_| same) {
+            Some(present) => Some(put(&mut loaded, &device, pins, present, wish)?),
+            None => None,
+        };
+        let published = publish::publish(&mut tables, compiled, addresses, begin)?;
 
         let mut notes = Vec::new();
         if !loaded.frags {
@@ -121,32 +146,17 @@ impl Filter {
                     .to_owned(),
             );
         }
-        let program = loaded.program()?;
-        let adopted = !matches!(present, Present::Nothing);
-        let (link, mode) = match present {
-            Present::Nothing => {
-                // Of an interface that is gone: such a link holds nothing in place.
-                if pins.link().exists() {
-                    fs::remove_file(pins.link())?;
-                }
-                let new = link::attach(program, &device, wish, &pins.link())?;
-                notes.extend(new.notes);
-                (new.kind, new.mode)
-            }
-            Present::Link(link, mode) => {
-                link::replace_in_link(program, link)?;
-                (LinkKind::BpfLink, mode)
-            }
-            Present::Netlink(old, mode) => {
-                let old = old.fd()?;
-                link::replace_by_netlink(&device, Some(program.fd()?.as_fd()), old.as_fd(), mode)?;
-                (LinkKind::Netlink, mode)
-            }
+        let adopted = program.is_some();
+        let placed = match (early, present) {
+            (Some(placed), _) => placed,
+            (None, present) => put(&mut loaded, &device, pins, present.unwrap_or(Present::Nothing), wish)?,
         };
+        let Placed { link, mode, notes: more } = placed;
+        notes.extend(more);
         if adopted && let Some(note) = other_mode(&device, wish, mode) {
             notes.push(note);
         }
-        if let Err(error) = settle(pins, program) {
+        if let Err(error) = settle(pins, engine, loaded.program()?) {
             notes.push(format!("the filter is in force, but its pins are not all in order: {error:#}"));
         }
         let report = AttachReport { interface: device.name.clone(), adopted, mode, link, published, notes };
@@ -174,30 +184,44 @@ impl Filter {
         if !pins.exist() {
             bail!("nicgate is not attached to {interface}");
         }
-        if !pins.maps().is_dir() {
-            bail!(
+        let present = [Engine::Flat, Engine::Lpm].into_iter().filter(|engine| pins.maps(*engine).is_dir());
+        let mut found = None;
+        for engine in present {
+            let lines = Lines::from_pin(&pins.maps(engine).join(layout::map::FLAT))?;
+            let tables = Tables::from_pins(&pins.maps(engine), lines, engine)?;
+            let filter =
+                Self { device: device.clone(), pins: pins.clone(), tables, _lock: None, debug: None };
+            // An upgrade that was cut short leaves tables that nothing judges by.
+            if filter
+                .program()?
+                .and_then(|program| program.map_ids().ok().flatten())
+                .is_none_or(|maps| maps.contains(&filter.tables.control_id))
+            {
+                return Ok(filter);
+            }
+            found = Some(engine);
+        }
+        match found {
+            Some(_) => {
+                bail!("the filter on {interface} runs with other tables than this version's: attach again")
+            }
+            None => bail!(
                 "the filter on {interface} was attached by another version of nicgate: use that version's command, or attach again"
-            );
+            ),
         }
-        let tables = Tables::from_pins(&pins.maps())?;
-        let filter = Self { device, pins, tables, _lock: None, debug: None };
-        // An upgrade that was cut short leaves tables that nothing judges by.
-        if let Some(program) = filter.program()?
-            && program.map_ids()?.is_some_and(|maps| !maps.contains(&filter.tables.control_id))
-        {
-            bail!("the filter on {interface} runs with other tables than this version's: attach again");
-        }
-        Ok(filter)
+    }
+
+    /// How the program looks up addresses.
+    pub fn engine(&self) -> Engine {
+        self.tables.engine
     }
 
     /// The program on the interface, if it is ours.
     fn program(&self) -> Result<Option<ProgramInfo>> {
-        let id = match Present::find(&self.device, &self.pins) {
-            Ok(Present::Link(link, _)) => link.info()?.program_id(),
-            Ok(Present::Netlink(program, _)) => return Ok(Some(*program)),
-            Ok(Present::Nothing) | Err(_) => return Ok(None),
-        };
-        Ok(loaded_programs().flatten().find(|program| program.id() == id))
+        match Present::find(&self.device, &self.pins) {
+            Ok(present) => present.program_info(),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The interface.
@@ -211,8 +235,27 @@ impl Filter {
     ///
     /// It is too large, or the kernel refuses something: the table before is still in force, complete.
     pub fn publish(&mut self, compiled: &Compiled) -> Result<PublishReport> {
-        publish::publish(&mut self.tables, compiled)
+        let begin = Instant::now();
+        let addresses = Addresses::new(self.tables.engine, compiled)?;
+        let room = room_for(&addresses);
+        let result = if addresses.lines() > self.tables.lines.room() { self.grow(room) } else { Ok(()) };
+        result
+            .and_then(|()| publish::publish(&mut self.tables, compiled, addresses, begin))
             .with_context(|| format!("interface {}", self.device.name))
+    }
+
+    /// Replaces the program by one with more lines, which judges like the one before.
+    fn grow(&mut self, room: usize) -> Result<()> {
+        let engine = self.tables.engine;
+        let (mut loaded, tables) = load(&self.device, &self.pins, engine, room)
+            .context("could not make room for the next table; the one before is still in force")?;
+        let present = Present::find(&self.device, &self.pins)?;
+        if matches!(present, Present::Nothing) {
+            bail!("the filter was taken off by something else: restart nicgate to attach it again");
+        }
+        put(&mut loaded, &self.device, &self.pins, present, InterfaceMode::Auto)?;
+        self.tables = tables;
+        settle(&self.pins, engine, loaded.program()?)
     }
 
     /// The counters.
@@ -305,12 +348,27 @@ fn events(tables: &Tables) -> Result<Events> {
     Events::new(ring, rules)
 }
 
+/// How many entries a generation really has, for IPv4 and IPv6.
+fn installed(tables: &Tables, generation: u32, table: &Generation) -> Result<(usize, usize)> {
+    match tables.engine {
+        Engine::Lpm => {
+            let Tries { v4, v6 } = tables.tries(generation)?;
+            Ok((v4.map_or(Ok(0), |trie| trie.count())?, v6.map_or(Ok(0), |trie| trie.count())?))
+        }
+        Engine::Flat => {
+            let lines = tables.lines.read(generation);
+            // What leads nowhere counts for nothing: the difference to what should be there is an alarm.
+            let v4 = flat::ranges_v4(&lines, &table.v4_roots).unwrap_or(0);
+            Ok((v4, flat::ranges_v6(&lines, &table.v6_roots).unwrap_or(0)))
+        }
+    }
+}
+
 fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
     let live = tables.live()?;
     let (generation, table) = live.unwrap_or_default();
     let (v4, v6) = if live.is_some() {
-        let Tries { v4, v6 } = tables.tries(layout::generation_index(generation))?;
-        (v4.map_or(Ok(0), |trie| trie.count())?, v6.map_or(Ok(0), |trie| trie.count())?)
+        installed(tables, layout::generation_index(generation), &table)?
     } else {
         (0, 0)
     };
@@ -384,6 +442,21 @@ enum Present {
 }
 
 impl Present {
+    /// The program; `None` if there is none.
+    fn program_info(&self) -> Result<Option<ProgramInfo>> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Link(link, _) => {
+                let id = link.info()?.program_id();
+                Ok(loaded_programs().flatten().find(|program| program.id() == id))
+            }
+            Self::Netlink(program, _) => {
+                let id = program.id();
+                Ok(loaded_programs().flatten().find(|program| program.id() == id))
+            }
+        }
+    }
+
     /// An error if there is another program than ours.
     fn find(device: &Device, pins: &Pins) -> Result<Self> {
         let attached = device.attached()?;
@@ -420,15 +493,82 @@ fn other_mode(device: &Device, wish: InterfaceMode, mode: Mode) -> Option<String
     })
 }
 
+/// Loads the program with the pinned tables and new lines, into which the live generation is copied before they
+/// are pinned.
+fn load(device: &Device, pins: &Pins, engine: Engine, room: usize) -> Result<(Loaded, Tables)> {
+    let pin = pins.maps(engine).join(layout::map::FLAT);
+    let old = if pin.exists() { Some(Lines::from_pin(&pin)?) } else { None };
+    let mut loaded = Loaded::new(Some(pins), engine, room.max(old.as_ref().map_or(0, Lines::used)))?;
+    let lines = loaded.lines()?;
+    let mut tables = Tables::from_pins(&pins.maps(engine), lines, engine).with_context(|| {
+        format!(
+            "the pinned tables of {} are of another build and still in force: `nicgate detach {}` removes them",
+            device.name, device.name
+        )
+    })?;
+    if let Some((serial, _)) = tables.live()?
+        && let Some(old) = &old
+    {
+        tables.lines.take_over(old, layout::generation_index(serial))?;
+    }
+    tables.lines.pin(&pin)?;
+    Ok((loaded, tables))
+}
+
+/// Lines for a table, and for one that is somewhat larger.
+fn room_for(addresses: &Addresses) -> usize {
+    match addresses.lines() {
+        0 if matches!(addresses, Addresses::Lpm { .. }) => 0,
+        lines => (lines + lines / 4).next_multiple_of(STEP).max(STEP),
+    }
+}
+
+/// A program that is in place.
+struct Placed {
+    link: LinkKind,
+    mode: Mode,
+    notes: Vec<String>,
+}
+
+/// Attaches a program, or puts it in place of the one that is there.
+fn put(
+    loaded: &mut Loaded,
+    device: &Device,
+    pins: &Pins,
+    present: Present,
+    wish: InterfaceMode,
+) -> Result<Placed> {
+    let program = loaded.program()?;
+    match present {
+        Present::Nothing => {
+            // Of an interface that is gone: such a link holds nothing in place.
+            if pins.link().exists() {
+                fs::remove_file(pins.link())?;
+            }
+            let new = link::attach(program, device, wish, &pins.link())?;
+            Ok(Placed { link: new.kind, mode: new.mode, notes: new.notes })
+        }
+        Present::Link(link, mode) => {
+            link::replace_in_link(program, link)?;
+            Ok(Placed { link: LinkKind::BpfLink, mode, notes: Vec::new() })
+        }
+        Present::Netlink(old, mode) => {
+            let old = old.fd()?;
+            link::replace_by_netlink(device, Some(program.fd()?.as_fd()), old.as_fd(), mode)?;
+            Ok(Placed { link: LinkKind::Netlink, mode, notes: Vec::new() })
+        }
+    }
+}
+
 /// Pins the program that is now in force, and removes what only an older one used.
-fn settle(pins: &Pins, program: &mut aya::programs::Xdp) -> Result<()> {
+fn settle(pins: &Pins, engine: Engine, program: &mut aya::programs::Xdp) -> Result<()> {
     let next = pins.next_program();
     if next.exists() {
         fs::remove_file(&next)?;
     }
     program.pin(&next)?;
     fs::rename(&next, pins.program())?;
-    pins.remove_other_layouts()?;
+    pins.remove_other_layouts(engine)?;
     Ok(())
 }
 
@@ -453,19 +593,61 @@ impl Bench {
     /// # Errors
     ///
     /// Missing privileges, or whatever the kernel refuses.
-    pub fn new() -> Result<Self> {
-        let mut loaded = Loaded::new(None)?;
-        let tables = Tables::from_object(&mut loaded.object)?;
+    pub fn new(engine: Engine) -> Result<Self> {
+        Self::with_room(engine, if engine == Engine::Flat { STEP } else { 0 })
+    }
+
+    fn with_room(engine: Engine, room: usize) -> Result<Self> {
+        let mut loaded = Loaded::new(None, engine, room)?;
+        let lines = loaded.lines()?;
+        let tables = Tables::from_object(&mut loaded.object, lines, engine)?;
         Ok(Self { loaded, tables })
     }
 
-    /// As [`Filter::publish`].
+    /// As [`Filter::publish`]; but when the table needs more room, with a new program and new maps, whose
+    /// counters begin at zero.
     ///
     /// # Errors
     ///
     /// As [`Filter::publish`].
     pub fn publish(&mut self, compiled: &Compiled) -> Result<PublishReport> {
-        publish::publish(&mut self.tables, compiled)
+        let begin = Instant::now();
+        let engine = self.tables.engine;
+        let addresses = Addresses::new(engine, compiled)?;
+        if addresses.lines() > self.tables.lines.room() {
+            super::fits(engine, compiled)?;
+            *self = Self::with_room(engine, room_for(&addresses))?;
+        }
+        publish::publish(&mut self.tables, compiled, addresses, begin)
+    }
+
+    /// Looks up [`layout::LOOKUPS`] addresses, `repeat` times, with nothing else around; returns the mean time
+    /// of one lookup. Afterwards `lookups` holds the sum of the classes and where the sequence goes on.
+    ///
+    /// # Errors
+    ///
+    /// There is no table yet, or the kernel refuses.
+    pub fn look_up(&mut self, lookups: &mut Lookups, repeat: u32) -> Result<f64> {
+        let result = self.loaded.look_up(lookups, repeat)?;
+        Ok(result.as_nanos() as f64 / f64::from(layout::LOOKUPS))
+    }
+
+    /// Runs nothing but a bare `return XDP_DROP` on a frame; returns the mean time of one run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bench::run`].
+    pub fn bare(&mut self, frame: &[u8], repeat: u32) -> Result<Duration> {
+        self.loaded.bare(frame, repeat)
+    }
+
+    /// Bytes of all maps, as the kernel accounts for them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show it.
+    pub fn memory(&mut self) -> Result<u64> {
+        self.loaded.memory()
     }
 
     /// Runs the program on a frame, `repeat` times (BPF_PROG_TEST_RUN).

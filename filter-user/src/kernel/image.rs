@@ -7,13 +7,10 @@ use filter_ebpf::layout::{
     RULE_SLOTS, RuleNote, SERVICE_SLOTS, Service, ServiceNote, flags, port,
 };
 
-use super::{
-    prefixes::{Prefix, cover},
-    slots::assign,
-};
+use super::{addresses::Addresses, slots::assign};
 use crate::{
     address::canonical,
-    config::{Proto, ServiceKey},
+    config::{Engine, Proto, ServiceKey},
     offload::Compiled,
 };
 
@@ -37,8 +34,7 @@ pub struct Image {
     /// Services with a local address and their slots; the keys' generation is 0.
     pub(super) local: Vec<(LocalKey, u32)>,
     pub(super) verdicts: Box<[u16; CELLS]>,
-    pub(super) v4: Vec<Prefix<u32>>,
-    pub(super) v6: Vec<Prefix<u128>>,
+    pub(super) addresses: Addresses,
     /// Slots and rules.
     pub(super) rules: Vec<(u32, RuleNote)>,
 }
@@ -57,6 +53,10 @@ pub enum TooLarge {
         /// Distinct sets of policies, and one.
         columns: usize,
     },
+    /// More classes than the `flat` engine numbers.
+    Classes(usize),
+    /// More addresses than the `flat` engine reaches, or than it takes in one IPv6 /64.
+    Addresses,
 }
 
 impl fmt::Display for TooLarge {
@@ -76,6 +76,17 @@ impl fmt::Display for TooLarge {
                 "{classes} classes of addresses times {columns} sets of policies are more than the {CELLS} \
                  verdicts that the NIC's table holds: let more ports share a policy, or join rules"
             ),
+            Self::Classes(classes) => write!(
+                f,
+                "{classes} classes of addresses are more than the {} that the engine `flat` numbers: \
+                 join rules, or set `engine lpm;`",
+                filter_ebpf::flat::CLASSES
+            ),
+            Self::Addresses => write!(
+                f,
+                "the addresses need more memory than the engine `flat` reaches (128 MiB), or more than a \
+                 million single addresses lie in one IPv6 /64: join prefixes, or set `engine lpm;`"
+            ),
         }
     }
 }
@@ -87,7 +98,7 @@ impl std::error::Error for TooLarge {}
 /// # Errors
 ///
 /// What is too large, and the remedy.
-pub fn fits(compiled: &Compiled) -> Result<(), TooLarge> {
+pub fn fits(engine: Engine, compiled: &Compiled) -> Result<(), TooLarge> {
     if compiled.rules.len() > MAX_RULES as usize {
         return Err(TooLarge::Rules(compiled.rules.len()));
     }
@@ -96,6 +107,9 @@ pub fn fits(compiled: &Compiled) -> Result<(), TooLarge> {
     }
     if compiled.cells.len() > CELLS {
         return Err(TooLarge::Cells { classes: compiled.classes(), columns: compiled.row() });
+    }
+    if engine == Engine::Flat && compiled.classes() > filter_ebpf::flat::CLASSES {
+        return Err(TooLarge::Classes(compiled.classes()));
     }
     Ok(())
 }
@@ -106,8 +120,21 @@ impl Image {
     /// # Errors
     ///
     /// As [`fits`].
-    pub fn new(compiled: &Compiled, previous: &Slots) -> Result<Self, TooLarge> {
-        fits(compiled)?;
+    pub fn new(engine: Engine, compiled: &Compiled, previous: &Slots) -> Result<Self, TooLarge> {
+        Self::around(Addresses::new(engine, compiled)?, compiled, previous)
+    }
+
+    /// The rest of a table, around its addresses.
+    pub(super) fn around(
+        addresses: Addresses,
+        compiled: &Compiled,
+        previous: &Slots,
+    ) -> Result<Self, TooLarge> {
+        let engine = match addresses {
+            Addresses::Lpm { .. } => Engine::Lpm,
+            Addresses::Flat { .. } => Engine::Flat,
+        };
+        fits(engine, compiled)?;
         let rule_slots =
             assign(&previous.rules, compiled.rules.iter().map(|rule| rule.identity), 1..RULE_SLOTS)
                 .ok_or(TooLarge::Rules(compiled.rules.len()))?;
@@ -143,20 +170,25 @@ impl Image {
             }
         }
 
-        let (default_v4, v4) = cover(&compiled.v4);
-        let (default_v6, v6) = cover(&compiled.v6);
-        let generation = Generation {
+        let (v4_entries, v6_entries) = addresses.entries();
+        let mut generation = Generation {
             columns: row as u32,
             hidden_column: compiled.hidden_column(),
-            default_v4,
-            default_v6,
             flags: if compiled.shadow { flags::SHADOW } else { 0 }
                 | if compiled.services.is_empty() { 0 } else { flags::PROTECTS },
             local_entries: local.len() as u32,
-            v4_entries: v4.len() as u32,
-            v6_entries: v6.len() as u32,
-            published: 0,
+            v4_entries: v4_entries as u32,
+            v6_entries: v6_entries as u32,
+            ..Generation::default()
         };
+        match &addresses {
+            Addresses::Lpm { default_v4, default_v6, .. } => {
+                (generation.default_v4, generation.default_v6) = (*default_v4, *default_v6);
+            }
+            Addresses::Flat { flat, .. } => {
+                (generation.v4_roots, generation.v6_roots) = (flat.v4_roots, flat.v6_roots);
+            }
+        }
         let rules = compiled
             .rules
             .iter()
@@ -173,7 +205,7 @@ impl Image {
                 (slot, note)
             })
             .collect();
-        Ok(Self { generation, ports, services, local, verdicts, v4, v6, rules })
+        Ok(Self { generation, ports, services, local, verdicts, addresses, rules })
     }
 
     /// The slots of this table.
@@ -184,9 +216,10 @@ impl Image {
         }
     }
 
-    /// Prefixes in the two tries, IPv4 and IPv6.
+    /// Entries for IPv4 and IPv6: prefixes in tries, or with the engine `flat` ranges that stand out from
+    /// the rest.
     pub fn entries(&self) -> (usize, usize) {
-        (self.v4.len(), self.v6.len())
+        self.addresses.entries()
     }
 }
 
@@ -297,7 +330,9 @@ mod tests {
 
     #[test]
     fn ports_point_to_services_and_cells_to_rules() {
-        let image = Image::new(&compiled(&[key(80, None)], vec![rule("a", 1)]), &Slots::default()).unwrap();
+        let image =
+            Image::new(Engine::Lpm, &compiled(&[key(80, None)], vec![rule("a", 1)]), &Slots::default())
+                .unwrap();
         let slot = image.services[0].0;
         assert_eq!(image.ports[MapProto::Tcp as usize][80], slot as u16 + 1);
         assert_eq!(image.ports[MapProto::Tcp as usize].iter().filter(|entry| **entry != 0).count(), 1);
@@ -313,9 +348,9 @@ mod tests {
     #[test]
     fn a_rule_that_stays_keeps_its_slot_wherever_it_moves() {
         let before = compiled(&[key(80, None), key(81, None)], vec![rule("a", 1), rule("b", 2)]);
-        let before = Image::new(&before, &Slots::default()).unwrap();
+        let before = Image::new(Engine::Lpm, &before, &Slots::default()).unwrap();
         let after = compiled(&[key(82, None), key(81, None)], vec![rule("new", 3), rule("b", 2)]);
-        let after = Image::new(&after, &before.slots()).unwrap();
+        let after = Image::new(Engine::Lpm, &after, &before.slots()).unwrap();
         assert_eq!(before.slots().rules[&2], after.slots().rules[&2]);
         assert_eq!(before.slots().services[&key(81, None)], after.slots().services[&key(81, None)]);
         let taken: Vec<u32> = before.slots().rules.into_values().collect();
@@ -327,17 +362,21 @@ mod tests {
         let rules = |from: u64| (from..from + u64::from(MAX_RULES)).map(|id| rule("r", id)).collect();
         let keys =
             |from: u16| (from..from + MAX_SERVICES as u16).map(|port| key(port, None)).collect::<Vec<_>>();
-        let first = Image::new(&compiled(&keys(1), rules(0)), &Slots::default()).unwrap();
-        let second = Image::new(&compiled(&keys(30_000), rules(100_000)), &first.slots()).unwrap();
-        let third = Image::new(&compiled(&keys(1), rules(0)), &second.slots()).unwrap();
+        let first = Image::new(Engine::Lpm, &compiled(&keys(1), rules(0)), &Slots::default()).unwrap();
+        let second =
+            Image::new(Engine::Lpm, &compiled(&keys(30_000), rules(100_000)), &first.slots()).unwrap();
+        let third = Image::new(Engine::Lpm, &compiled(&keys(1), rules(0)), &second.slots()).unwrap();
         let mut slots: Vec<u32> = third.slots().rules.into_values().collect();
         slots.sort_unstable();
         slots.dedup();
         assert_eq!(slots.len(), MAX_RULES as usize);
         let one_more = compiled(&[], (0..=u64::from(MAX_RULES)).map(|id| rule("r", id)).collect());
-        assert_eq!(Image::new(&one_more, &Slots::default()), Err(TooLarge::Rules(MAX_RULES as usize + 1)));
+        assert_eq!(
+            Image::new(Engine::Lpm, &one_more, &Slots::default()),
+            Err(TooLarge::Rules(MAX_RULES as usize + 1))
+        );
         let ports: Vec<_> = (0..=MAX_SERVICES as u16).map(|port| key(port, None)).collect();
-        let error = fits(&compiled(&ports, vec![rule("a", 1)])).unwrap_err();
+        let error = fits(Engine::Flat, &compiled(&ports, vec![rule("a", 1)])).unwrap_err();
         assert_eq!(error, TooLarge::Services(MAX_SERVICES as usize + 1));
         assert!(error.to_string().contains("2048 ports are protected"), "{error}");
     }
@@ -350,7 +389,7 @@ mod tests {
             key(81, Some("192.0.2.1")),
             key(81, None),
         ];
-        let image = Image::new(&compiled(&keys, vec![rule("a", 1)]), &Slots::default()).unwrap();
+        let image = Image::new(Engine::Lpm, &compiled(&keys, vec![rule("a", 1)]), &Slots::default()).unwrap();
         let ports = &image.ports[MapProto::Tcp as usize];
         assert_eq!(ports[80], port::LOCAL, "no service for other addresses");
         assert_eq!(ports[81], port::LOCAL | (image.slots().services[&keys[3]] as u16 + 1));
@@ -363,7 +402,7 @@ mod tests {
 
     #[test]
     fn where_nothing_is_protected_a_hidden_port_is_no_reason_to_drop() {
-        let image = Image::new(&compiled(&[], vec![rule("a", 1)]), &Slots::default()).unwrap();
+        let image = Image::new(Engine::Lpm, &compiled(&[], vec![rule("a", 1)]), &Slots::default()).unwrap();
         assert_eq!(image.verdicts[..4], [0, 0, 1, 0]);
         assert_eq!(image.generation.flags, 0);
     }

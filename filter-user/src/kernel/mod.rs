@@ -8,12 +8,15 @@
 //! one 8-byte store switches, and nothing of the old one is reused before every packet that it may still
 //! judge has left the program.
 
+mod addresses;
 mod bpffs;
 mod control;
 mod debug;
 mod events;
 mod filter;
+mod flat;
 mod image;
+mod lines;
 mod link;
 mod netlink;
 mod object;

@@ -1,18 +1,28 @@
-use anyhow::{Context, Result, anyhow};
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{ProgramError, Xdp},
+    Ebpf, EbpfLoader, TestRunOptions, include_bytes_aligned,
+    maps::MapData,
+    programs::{ProgramError, TestRun, Xdp},
     util::KernelVersion,
 };
-use filter_ebpf::layout;
+use filter_ebpf::layout::{self, Lookups};
 
-use super::pins::Pins;
+use super::{lines::Lines, pins::Pins};
+use crate::config::Engine;
 
 /// The XDP program, built by `build.rs`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nicgate-xdp"));
 
 /// Environment variable: any value but `0` turns on the program's own debug lines.
 const DEBUG: &str = "NICGATE_BPF_DEBUG";
+
+/// What a program returns for a packet that goes on.
+const XDP_PASS: u32 = 2;
 
 /// A program in the kernel, not attached.
 pub(super) struct Loaded {
@@ -25,15 +35,24 @@ pub(super) struct Loaded {
 
 impl Loaded {
     /// Loads the program, with the maps that are pinned or, without pins, with maps of its own. Maps that are
-    /// not pinned yet will be.
-    pub(super) fn new(pins: Option<&Pins>) -> Result<Self> {
+    /// not pinned yet will be, but for the `flat` engine's lines: these are always new, `room` for each
+    /// generation.
+    pub(super) fn new(pins: Option<&Pins>, engine: Engine, room: usize) -> Result<Self> {
         let debug = std::env::var_os(DEBUG).is_some_and(|value| value != "0");
         let global = u8::from(debug);
         let mut loader = EbpfLoader::new();
         loader.override_global(layout::DEBUG_GLOBAL, &global, true);
+        let selected = match engine {
+            Engine::Lpm => layout::engine::LPM,
+            Engine::Flat => layout::engine::FLAT,
+        };
+        loader.override_global(layout::ENGINE_GLOBAL, &selected, true);
+        let room = u32::try_from(room).context("the table of addresses is too large")?;
+        loader.override_global(layout::FLAT_LINES_GLOBAL, &room, true);
+        loader.map_max_entries(layout::map::FLAT, (room * layout::GENERATIONS).max(1));
         if let Some(pins) = pins {
-            for name in layout::map::ALL {
-                loader.map_pin_path(name, pins.maps().join(name));
+            for name in layout::map::ALL.into_iter().filter(|name| *name != layout::map::FLAT) {
+                loader.map_pin_path(name, pins.maps(engine).join(name));
             }
         }
         let mut object =
@@ -55,10 +74,70 @@ impl Loaded {
         Ok(Self { object, frags, debug })
     }
 
+    /// The program's lines; once.
+    pub(super) fn lines(&mut self) -> Result<Lines> {
+        match self.object.take_map(layout::map::FLAT) {
+            Some(aya::maps::Map::Array(map)) => Lines::new(map),
+            _ => Err(anyhow!("the program has no map {}", layout::map::FLAT)),
+        }
+    }
+
+    /// Runs the program that drops everything.
+    pub(super) fn bare(&mut self, frame: &[u8], repeat: u32) -> Result<Duration> {
+        let program = measuring(&mut self.object, layout::PROGRAM_BARE)?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
+        Ok(program.test_run(options).context("BPF_PROG_TEST_RUN")?.duration)
+    }
+
+    /// Runs the program that only looks up addresses.
+    pub(super) fn look_up(&mut self, lookups: &mut Lookups, repeat: u32) -> Result<Duration> {
+        let program = measuring(&mut self.object, layout::PROGRAM_LOOKUPS)?;
+        let mut frame = [lookups.seed, lookups.sum, lookups.random, lookups.set, lookups.chained, lookups.v6];
+        let mut data = Vec::new();
+        frame.iter().for_each(|word| data.extend(word.to_ne_bytes()));
+        let mut after = vec![0; data.len()];
+        let options = TestRunOptions {
+            data_in: Some(&data),
+            data_out: Some(&mut after),
+            repeat,
+            ..TestRunOptions::new()
+        };
+        let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
+        if result.return_value != XDP_PASS {
+            bail!("the lookups' program returned {}", result.return_value);
+        }
+        for (word, bytes) in frame.iter_mut().zip(after.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(bytes.try_into()?);
+        }
+        (lookups.seed, lookups.sum) = (frame[0], frame[1]);
+        Ok(result.duration)
+    }
+
+    /// Bytes of the program's maps, as the kernel accounts for them.
+    pub(super) fn memory(&mut self) -> Result<u64> {
+        let maps = self.program()?.info()?.map_ids()?.context("the kernel does not tell a program's maps")?;
+        maps.into_iter().try_fold(0, |sum, id| {
+            let map = MapData::from_id(id)?;
+            let path = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+            let text = std::fs::read_to_string(&path).with_context(|| format!("could not read {path}"))?;
+            let memory = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+            Ok(sum + memory.with_context(|| format!("{path} has no memlock"))?.trim().parse::<u64>()?)
+        })
+    }
+
     /// The program that was loaded.
     pub(super) fn program(&mut self) -> Result<&mut Xdp> {
         program(&mut self.object, if self.frags { layout::PROGRAM } else { layout::PROGRAM_LINEAR })
     }
+}
+
+/// A program that only measures; loaded when it is first asked for.
+fn measuring<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = program(object, name)?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| explain(&error)).with_context(|| format!("could not load {name}"))?;
+    }
+    Ok(program)
 }
 
 /// A kernel that does not tell its version is taken for a new one, whose error is then shown.

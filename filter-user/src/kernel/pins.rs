@@ -8,9 +8,10 @@ use anyhow::{Context, Result, anyhow, bail};
 use filter_ebpf::layout;
 
 use super::bpffs::Bpffs;
+use crate::config::Engine;
 
 /// The files under which one interface's link, program and maps outlive their process:
-/// `nicgate/IFACE/{link,program,layout-VERSION/MAP}`.
+/// `nicgate/IFACE/{link,program,layout-VERSION-ENGINE/MAP}`.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     dir: PathBuf,
@@ -58,18 +59,18 @@ impl Pins {
         self.dir.join("program-next")
     }
 
-    /// The maps of this build's layout. Other layouts have other directories, so that an upgrade can fill
-    /// new maps while a program still judges by the old ones.
-    pub(super) fn maps(&self) -> PathBuf {
-        self.dir.join(format!("layout-{}", layout::VERSION))
+    /// The maps of this build's layout for an engine. Other layouts and engines have other directories, so
+    /// that an upgrade can fill new maps while a program still judges by the old ones.
+    pub(super) fn maps(&self, engine: Engine) -> PathBuf {
+        self.dir.join(format!("layout-{}-{engine}", layout::VERSION))
     }
 
     pub(super) fn exist(&self) -> bool {
         self.dir.is_dir()
     }
 
-    pub(super) fn create(&self) -> Result<()> {
-        let maps = self.maps();
+    pub(super) fn create(&self, engine: Engine) -> Result<()> {
+        let maps = self.maps(engine);
         fs::create_dir_all(&maps).with_context(|| format!("could not create {}", maps.display()))
     }
 
@@ -90,8 +91,8 @@ impl Pins {
     }
 
     /// Removes the maps of other layouts, which nothing uses any more.
-    pub(super) fn remove_other_layouts(&self) -> io::Result<()> {
-        let current = self.maps();
+    pub(super) fn remove_other_layouts(&self, engine: Engine) -> io::Result<()> {
+        let current = self.maps(engine);
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
             if path.is_dir() && path != current {

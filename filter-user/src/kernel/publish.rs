@@ -9,10 +9,11 @@ use filter_ebpf::layout::{self, Generation, LocalKey, Proto, Service};
 use serde::Serialize;
 
 use super::{
+    addresses::Addresses,
     image::{Image, Slots},
     tables::{Tables, Trie, Tries, zeros},
 };
-use crate::offload::Compiled;
+use crate::{config::Engine, offload::Compiled};
 
 /// Tries with more entries are emptied bit by bit before the kernel frees them: freeing a full one is a
 /// single walk that nothing interrupts.
@@ -27,9 +28,9 @@ pub struct PublishReport {
     pub rules: usize,
     /// Protected ports.
     pub services: usize,
-    /// IPv4 prefixes in the table.
+    /// IPv4 prefixes in the table; with the engine `flat`, ranges that stand out from the rest.
     pub v4_entries: usize,
-    /// IPv6 prefixes in the table.
+    /// The same for IPv6.
     pub v6_entries: usize,
     /// How long it took, waiting for the last packet of the old table included.
     #[serde(rename = "seconds", serialize_with = "seconds")]
@@ -44,12 +45,17 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 
 /// Builds the next table, switches to it, and retires the one before.
 ///
-/// An error means that the live table is what it was.
-pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<PublishReport> {
-    let begin = Instant::now();
+/// `addresses` must have been made for the tables' engine and fit into its lines. An error means that the live
+/// table is what it was.
+pub(super) fn publish(
+    tables: &mut Tables,
+    compiled: &Compiled,
+    addresses: Addresses,
+    begin: Instant,
+) -> Result<PublishReport> {
     let live = tables.live().context("could not read the live table")?.map(|(serial, _)| serial);
     let previous = tables.live_slots().context("could not read the live table's rules")?;
-    let image = Image::new(compiled, &previous)?;
+    let image = Image::around(addresses, compiled, &previous)?;
     let serial = live.unwrap_or(0) + 1;
     let idle = layout::generation_index(serial);
 
@@ -81,12 +87,17 @@ pub(super) fn publish(tables: &mut Tables, compiled: &Compiled) -> Result<Publis
 
 /// Writes everything of the idle generation. Nothing of it is read before the switch.
 fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<()> {
-    let v4 = Trie::filled(&image.v4).context("IPv4 addresses")?;
-    let v6 = Trie::filled(&image.v6).context("IPv6 addresses")?;
     if !tables.quiet {
         tables.wait_for_packets(idle)?;
     }
-    tables.set_tries(idle, &v4, &v6)?;
+    match &image.addresses {
+        Addresses::Lpm { v4, v6, .. } => {
+            let v4 = Trie::filled(v4).context("IPv4 addresses")?;
+            let v6 = Trie::filled(v6).context("IPv6 addresses")?;
+            tables.set_tries(idle, &v4, &v6)?;
+        }
+        Addresses::Flat { flat, .. } => tables.lines.write(idle, &flat.lines),
+    }
 
     for (slot, note) in &image.rules {
         // A slot that the live table uses goes on counting, and its note changes after the switch.
@@ -167,7 +178,7 @@ fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
     // A packet that read the control map just before the switch has to find the tries as they were.
     tables.wait_for_packets(generation)?;
     let Generation { v4_entries, v6_entries, .. } = tables.generations.get(&generation, 0)?;
-    if (v4_entries + v6_entries) as usize <= LARGE {
+    if tables.engine == Engine::Flat || (v4_entries + v6_entries) as usize <= LARGE {
         return Ok(());
     }
     let Tries { v4, v6 } = tables.tries(generation)?;

@@ -18,7 +18,8 @@ use filter_ebpf::layout::{
     self, CELLS, Generation, LocalKey, PORT_COUNT, RuleHits, RuleNote, Service, ServiceHits, ServiceNote, map,
 };
 
-use super::{control::Control, image::Slots, prefixes::Prefix, sys};
+use super::{control::Control, image::Slots, lines::Lines, prefixes::Prefix, sys};
+use crate::config::Engine;
 
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
 const NO_PREALLOC: u32 = 1;
@@ -157,6 +158,8 @@ pub(super) struct Tries {
 
 /// The maps of one interface.
 pub(super) struct Tables {
+    pub(super) engine: Engine,
+    pub(super) lines: Lines,
     pub(super) control: Arc<Control>,
     /// No packet is judged by the generation that is not live. Unknown, so false, until this process has
     /// waited for it: another may have been stopped before it did.
@@ -181,15 +184,15 @@ pub(super) struct Tables {
 
 impl Tables {
     /// The maps of a program that was just loaded.
-    pub(super) fn from_object(object: &mut Ebpf) -> Result<Self> {
-        Self::from_source(|name| {
+    pub(super) fn from_object(object: &mut Ebpf, lines: Lines, engine: Engine) -> Result<Self> {
+        Self::from_source(engine, lines, |name| {
             object.take_map(name).ok_or_else(|| anyhow!("the program has no map {name}"))
         })
     }
 
-    /// The maps that are pinned in a directory.
-    pub(super) fn from_pins(dir: &Path) -> Result<Self> {
-        Self::from_source(|name| {
+    /// The maps that are pinned in a directory, and lines that may not be yet.
+    pub(super) fn from_pins(dir: &Path, lines: Lines, engine: Engine) -> Result<Self> {
+        Self::from_source(engine, lines, |name| {
             let path = dir.join(name);
             let data =
                 MapData::from_pin(&path).with_context(|| format!("could not open {}", path.display()))?;
@@ -197,7 +200,11 @@ impl Tables {
         })
     }
 
-    fn from_source(mut source: impl FnMut(&str) -> Result<Map>) -> Result<Self> {
+    fn from_source(
+        engine: Engine,
+        lines: Lines,
+        mut source: impl FnMut(&str) -> Result<Map>,
+    ) -> Result<Self> {
         let Map::Array(control) = source(map::CONTROL)? else {
             return Err(anyhow!("{} is not an array", map::CONTROL));
         };
@@ -205,6 +212,8 @@ impl Tables {
             return Err(anyhow!("{} is not a ring buffer", map::EVENTS));
         };
         Ok(Self {
+            engine,
+            lines,
             control_id: control.info()?.id(),
             events: events.info()?.id(),
             control: Arc::new(Control::new(control)?),

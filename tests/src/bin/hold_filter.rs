@@ -5,7 +5,7 @@
 use std::{io::Write, thread, time::Duration};
 
 use filter_user::{
-    config::{InterfaceMode, Proto},
+    config::{Engine, InterfaceMode, Proto},
     kernel::{Bpffs, Filter},
 };
 use tests::tables::Table;
@@ -18,8 +18,13 @@ fn main() -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("usage: hold_filter BPFFS INTERFACE"))?;
     let table =
         Table::denying("deny ip 192.0.2.66", &["192.0.2.66/32", "2001:db8::66/128"], &[(Proto::Udp, 5000)]);
-    let (_filter, report) =
-        Filter::attach_in(&Bpffs::at(bpffs), &interface, InterfaceMode::Auto, &table.compiled())?;
+    let (_filter, report) = Filter::attach_in(
+        &Bpffs::at(bpffs),
+        &interface,
+        InterfaceMode::Auto,
+        Engine::default(),
+        &table.compiled(),
+    )?;
     println!("{}", if report.adopted { "adopted" } else { "attached" });
     std::io::stdout().flush()?;
     loop {

@@ -103,6 +103,7 @@ pub fn build(config: &Config) -> config::Config {
         services: services.collect(),
         interfaces: Vec::new(),
         never_drop: never_drop.collect(),
+        engine: config::Engine::default(),
         shadow: config.shadow,
         geoip: Some((PathBuf::from("/conf/country.mmdb"), origin(0))),
         token_name: "token".into(),

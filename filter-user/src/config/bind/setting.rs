@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Binder;
 use crate::config::{
-    model::{Interface, InterfaceMode},
+    model::{Engine, Interface, InterfaceMode},
     prefix::parse_prefix,
     source::Span,
     syntax::Statement,
@@ -61,6 +61,25 @@ impl Binder<'_> {
         let origin = self.sources.origin(statement.span());
         let mode = mode.map_or_else(InterfaceMode::default, |(mode, _)| mode);
         self.interfaces.push((Interface { name: (&*name.text).into(), mode, origin }, name.span));
+    }
+
+    /// `engine flat|lpm;`
+    pub(super) fn engine(&mut self, statement: &Statement) {
+        const ENGINES: &[&str] = &["flat", "lpm"];
+        let Some(word) = self.only_value(statement, "flat or lpm") else { return };
+        let engine = match &*word.text {
+            "flat" => Engine::Flat,
+            "lpm" => Engine::Lpm,
+            other => {
+                let help = did_you_mean(other, ENGINES)
+                    .unwrap_or_else(|| format!("known here: {}", ENGINES.join(", ")));
+                self.sources.error(word.span, "unknown-word", format!("unknown engine `{other}`")).help(help);
+                return;
+            }
+        };
+        if let Some((_, earlier)) = self.engine.replace((engine, word.span)) {
+            self.set_again("engine", word.span, earlier);
+        }
     }
 
     /// `never_drop PREFIX…;`

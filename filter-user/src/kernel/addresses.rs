@@ -1,0 +1,56 @@
+//! What an engine knows of a table's addresses.
+
+use filter_ebpf::flat::CLASSES;
+
+use super::{
+    flat::{Flat, ranges},
+    image::TooLarge,
+    prefixes::{Prefix, cover},
+};
+use crate::{
+    config::Engine,
+    offload::{ClassId, Compiled},
+};
+
+/// A table's addresses in an engine's own form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Addresses {
+    /// Prefixes for two tries, and the classes of what they do not cover.
+    Lpm { v4: Vec<Prefix<u32>>, v6: Vec<Prefix<u128>>, default_v4: ClassId, default_v6: ClassId },
+    /// Lines, and how many ranges of addresses stand out from the rest.
+    Flat { flat: Box<Flat>, v4: usize, v6: usize },
+}
+
+impl Addresses {
+    pub(super) fn new(engine: Engine, compiled: &Compiled) -> Result<Self, TooLarge> {
+        match engine {
+            Engine::Lpm => {
+                let (default_v4, v4) = cover(&compiled.v4);
+                let (default_v6, v6) = cover(&compiled.v6);
+                Ok(Self::Lpm { v4, v6, default_v4, default_v6 })
+            }
+            Engine::Flat if compiled.classes() > CLASSES => Err(TooLarge::Classes(compiled.classes())),
+            Engine::Flat => {
+                let flat = Flat::new(&compiled.v4, &compiled.v6).map_err(|_| TooLarge::Addresses)?;
+                let (v4, v6) = (ranges(&compiled.v4), ranges(&compiled.v6));
+                Ok(Self::Flat { flat: Box::new(flat), v4, v6 })
+            }
+        }
+    }
+
+    /// How many there are, IPv4 and IPv6.
+    pub(super) fn entries(&self) -> (usize, usize) {
+        match self {
+            Self::Lpm { v4, v6, .. } => (v4.len(), v6.len()),
+            Self::Flat { v4, v6, .. } => (*v4, *v6),
+        }
+    }
+
+    /// Lines that the `flat` engine needs.
+    pub(super) fn lines(&self) -> usize {
+        match self {
+            Self::Lpm { .. } => 0,
+            Self::Flat { flat, .. } => flat.lines.len(),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    path::Path,
+    ptr::NonNull,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use aya::maps::MapData;
+use filter_ebpf::flat::{LINE_BYTES, Line};
+
+/// The `flat` engine's lines, mapped into memory: a table of any size is written without a system call.
+#[derive(Debug)]
+pub(super) struct Lines {
+    first: NonNull<u64>,
+    count: u32,
+    map: MapData,
+}
+
+// SAFETY: the mapping belongs to this value alone until it is dropped; writing needs it exclusively.
+unsafe impl Send for Lines {}
+// SAFETY: as above; reading copies, word by word.
+unsafe impl Sync for Lines {}
+
+impl Lines {
+    pub(super) fn new(map: MapData) -> Result<Self> {
+        let info = map.info().context("could not look at the table of addresses")?;
+        if info.value_size() as usize != LINE_BYTES {
+            bail!("the table of addresses is of another build");
+        }
+        let count = info.max_entries();
+        // SAFETY: a fresh shared mapping of a file descriptor; no Rust object is at the address. The kernel
+        // refuses a length that is more than the map has.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                count as usize * LINE_BYTES,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.fd().as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error())
+                .context("could not map the table of addresses into memory");
+        }
+        let first =
+            NonNull::new(address.cast()).ok_or_else(|| anyhow!("the table of addresses is at address 0"))?;
+        Ok(Self { first, count, map })
+    }
+
+    pub(super) fn from_pin(path: &Path) -> Result<Self> {
+        let map = MapData::from_pin(path).with_context(|| format!("could not open {}", path.display()))?;
+        Self::new(map)
+    }
+
+    /// How many lines each generation has.
+    pub(super) fn room(&self) -> usize {
+        self.count as usize / 2
+    }
+
+    /// Where a generation begins, in 8-byte words.
+    fn start(&self, generation: u32) -> usize {
+        generation as usize * self.room() * (LINE_BYTES / 8)
+    }
+
+    /// Writes a generation's lines from its first on. No packet may be judged by it.
+    pub(super) fn write(&mut self, generation: u32, lines: &[Line]) {
+        assert!(lines.len() <= self.room() && generation < 2);
+        // SAFETY: inside the mapping, which overlaps no Rust object; aligned because lines and mappings are.
+        unsafe {
+            let to = self.first.as_ptr().add(self.start(generation)).cast::<Line>();
+            to.copy_from_nonoverlapping(lines.as_ptr(), lines.len());
+        }
+    }
+
+    /// A copy of a generation's lines, the unused ones included.
+    pub(super) fn read(&self, generation: u32) -> Vec<Line> {
+        assert!(generation < 2);
+        let from = self.start(generation);
+        (0..self.room())
+            .map(|line| {
+                // SAFETY: inside the mapping; volatile because another process may write meanwhile, and every
+                // bit pattern is a line.
+                unsafe { self.first.as_ptr().add(from).cast::<Line>().add(line).read_volatile() }
+            })
+            .collect()
+    }
+
+    /// Lines up to the last one that is not zero, in the larger of the two generations.
+    pub(super) fn used(&self) -> usize {
+        (0..2).map(|generation| used(&self.read(generation))).max().unwrap_or(0)
+    }
+
+    /// Takes over the live generation of a smaller or larger map that a program may still judge by.
+    ///
+    /// # Errors
+    ///
+    /// It does not fit.
+    pub(super) fn take_over(&mut self, old: &Self, generation: u32) -> Result<()> {
+        let mut lines = old.read(generation);
+        lines.truncate(used(&lines));
+        if lines.len() > self.room() {
+            bail!("the live table needs more room than the next");
+        }
+        self.write(generation, &lines);
+        Ok(())
+    }
+
+    /// Pins the map in place of the one that was pinned there before.
+    pub(super) fn pin(&self, path: &Path) -> Result<()> {
+        let next = path.with_file_name("flat-next");
+        if next.exists() {
+            std::fs::remove_file(&next)?;
+        }
+        self.map.pin(&next).with_context(|| format!("could not pin {}", next.display()))?;
+        std::fs::rename(&next, path).with_context(|| format!("could not pin {}", path.display()))
+    }
+}
+
+fn used(lines: &[Line]) -> usize {
+    lines.iter().rposition(|line| *line != [0; 8]).map_or(0, |last| last + 1)
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.first.as_ptr().cast(), self.count as usize * LINE_BYTES) };
+    }
+}

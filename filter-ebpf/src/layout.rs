@@ -286,7 +286,7 @@ pub struct Lookups {
 impl Lookups {
     /// The next address, as its upper and lower 64 bits.
     #[inline(always)]
-    pub fn next(&mut self) -> (u64, u64) {
+    pub fn draw(&mut self) -> (u64, u64) {
         // A Weyl sequence through a multiplicative hash: a few instructions, every bit depends on the state.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.seed;

@@ -178,7 +178,7 @@ fn lookups_agree_with_the_partition(engine: Engine) {
             let mut host = kernel;
             bench.look_up(&mut kernel, 2_000).unwrap();
             for _ in 0..2_000 * LOOKUPS {
-                let (upper, lower) = host.next();
+                let (upper, lower) = host.draw();
                 host.found(if v6 == 0 {
                     compiled.v4.get((upper >> 32) as u32)
                 } else {

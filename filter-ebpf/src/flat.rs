@@ -1,18 +1,17 @@
 //! The `flat` engine's memory, and the lookup that both the program and the host's tests run.
 //!
 //! A generation's addresses lie in cache lines of 64 bytes, numbered from 0. The top 8 bits of an address
-//! (IPv4's 32, IPv6's upper 64) select one of 256 root entries. An entry is a class, or points to
+//! (IPv4's 32, IPv6's upper 64) select one of 256 root entries. An entry points to
 //!
 //! - a *node*: 2^w entries, selected by the next w bits, where w follows from how many pieces there are; or
 //! - a *leaf*: 2^w words in rising order, each the start of a piece and its class. A leaf of up to eight words
-//!   never crosses a line, and is searched without a branch: on random sources a mispredicted branch costs
-//!   as much as the cache miss that it hides from the next packet.
+//!   never crosses a line, and is searched without a branch.
 //!
 //! Where all addresses have one class there is a leaf of one word, the same for all of that class. An entry
 //! could say so itself; but whether it does is then a branch that random sources mispredict.
 //!
 //! Most lookups touch one entry and one leaf: two lines. Larger leaves exist only where the levels of nodes
-//! were used up; their eighths words are searched first.
+//! were used up; every eighth word is searched first.
 //!
 //! All of a leaf's words keep the bits of the address that the nodes have not used, left-aligned: IPv4 16
 //! bits above 16 bits for the class, IPv6 48 bits above 16. So nothing is looked up in a second array, and a
@@ -20,6 +19,23 @@
 //!
 //! Pieces that begin inside an IPv6 /64 are rare. Such a /64 has two words with the same upper bits, whose
 //! lower bits together point to *records*: the lower 64 bits of an address, and its class.
+//!
+//! # What was measured
+//!
+//! One lookup of random IPv4 sources, ns, beside what LPM_TRIE took (AMD EPYC, Linux 6.18, both cores busy with
+//! other work: only the ratios mean something, and those within some 20%). *Overlapping* lookups depend on
+//! nothing; of *chained* ones each waits for the one before.
+//!
+//! | layout | 1,000 | 100,000 | 1,000,000 | chained, 100,000 |
+//! |---|---|---|---|---|
+//! | LPM_TRIE | 79 | 400 | 977 | 403 |
+//! | leaves up to 8 words, searched with branches | 13 | 26 | 59 | 37 |
+//! | leaves up to 8 words, searched without (this one) | 15 | 24 | 59 | 45 |
+//!
+//! Chained, and with leaves up to 16 words searched with branches, it made no difference whether a constant
+//! part is an entry of its own or a shared leaf (39 at 100,000 both ways). Without branches the cost does not
+//! depend on how well an attacker's sources can be predicted, which is why it is this one although the two
+//! are as good as equal.
 
 /// A cache line. All of a generation is made of them.
 pub type Line = [u64; 8];

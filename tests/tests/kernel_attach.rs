@@ -205,6 +205,51 @@ fn a_native_filter_drops_real_packets_and_detach_removes_everything() {
 }
 
 #[test]
+fn a_table_that_outgrows_its_room_takes_over_without_a_gap() {
+    let Some(lab) = Lab::new() else { return };
+    let (mut filter, _) = lab.attach(InterfaceMode::Native, &table().compiled()).unwrap();
+    check_enforced(&lab);
+    let before = within(&lab.server(), || filter.status()).unwrap();
+    let mut large = table();
+    let rule = large.rule("deny ip file", 20);
+    let class = large.class(vec![Some(rule)]);
+    let scattered = (0..60_000u32).map(|n| {
+        let net = ipnet::Ipv4Net::new(n.wrapping_mul(2_654_435_761).into(), 32).unwrap();
+        (net.into(), class)
+    });
+    let large = large.nets(scattered).compiled();
+    within(&lab.server(), || filter.publish(&large)).unwrap();
+    let after = within(&lab.server(), || filter.status()).unwrap();
+    assert_ne!(after.program, before.program, "there is another program, with more room");
+    assert!(after.v4.complete() && after.v4.installed > 50_000, "{after:?}");
+    assert_eq!(within(&lab.server(), || filter.publish(&large)).unwrap().generation, 3);
+    assert!(filter.stats().unwrap().rules.iter().any(|rule| rule.count.packets == 2), "counters go on");
+    // Who comes next finds it all, and takes it back to what it was.
+    drop(filter);
+    assert_eq!(within(&lab.server(), || lab.open().unwrap().status()).unwrap().v4, after.v4);
+    let (filter, report) = lab.attach(InterfaceMode::Native, &table().compiled()).unwrap();
+    assert!(report.adopted);
+    assert_eq!(within(&lab.server(), || filter.status()).unwrap().v4.installed, 1);
+    assert!(filter.stats().unwrap().rules.iter().any(|rule| rule.count.packets == 2), "counters go on");
+}
+
+#[test]
+fn another_engine_takes_over_without_a_gap() {
+    let Some(lab) = Lab::new() else { return };
+    let table = table().compiled();
+    for (engine, adopted) in [(Engine::Lpm, false), (Engine::Flat, true), (Engine::Lpm, true)] {
+        let (filter, report) = within(&lab.server(), || {
+            Filter::attach_in(&lab.bpffs(), "server0", InterfaceMode::Native, engine, &table)
+        })
+        .unwrap();
+        assert_eq!((report.adopted, filter.engine()), (adopted, engine));
+        check_enforced(&lab);
+        drop(filter);
+        assert_eq!(lab.open().unwrap().engine(), engine);
+    }
+}
+
+#[test]
 fn generic_mode_does_the_same() {
     let Some(lab) = Lab::new() else { return };
     let (_filter, report) = lab.attach(InterfaceMode::Generic, &table().compiled()).unwrap();
@@ -389,6 +434,7 @@ fn a_version_with_other_tables_takes_over_without_a_gap() {
     assert!(report.adopted);
     assert_eq!(report.published.generation, 1, "tables of its own");
     assert!(!pins.join("layout-0").exists(), "the other version's tables are gone");
+    drop(server);
     check_enforced(&lab);
     assert!(lab.open().unwrap().stats().unwrap().outcome("drop") >= 2);
 }

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter_ebpf::{
-    layout::Proto as MapProto,
+    layout::{LOOKUPS, Lookups, Proto as MapProto},
     parse::{Address, Frame, Ip, Parsed, parse},
 };
 use filter_user::{
@@ -38,6 +38,7 @@ macro_rules! for_each_engine {
 }
 
 for_each_engine! {
+    lookups_agree_with_the_partition
     without_a_table_everything_passes
     the_verifier_has_little_work
     each_protocol_and_family_is_judged
@@ -147,6 +148,57 @@ fn each_protocol_and_family_is_judged(engine: Engine) {
     }
     // The same numbers under another protocol are another port.
     assert_eq!(checked.outcome(&frames::to_port(DENIED.into(), HOST.into(), UDP, 80)), "pass_unprotected");
+}
+
+/// Looks up addresses by the hundred thousand, in and around the densest tables that there are; the kernel's sum
+/// of classes must be the partition's.
+fn lookups_agree_with_the_partition(engine: Engine) {
+    let Some(mut bench) = bench(engine) else { return };
+    let mut table = Table::new(1).service(Proto::Tcp, 80, None, 0);
+    let rule = table.rule("deny ip", 1);
+    let classes: Vec<u32> = (0..3).map(|n| table.class(vec![(n < 2).then_some(rule)])).collect();
+    let v4 = |address: u32, len| IpNet::from(Ipv4Net::new(address.into(), len).unwrap().trunc());
+    let v6 = |address: u128, len| IpNet::from(Ipv6Net::new(address.into(), len).unwrap().trunc());
+    let mut nets = vec![(v4(0, 3), classes[2]), (v6(0x2 << 124, 5), classes[2])];
+    for n in 0..20_000u32 {
+        let class = classes[n as usize % 2];
+        // Every second address in a row; scattered networks; and in IPv6 single addresses deep in a /64, a row of
+        // /64s, and /48s.
+        nets.push((v4(0x0a00_0000 + 2 * n, 32), class));
+        nets.push((v4(n.wrapping_mul(2_654_435_761), 20 + (n % 13) as u8), class));
+        let n = u128::from(n);
+        nets.push((v6((0x2001_0db8 << 96) + 3 * n, 128), class));
+        nets.push((v6((0x2001_0db9 << 96) + (2 * n << 64), 64), class));
+        nets.push((v6((0x2001_0dba << 96) + (n << 66) + n, 128), class));
+        nets.push((v6((0x2400 << 112) + (n.wrapping_mul(0x9e37_79b9) & 0xffff_ffff) << 80, 48), class));
+    }
+    let compiled = table.nets(nets).compiled();
+    bench.publish(&compiled).unwrap();
+    bench.publish(&compiled).unwrap();
+    for (v6, random, set) in [
+        (0, u64::MAX, 0),
+        (0, 0xffff << 32, 0x0a00_0000 << 32),
+        (1, u64::MAX, 0),
+        (1, 0, 0x2001_0db8 << 32),
+        (1, 0xffff, 0x2001_0db9 << 32),
+        (1, 0x1_ffff, 0x2001_0dba << 32),
+        (1, 0x0001_ffff_ffff_ffff, 0x2400 << 48),
+    ] {
+        for chained in [0, 1] {
+            let mut kernel = Lookups { seed: 3, sum: 0, random, set, chained, v6 };
+            let mut host = kernel;
+            bench.look_up(&mut kernel, 2_000).unwrap();
+            for _ in 0..2_000 * LOOKUPS {
+                let (upper, lower) = host.draw();
+                host.found(if v6 == 0 {
+                    compiled.v4.get((upper >> 32) as u32)
+                } else {
+                    compiled.v6.get(u128::from(upper) << 64 | u128::from(lower))
+                });
+            }
+            assert_eq!(kernel, host, "{random:x} {set:x}");
+        }
+    }
 }
 
 fn the_edges_of_a_prefix_are_where_they_should_be(engine: Engine) {

@@ -15,8 +15,11 @@ use crate::{
 /// 4-byte words in a line.
 const LINE: u32 = 16;
 
-/// Pieces for each entry of a node, about: see the table in [`super::flat`].
+/// Pieces for each entry of a node, about: fewer need more memory for nodes, more need larger leaves.
 const PIECES_FOR_AN_ENTRY: usize = 2;
+
+/// Words of a leaf where another node could be: the program searches so many in one go.
+const LEAF: u32 = 8;
 
 /// What the `flat` engine knows of a table's addresses: lines and, for each family, the roots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +208,7 @@ fn tree<F: Family>(
     }
     let words: u32 = part.pieces.iter().map(|(_, value)| F::words(*value)).sum();
     let full = level == F::LEVELS || used == F::BITS;
-    if used >= LEAST_USED && (full || words * F::UNIT <= LINE) {
+    if used >= LEAST_USED && (full || words <= LEAF) {
         return leaf::<F>(space, part, used);
     }
     let least = LEAST_USED.saturating_sub(used).max(1);

@@ -230,7 +230,7 @@ fn measure(kind: &str, size: u32, engine: Engine, compiled: &Compiled, runs: usi
 /// What the kernel found must be what the partition says.
 fn verify(compiled: &Compiled, mut from: Lookups, repeat: u32, after: Lookups) -> Result<()> {
     for _ in 0..u64::from(repeat) * u64::from(LOOKUPS) {
-        let (upper, lower) = from.next();
+        let (upper, lower) = from.draw();
         from.found(if from.v6 == 0 {
             compiled.v4.get((upper >> 32) as u32)
         } else {

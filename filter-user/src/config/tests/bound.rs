@@ -261,7 +261,7 @@ fn listeners_are_those_of_the_media_server() {
 fn settings_are_read() {
     let files = memory("include sub/x;").with(
         "sub/x",
-        "interface eth0 { mode native; }\ninterface eth1;\nnever_drop 10/8 2001:db8::1;\nshadow;\ngeoip c.mmdb;\n\
+        "interface eth0 { mode native; }\ninterface eth1;\nnever_drop 10/8 2001:db8::1;\nshadow;\nengine lpm;\ngeoip c.mmdb;\n\
          auth_token tkn;\nno_auto_token;\nbackend_timeout 1.5;\nview_auth a b;\napi_allowed_from 10.0.0.0/8;",
     );
     let config = files.load().0.unwrap();
@@ -270,6 +270,7 @@ fn settings_are_read() {
     let kept: Vec<_> = config.never_drop.iter().map(|(net, _)| net.to_string()).collect();
     assert_eq!(kept, ["10.0.0.0/8", "2001:db8::1/128"]);
     assert!(config.shadow && config.no_auto_token);
+    assert_eq!(config.engine, Engine::Lpm);
     assert_eq!(config.geoip.as_ref().unwrap().0, PathBuf::from("sub/c.mmdb"));
     assert_eq!(&*config.token_name, "tkn");
     assert_eq!(config.backend_timeout, Duration::from_millis(1500));
@@ -280,6 +281,7 @@ fn what_is_not_set_has_its_default() {
     let config = good("");
     assert_eq!(&*config.token_name, "token");
     assert_eq!(config.backend_timeout, Duration::from_secs(3));
+    assert_eq!(config.engine, Engine::Flat);
     assert!(!config.shadow && !config.no_auto_token && config.geoip.is_none());
 }
 

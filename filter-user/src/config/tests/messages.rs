@@ -231,6 +231,10 @@ mod own {
         duplicate_interface: "interface eth0;\ninterface eth0 { mode native; }\n";
         interface_without_a_name: "interface;\n";
         interface_name: "interface a_very_long_name_0;\n";
+        engine: "engine flta;\n";
+        engine_like_nothing: "engine hash;\n";
+        engine_twice: "engine lpm;\nengine flat;\n";
+        engine_without_a_name: "engine;\n";
         interface_mode: "interface eth0 { mode natve; }\n";
         interface_mode_like_nothing: "interface eth0 { mode xdp; }\n";
         interface_mode_twice: "interface eth0 { mode native; mode generic; }\n";

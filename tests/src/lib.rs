@@ -1,13 +1,16 @@
 //! What the integration tests and the demo share: the naive oracle and random configurations, a writer of
 //! small country databases, network namespaces, frames, HTTP clients and servers, and the binary.
 
+pub mod device;
 pub mod frame;
 pub mod frames;
+pub mod guarded;
 pub mod http;
 pub mod mmdb;
 pub mod netns;
 pub mod nicgate;
 pub mod oracle;
+pub mod pktgen;
 pub mod random;
 pub mod server;
 pub mod tables;

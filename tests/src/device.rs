@@ -1,6 +1,6 @@
 //! An interface's own counters, in the calling thread's namespace.
 
-use std::fs;
+use std::{ffi::CString, fs};
 
 use anyhow::{Context, bail};
 
@@ -26,6 +26,20 @@ pub fn counters(interface: &str) -> anyhow::Result<Counters> {
     match parse(&text, interface) {
         Some(counters) => Ok(counters),
         None => bail!("there is no interface {interface} here"),
+    }
+}
+
+/// The kernel's number for an interface.
+///
+/// # Errors
+///
+/// When there is no such interface.
+pub fn index(interface: &str) -> anyhow::Result<u32> {
+    let name = CString::new(interface)?;
+    // SAFETY: a string with a terminating zero that lives until the call returns.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => bail!("there is no interface {interface} here"),
+        index => Ok(index),
     }
 }
 

@@ -13,8 +13,11 @@ const TESTS: [&str; 3] = ["kernel_verdicts", "kernel_attach", "netns_harness"];
 /// The programs that a command may name.
 const PROGRAMS: [&str; 3] = [CHECKS, "bench-pktgen", "hold_filter"];
 
+/// What the tests run, of this machine.
+const COMMANDS: [&str; 2] = ["ip", "readlink"];
+
 /// The modules that are loaded before the command runs.
-const MODULES: [&str; 2] = ["veth", "pktgen"];
+const MODULES: [&str; 3] = ["veth", "bridge", "pktgen"];
 
 /// The end of the guest's output, before the command's exit status.
 pub(super) const EXIT: &str = "nicgate-vm: exit ";
@@ -65,8 +68,11 @@ impl Guest {
         let contents =
             std::fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
         archive.file("/bin/busybox", &contents);
-        let ip = machine::find("ip").context("there is no `ip`; `cargo xtask setup` installs iproute2")?;
-        for program in [&self.nicgate, &ip].into_iter().chain(&self.tests).chain(&self.programs) {
+        for command in COMMANDS {
+            let program = machine::find(command).with_context(|| format!("there is no {command} here"))?;
+            elf::add(&mut archive, &program)?;
+        }
+        for program in [&self.nicgate].into_iter().chain(&self.tests).chain(&self.programs) {
             elf::add(&mut archive, program)?;
         }
         let modules = kernel.modules()?.load_order(&MODULES)?;

@@ -81,7 +81,8 @@ fn test_name(path: &str) -> String {
 }
 
 fn tests_pass(path: &str) -> anyhow::Result<Outcome> {
-    let output = Command::new(path).output().with_context(|| format!("cannot run {path}"))?;
+    let output =
+        Command::new(path).arg("--test-threads=1").output().with_context(|| format!("cannot run {path}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let count = |word: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix("test result: "))?;

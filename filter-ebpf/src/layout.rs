@@ -88,8 +88,10 @@ pub mod control {
     pub const LIVE: u32 = 0;
     /// Report one drop in so many; 0 reports none.
     pub const SAMPLING: u32 = 1;
+    /// Always 0, which the verifier cannot know.
+    pub const ZERO: u32 = 2;
     /// Entries.
-    pub const ENTRIES: u32 = 2;
+    pub const ENTRIES: u32 = 3;
 }
 
 /// The index of the generation that a serial number stands for.
@@ -98,9 +100,9 @@ pub const fn generation_index(serial: u64) -> u32 {
     (serial & 1) as u32
 }
 
-/// Where a protocol's ports stand in the map of ports.
+/// Where the ports of a [`Proto`] stand in the map of ports.
 #[inline(always)]
-pub const fn ports_index(generation: u32, proto: Proto) -> u32 {
+pub const fn ports_index(generation: u32, proto: u8) -> u32 {
     generation * 3 + proto as u32
 }
 

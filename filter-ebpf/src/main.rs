@@ -14,10 +14,10 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use filter_ebpf::{
     layout::{
-        self, CELLS, Event, Generation, LocalKey, Outcome, PORT_COUNT, Proto, RuleHits, RuleNote, Service,
+        self, CELLS, Event, Generation, LocalKey, Outcome, PORT_COUNT, RuleHits, RuleNote, Service,
         ServiceHits, ServiceNote, control, flags, port,
     },
-    parse::{Address, Frame, Ip, Parsed, parse},
+    parse::{Address, Frame, Ip, OFFSET_MASK, Parsed, parse},
 };
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
@@ -76,6 +76,8 @@ fn nicgate_linear(ctx: XdpContext) -> u32 {
 struct Buffer {
     start: usize,
     end: usize,
+    /// Zero, read from a map, so that adding it makes a value unknown to the verifier.
+    zero: usize,
 }
 
 impl Frame for Buffer {
@@ -89,11 +91,22 @@ impl Frame for Buffer {
         // program runs; the verifier checks the same comparison.
         Some(unsafe { &*(first as *const [u8; N]) })
     }
+
+    #[inline(always)]
+    fn forget(&self, at: usize) -> usize {
+        at.wrapping_add(self.zero) & OFFSET_MASK
+    }
 }
 
 #[inline(always)]
 fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    let buffer = Buffer { start: ctx.data(), end: ctx.data_end() };
+    let zero = match CONTROL.get_ptr(control::ZERO) {
+        // SAFETY: the element exists for as long as the program; volatile because its value must not be
+        // taken for known.
+        Some(zero) => unsafe { zero.read_volatile() as usize },
+        None => 0,
+    };
+    let buffer = Buffer { start: ctx.data(), end: ctx.data_end(), zero };
     let outcome = judge::<FRAGS>(ctx, &buffer);
     if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
         // SAFETY: this CPU's own counter.
@@ -106,14 +119,15 @@ fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
 struct Judged {
     ip: Ip,
     column: u32,
-    /// The service and what it is addressed to; `None` when the port cannot be seen.
-    service: Option<(u32, Proto, u16)>,
+    /// The service, and the protocol and port that it is addressed to; `None` when the port cannot be seen.
+    service: Option<(u32, u8, u16)>,
 }
 
 #[inline(always)]
 fn judge<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> Outcome {
     let (ip, addressed) = match parse(buffer) {
-        Parsed::Port(ip, proto, port) => (ip, Some((proto, port))),
+        // The protocol's number, unknown to the verifier, which would check the rest once for each.
+        Parsed::Port(ip, proto, port) => (ip, Some((buffer.forget(proto as usize) as u8 & 3, port))),
         Parsed::Hidden(ip) => (ip, None),
         Parsed::NotIp => return Outcome::NotIp,
         Parsed::Truncated => return Outcome::Truncated,
@@ -147,7 +161,7 @@ fn judge<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> Outcome {
 /// The slot of the service that a packet is addressed to; `None` for an unprotected port, at the cost of one
 /// read.
 #[inline(always)]
-fn service(generation: u32, buffer: &Buffer, ip: Ip, proto: Proto, port: u16) -> Option<u32> {
+fn service(generation: u32, buffer: &Buffer, ip: Ip, proto: u8, port: u16) -> Option<u32> {
     let entry = port_entry(generation, proto, port)?;
     if entry & port::LOCAL != 0
         && let Some(slot) = local_service(generation, buffer, ip, proto, port)
@@ -183,7 +197,7 @@ fn too_many_tags(ctx: &XdpContext) -> Outcome {
 
 /// What stands on a port; `None` for nothing.
 #[inline(always)]
-fn port_entry(generation: u32, proto: Proto, port: u16) -> Option<u16> {
+fn port_entry(generation: u32, proto: u8, port: u16) -> Option<u16> {
     let ports = PORTS.get(layout::ports_index(generation, proto))?;
     // SAFETY: every u16 is an index into 65536 entries.
     let entry = unsafe { *ports.get_unchecked(usize::from(port)) };
@@ -192,13 +206,9 @@ fn port_entry(generation: u32, proto: Proto, port: u16) -> Option<u16> {
 
 /// The service that names this packet's destination address.
 #[inline(always)]
-fn local_service(generation: u32, buffer: &Buffer, ip: Ip, proto: Proto, port: u16) -> Option<u32> {
-    let key = LocalKey {
-        address: ip.destination(buffer)?.mapped(),
-        port,
-        proto: proto as u8,
-        generation: generation as u8,
-    };
+fn local_service(generation: u32, buffer: &Buffer, ip: Ip, proto: u8, port: u16) -> Option<u32> {
+    let key =
+        LocalKey { address: ip.destination(buffer)?.mapped(), port, proto, generation: generation as u8 };
     // SAFETY: entries of a live generation are neither changed nor removed.
     unsafe { LOCAL.get(key).copied() }
 }
@@ -305,7 +315,7 @@ fn report(judged: &Judged, source: Address, rule: u32, length: u64, shadow: bool
         Address::V6(address) => (6, address),
     };
     let (proto, port) = match judged.service {
-        Some((_, proto, port)) => (proto as u8, port),
+        Some((_, proto, port)) => (proto, port),
         None => (u8::MAX, 0),
     };
     entry.write(Event {

@@ -9,6 +9,14 @@ use crate::layout::Proto;
 pub trait Frame {
     /// The `N` bytes at offset `at`, or `None` when they are not all there.
     fn bytes<const N: usize>(&self, at: usize) -> Option<&[u8; N]>;
+
+    /// The same offset. In the kernel, in a form that makes the verifier forget how it came about: it would
+    /// otherwise check everything that follows once for each number of tags and each chain of extension
+    /// headers, and there are hundreds of thousands of combinations.
+    #[inline(always)]
+    fn forget(&self, at: usize) -> usize {
+        at
+    }
 }
 
 impl Frame for [u8] {
@@ -23,8 +31,8 @@ pub const MAX_TAGS: usize = 8;
 /// IPv6 extension headers that are looked through.
 pub const MAX_EXTENSIONS: usize = 8;
 
-/// Above any offset that a header can have: 14 + 8 × 4 + 40 + 8 × 2048 = 16470.
-const OFFSET_MASK: usize = 0x7fff;
+/// Covers any offset that a header can have: 14 + 8 × 4 + 40 + 8 × 2048 = 16470.
+pub const OFFSET_MASK: usize = 0x7fff;
 
 /// An IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +101,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
         ether_type = u16::from_be_bytes([tag[2], tag[3]]);
         at += 4;
     }
+    at = frame.forget(at);
     match ether_type {
         IPV4 => parse_v4(frame, at),
         IPV6 => parse_v6(frame, at),
@@ -127,7 +136,7 @@ fn parse_v6<F: Frame + ?Sized>(frame: &F, start: usize) -> Parsed {
     let mut at = start + 40;
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(next) {
-            return transport(frame, ip, next, at);
+            break;
         }
         // The shortest extension header has 8 bytes.
         let Some(extension) = frame.bytes::<8>(at) else { return Parsed::Hidden(ip) };
@@ -142,8 +151,7 @@ fn parse_v6<F: Frame + ?Sized>(frame: &F, start: usize) -> Parsed {
             _ => (usize::from(extension[1]) + 1) * 8,
         };
         next = extension[0];
-        // The mask changes nothing; it tells the verifier how far this can go.
-        at = (at + length) & OFFSET_MASK;
+        at = frame.forget(at + length);
     }
     if is_extension(next) { Parsed::Hidden(ip) } else { transport(frame, ip, next, at) }
 }

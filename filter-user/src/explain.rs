@@ -6,6 +6,7 @@ use anyhow::{bail, ensure};
 use serde::Serialize;
 
 use crate::{
+    address::canonical,
     config::{Access, Config, Stream},
     offload::Compiled,
     policy::{Answer, Countries, Country, Origin, Policy, PolicyId, STEPS, Stage, Subject, Verdict},
@@ -125,31 +126,55 @@ pub fn explain(
             }
         }
     };
-    let country = countries.country(query.address);
-    let subject = Subject { address: query.address, country, token: query.token, ua: query.ua };
-    let (kernel, kernel_rules) = kernel(config, compiled, policy_id, query.address);
-    let mut explanation = Explanation {
-        policy: Some(config.policy(policy_id).name().to_string()),
+    let policy = config.policy(policy_id);
+    check_supposed(policy, query.backends)?;
+    let mut explanation = unjudged(config, countries, compiled, query, policy_id);
+    if matches!(query.target, Target::Stream(_)) && config.no_auto_token && query.token.is_none() {
+        // The gate refuses before any rule is looked at.
+        explanation.verdict = Verdict::Deny;
+        explanation.stage = Stage::Token;
+        explanation.steps.push(StepLine {
+            step: "no_auto_token".into(),
+            result: "deny: the request shows no token".into(),
+            rule: None,
+        });
+        return Ok(explanation);
+    }
+    let subject = Subject {
+        address: canonical(query.address),
+        country: explanation.country,
+        token: query.token,
+        ua: query.ua,
+    };
+    judge(policy, &subject, query.backends, &mut explanation);
+    Ok(explanation)
+}
+
+/// What is known before the rules are looked at.
+fn unjudged(
+    config: &Config,
+    countries: &dyn Countries,
+    compiled: &Compiled,
+    query: &Query<'_>,
+    policy: PolicyId,
+) -> Explanation {
+    let address = canonical(query.address);
+    let (kernel, kernel_rules) = kernel(config, compiled, policy, address);
+    Explanation {
+        policy: Some(config.policy(policy).name().to_string()),
         verdict: Verdict::Ask,
         stage: Stage::Backend,
         rule: None,
-        country,
+        country: countries.country(address),
         kernel,
         kernel_rules,
         shadow: config.shadow,
         steps: Vec::new(),
-    };
-    judge(config.policy(policy_id), &subject, query.backends, &mut explanation)?;
-    Ok(explanation)
+    }
 }
 
 /// Takes the steps one by one and writes each down.
-fn judge(
-    policy: &Policy,
-    subject: &Subject<'_>,
-    backends: Option<&[Answer]>,
-    explanation: &mut Explanation,
-) -> anyhow::Result<()> {
+fn judge(policy: &Policy, subject: &Subject<'_>, backends: Option<&[Answer]>, explanation: &mut Explanation) {
     for step in STEPS {
         let any = policy.rules().iter().any(|rule| rule.action == step.action && rule.stage() == step.stage);
         let matched = policy.matching(step, subject).map(|id| policy.rule(id));
@@ -169,11 +194,9 @@ fn judge(
             explanation.verdict = decision.verdict;
             explanation.stage = decision.stage;
             explanation.rule = rule;
-            check_supposed(policy, backends)?;
-            return Ok(());
+            return;
         }
     }
-    check_supposed(policy, backends)?;
     let mut result = "none".to_owned();
     if !policy.backends().is_empty() {
         let Some(answers) = backends else {
@@ -182,7 +205,7 @@ fn judge(
                 result: format!("{} to be asked", policy.backends().len()),
                 rule: None,
             });
-            return Ok(());
+            return;
         };
         let decision = policy.conclude(answers);
         let decisive = match decision.verdict {
@@ -204,7 +227,7 @@ fn judge(
             });
             explanation.verdict = decision.verdict;
             explanation.rule = line;
-            return Ok(());
+            return;
         }
         result = "none responds".into();
     }
@@ -216,7 +239,6 @@ fn judge(
     explanation.verdict = default.verdict;
     explanation.stage = Stage::Default;
     explanation.rule = rule;
-    Ok(())
 }
 
 fn check_supposed(policy: &Policy, backends: Option<&[Answer]>) -> anyhow::Result<()> {
@@ -264,7 +286,7 @@ fn unguarded(config: &Config, countries: &dyn Countries, query: &Query<'_>, stre
         verdict: if open { Verdict::Allow } else { Verdict::Deny },
         stage: Stage::Default,
         rule: None,
-        country: countries.country(query.address),
+        country: countries.country(canonical(query.address)),
         kernel: BTreeMap::new(),
         kernel_rules: BTreeMap::new(),
         shadow: config.shadow,

@@ -53,13 +53,21 @@ pub fn load(path: &Path, progress: &dyn Fn(&str)) -> Result<(Loaded, Report), Lo
         && config.uses_countries()
     {
         progress(&format!("reading {}", path.display()));
-        let read = std::fs::read(path)
+        let read = read_database(path)
             .with_context(|| format!("cannot read the country database {}", path.display()))
             .and_then(|bytes| Database::new(path, bytes))
             .with_context(|| format!("{origin}: geoip"));
         database = Some(read.map_err(LoadError::Database)?);
     }
     Ok((Loaded { config, database }, report))
+}
+
+/// Only a regular file: a pipe would make a reload wait, and a device never end.
+fn read_database(path: &Path) -> std::io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    std::fs::read(path)
 }
 
 impl Loaded {

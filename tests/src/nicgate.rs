@@ -1,32 +1,42 @@
-//! The binary under test: where it is, and what it answers.
+//! The `nicgate` binary: commands, and controllers with files, a socket and pins of their own.
 
 use std::{
-    env,
+    ffi::{CString, OsStr},
+    fs::{self, File},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::netns::{Namespace, Process};
+
+/// Sites are named `nicgate-site-PID-NUMBER`.
+const PREFIX: &str = "nicgate-site-";
+
+/// How long anything may take before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary: `NICGATE_BIN`, else the one beside this executable or its directory's parent.
 ///
 /// # Errors
 ///
 /// When there is none: what to run.
-pub fn binary() -> anyhow::Result<PathBuf> {
-    if let Some(path) = env::var_os("NICGATE_BIN") {
+pub fn find() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os("NICGATE_BIN") {
         let path = PathBuf::from(path);
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            bail!("NICGATE_BIN is {}, which does not exist", path.display())
-        };
+        ensure!(path.is_file(), "NICGATE_BIN is {}, which does not exist", path.display());
+        return Ok(path);
     }
-    let own = env::current_exe().context("this program does not know its own path")?;
+    let own = std::env::current_exe().context("this program does not know its own path")?;
     let beside = own.ancestors().skip(1).take(2).map(|directory| directory.join("nicgate"));
     beside
         .into_iter()
@@ -34,175 +44,244 @@ pub fn binary() -> anyhow::Result<PathBuf> {
         .context("there is no nicgate beside this program: `cargo build -p filter-user` makes one")
 }
 
-/// nicgate on one host, with one configuration and a control socket of its own.
-#[derive(Clone, Debug)]
-pub struct Nicgate {
-    binary: PathBuf,
-    host: Namespace,
-    configuration: PathBuf,
-    socket: PathBuf,
+/// The binary, for tests.
+///
+/// # Panics
+///
+/// When there is none: what to run.
+pub fn binary() -> PathBuf {
+    find().unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-impl Nicgate {
-    /// The binary on `host`, reading `configuration`. Nothing runs yet.
+/// A directory with configurations, a control socket, and a BPF file system for pins.
+#[derive(Debug)]
+pub struct Site {
+    directory: PathBuf,
+}
+
+/// What a command said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The exit status; `None` when a signal ended it.
+    pub status: Option<i32>,
+    /// Results.
+    pub stdout: String,
+    /// Messages.
+    pub stderr: String,
+}
+
+impl Said {
+    /// Results as JSON.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// When there is no binary.
-    pub fn new(host: &Namespace, configuration: &Path) -> anyhow::Result<Self> {
-        let directory = configuration.parent().context("a configuration is in a directory")?;
-        Ok(Self {
-            binary: binary()?,
-            host: host.clone(),
-            configuration: configuration.to_owned(),
-            socket: directory.join("control.sock"),
-        })
+    /// When they are something else.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// A subcommand on the host, with the configuration and the control socket.
-    pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Command {
-        let mut command = self.host.command(&self.binary);
-        command.arg(subcommand).arg("-c").arg(&self.configuration).args(arguments);
-        command.env("NICGATE_CONTROL", &self.socket);
+    /// Itself, when the status is as expected.
+    ///
+    /// # Panics
+    ///
+    /// When it is another.
+    #[track_caller]
+    #[must_use]
+    pub fn with(self, status: i32) -> Self {
+        assert_eq!(self.status, Some(status), "{self:#?}");
+        self
+    }
+}
+
+impl Site {
+    /// An empty one.
+    ///
+    /// # Panics
+    ///
+    /// When the temporary directory cannot be written to.
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(directory.join("bpf")).expect("the temporary directory can be written to");
+        Self { directory }
+    }
+
+    /// A file here.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Where the control socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.path("control.sock")
+    }
+
+    /// Where the BPF file system is.
+    pub fn bpffs(&self) -> PathBuf {
+        self.path("bpf")
+    }
+
+    /// Writes a file; returns its path.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, contents).expect("the directory is ours");
+        path
+    }
+
+    /// Writes `nicgate.conf`, which commands read unless they are told otherwise.
+    pub fn configure(&self, text: &str) -> PathBuf {
+        self.write("nicgate.conf", text)
+    }
+
+    fn prepare(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Command {
+        command
+            .env("NICGATE_CONTROL", self.socket())
+            .env("NICGATE_BPFFS", self.bpffs())
+            .env_remove("NICGATE_LOG")
+            .current_dir(&self.directory)
+            .stdin(Stdio::null())
+            .args(arguments)
+            .args(["-c", "nicgate.conf"]);
         command
     }
 
-    /// Starts the controller with its messages in `log`, and waits until it answers.
+    /// Runs a command outside any namespace.
+    pub fn run(&self, arguments: &[impl AsRef<OsStr>]) -> Said {
+        said(&mut self.prepare(Command::new(binary()), arguments))
+    }
+
+    /// A command that will run outside any namespace.
+    pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        self.prepare(Command::new(binary()), arguments)
+    }
+
+    /// Runs a command in a namespace.
+    pub fn run_in(&self, namespace: &Namespace, arguments: &[impl AsRef<OsStr>]) -> Said {
+        said(&mut self.prepare(namespace.command(binary()), arguments))
+    }
+
+    /// A command that will run in a namespace.
+    pub fn command_in(&self, namespace: &Namespace, arguments: &[impl AsRef<OsStr>]) -> Command {
+        self.prepare(namespace.command(binary()), arguments)
+    }
+
+    /// Starts `nicgate run` in a namespace and waits until it serves.
     ///
     /// # Errors
     ///
-    /// When it ends, or does not answer within 30 seconds: the end of its messages.
-    pub fn run(&self, log: &Path) -> anyhow::Result<Process> {
-        let messages =
-            std::fs::File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-        let mut command = self.command("run", &[]);
-        command.stdout(messages.try_clone()?).stderr(messages);
-        let mut process = self.host.start(&mut command)?;
-        let deadline = Instant::now() + Duration::from_secs(30);
+    /// When it ends or does not get that far; with its log.
+    pub fn start(&self, namespace: &Namespace) -> anyhow::Result<Controller> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let log = self.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = self.command_in(namespace, &["run"]);
+        command.stderr(File::create(&log)?).stdout(Stdio::null());
+        let mut process = namespace.start(&mut command)?;
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = process.wait(Duration::from_millis(20))? {
-                bail!("`nicgate run` ended at once ({status}):\n{}", last_lines(log));
+            let text = fs::read_to_string(&log)?;
+            if text.contains("nicgate is running") {
+                return Ok(Controller { process, log });
             }
-            if self.command("status", &["--json"]).output()?.status.success() {
-                return Ok(process);
+            if let Some(status) = process.child().try_wait()? {
+                bail!("nicgate run ended with {status}:\n{}", fs::read_to_string(&log)?);
             }
             if Instant::now() > deadline {
-                bail!("`nicgate run` does not answer `nicgate status`:\n{}", last_lines(log));
+                bail!("nicgate run does not get to serving:\n{text}");
             }
+            thread::sleep(Duration::from_millis(5));
         }
     }
+}
 
-    /// A subcommand's JSON.
+impl Default for Site {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        remove(&self.directory);
+    }
+}
+
+/// A running controller. Dropping it terminates it.
+#[derive(Debug)]
+pub struct Controller {
+    process: Process,
+    log: PathBuf,
+}
+
+impl Controller {
+    /// What it has logged so far, a JSON object a line.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Sends a signal and waits for the end.
     ///
     /// # Errors
     ///
-    /// When it fails: what it said; when what it printed is not JSON.
-    pub fn json(&self, subcommand: &str, arguments: &[&str]) -> anyhow::Result<Value> {
-        let arguments = [arguments, &["--json"]].concat();
-        let output = self.command(subcommand, &arguments).output()?;
-        if !output.status.success() {
-            bail!(
-                "`nicgate {subcommand} {}` failed ({}): {}",
-                arguments.join(" "),
-                output.status,
-                said(&output)
-            );
+    /// When it is gone already, or does not end.
+    pub fn end(mut self, signal: libc::c_int) -> anyhow::Result<ExitStatus> {
+        self.process.signal(signal)?;
+        let status = self.process.wait(PATIENCE)?;
+        status.with_context(|| format!("nicgate run does not end:\n{}", self.log()))
+    }
+}
+
+/// Waits until something holds.
+///
+/// # Panics
+///
+/// When it never does.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().expect("the binary was found");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("nicgate writes text");
+    Said { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+fn remove(directory: &Path) {
+    let bpffs = directory.join("bpf");
+    let target = CString::new(bpffs.as_os_str().as_bytes()).expect("a path without zero bytes");
+    // Commands may mount it at the same time, one over the other.
+    // SAFETY: the path is a string with a terminating zero that lives until the call returns.
+    while unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } == 0 {}
+    if let Err(error) = fs::remove_dir_all(directory) {
+        eprintln!("cannot remove {}: {error}", directory.display());
+    }
+}
+
+/// Removes what processes that no longer run have left behind.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove(&entry.path());
         }
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("`nicgate {subcommand} {}` printed no JSON", arguments.join(" ")))
-    }
-
-    /// Asks the controller to read its configuration again; the client's exit status and messages.
-    ///
-    /// # Errors
-    ///
-    /// When the client cannot be run.
-    pub fn reload(&self) -> anyhow::Result<(Option<i32>, String)> {
-        let output = self.command("reload", &[]).output()?;
-        Ok((output.status.code(), said(&output)))
-    }
-
-    /// What the NIC has dropped, by rule.
-    ///
-    /// # Errors
-    ///
-    /// As [`Nicgate::json`].
-    pub fn drops(&self) -> anyhow::Result<Vec<RuleDrops>> {
-        let mut found = Vec::new();
-        collect(&self.json("stats", &[])?, &mut found);
-        Ok(found)
-    }
-}
-
-/// A rule's counter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuleDrops {
-    /// The rule as written.
-    pub text: String,
-    /// The name of its file, without directories.
-    pub file: String,
-    /// Its line.
-    pub line: u64,
-    /// Packets that it dropped.
-    pub packets: u64,
-}
-
-/// Every object of a `stats --json` that counts the packets of a rule: `{"text","file","line","packets",…}`, or
-/// with the first three in an object `rule`.
-fn collect(value: &Value, found: &mut Vec<RuleDrops>) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
-        Value::Object(fields) => {
-            let rule = fields.get("rule").filter(|rule| rule.is_object()).unwrap_or(value);
-            if let (Some((text, file, line)), Some(packets)) =
-                (rule_in(rule), fields.get("packets").and_then(Value::as_u64))
-            {
-                found.push(RuleDrops { text: text.to_owned(), file: file.to_owned(), line, packets });
-            } else {
-                fields.values().for_each(|field| collect(field, found));
-            }
-        }
-        _ => {}
-    }
-}
-
-/// A rule's text, its file's name without directories, and its line, from `{"text":…,"file":…,"line":…}`.
-pub fn rule_in(rule: &Value) -> Option<(&str, &str, u64)> {
-    let file = rule["file"].as_str()?;
-    Some((rule["text"].as_str()?, file.rsplit('/').next().unwrap_or(file), rule["line"].as_u64()?))
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).trim().to_owned()
-}
-
-fn last_lines(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::{RuleDrops, collect};
-
-    #[test]
-    fn finds_the_counters_of_rules_wherever_they_are() {
-        let stats = json!({"interfaces": [{"name": "eth0", "packets": 9, "rules": [
-            {"text": "deny ip 10.10/16", "file": "/etc/f", "line": 9, "packets": 3},
-            {"rule": {"text": "default deny", "file": "f", "line": 2}, "packets": 4},
-        ]}]});
-        let mut found = Vec::new();
-        collect(&stats, &mut found);
-        let expected = [("deny ip 10.10/16", 9, 3), ("default deny", 2, 4)];
-        let expected = expected.map(|(text, line, packets)| RuleDrops {
-            text: text.to_owned(),
-            file: "f".to_owned(),
-            line,
-            packets,
-        });
-        assert_eq!(found, expected);
     }
 }

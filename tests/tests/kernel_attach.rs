@@ -379,6 +379,7 @@ fn a_version_with_other_tables_takes_over_without_a_gap() {
     });
     server.set_read_timeout(Some(SILENCE)).unwrap();
     assert!(server.recv(&mut [0; 64]).is_err(), "a denied packet got through");
+    drop(server);
     assert!(report.adopted);
     assert_eq!(report.published.generation, 1, "tables of its own");
     assert!(!pins.join("layout-0").exists(), "the other version's tables are gone");

@@ -24,8 +24,10 @@ impl Tally {
     /// The count in a test runner's closing line; `None` for every other line.
     pub(crate) fn read(line: &str) -> Option<Self> {
         let line = plain(line);
-        let line = line.trim();
-        let counts = line.strip_prefix("test result: ").or_else(|| line.strip_prefix("Summary ["))?;
+        // nextest shows, further in, what a failed test printed: the count of that one test.
+        let counts =
+            line.strip_prefix("test result: ").or_else(|| line.trim_start().strip_prefix("Summary ["))?;
+        let counts = counts.trim_end();
         let words: Vec<&str> =
             counts.split_whitespace().map(|word| word.trim_matches([',', ';', '.'])).collect();
         let mut tally = Self::default();
@@ -68,6 +70,11 @@ fn plain(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::Tally;
+
+    #[test]
+    fn what_a_failed_test_printed_is_not_counted() {
+        assert_eq!(counts("    test result: FAILED. 0 passed; 1 failed; 0 ignored"), None);
+    }
 
     fn counts(line: &str) -> Option<(u64, u64)> {
         Tally::read(line).map(|tally| (tally.passed, tally.failed))

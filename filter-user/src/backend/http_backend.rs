@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -75,9 +75,7 @@ impl HttpClient {
         }
         let request = match question.operation {
             Operation::Play => Request::get(question.play_url(backend)).body(Full::default()),
-            Operation::Publish => Request::builder()
-                .method(Method::POST)
-                .uri(backend.as_str())
+            Operation::Publish => Request::post(backend.as_str())
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(Full::from(question.publish_body())),
         };
@@ -87,11 +85,34 @@ impl HttpClient {
         };
         let turns = self.turns(backend);
         let Ok(_turn) = turns.acquire().await else { return HttpAnswer::down("shutting down") };
-        match self.client.request(request).await {
-            Ok(response) => read(response),
-            Err(error) => HttpAnswer::down(reason(&error)),
+        // A backend may close a kept connection just as it is used again: nobody has answered then, and
+        // nobody has heard the question.
+        match self.client.request(request.clone()).await {
+            Err(error) if broke(&error) => {}
+            answer => return self::answer(answer),
         }
+        answer(self.client.request(request).await)
     }
+}
+
+fn answer(answer: Result<http::Response<Incoming>, hyper_util::client::legacy::Error>) -> HttpAnswer {
+    match answer {
+        Ok(response) => read(response),
+        Err(error) => HttpAnswer::down(reason(&error)),
+    }
+}
+
+/// Whether the connection broke before an answer was whole; not when there was none.
+fn broke(error: &hyper_util::client::legacy::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    let causes = std::iter::successors(error.source(), |cause| <dyn Error>::source(*cause));
+    !error.is_connect()
+        && causes.into_iter().any(|cause| {
+            let hyper = cause.downcast_ref::<hyper::Error>();
+            let io = cause.downcast_ref::<std::io::Error>();
+            hyper.is_some_and(hyper::Error::is_incomplete_message)
+                || io.is_some_and(|io| matches!(io.kind(), BrokenPipe | ConnectionReset))
+        })
 }
 
 fn read(response: http::Response<Incoming>) -> HttpAnswer {

@@ -33,7 +33,7 @@ pub enum RequestType {
     Update,
 }
 
-/// What a backend is told. See `INTERFACES.md`, section 1.
+/// What a backend is told, in Flussonic's terms.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// Play is asked with GET, publish with POST.

@@ -1,5 +1,6 @@
 use std::{io::Write as _, path::Path};
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
@@ -7,30 +8,21 @@ use super::{
     output::{Progress, grouped, stdout, table},
 };
 use crate::{
-    config::{Report, ServiceKind},
-    load::{LoadError, Loaded, load},
+    config::ServiceKind,
+    kernel,
+    load::{Loaded, load},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
 };
 
 pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
     let progress = Progress::new();
-    let (loaded, diagnostics) = match load(path, &|step| progress.step(step)) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            drop(progress);
-            if output.json {
-                let (diagnostics, message) = match &error {
-                    LoadError::Configuration(report) => (json!(report.diagnostics), None),
-                    LoadError::Database(error) => (json!([]), Some(format!("{error:#}"))),
-                };
-                output.print_json(&json!({"ok": false, "diagnostics": diagnostics, "error": message}))?;
-            }
-            return Err(error.into());
-        }
-    };
+    let (loaded, diagnostics) = load(path, &|step| progress.step(step))?;
     progress.step("compiling");
     let decisions = loaded.decisions();
     let compiled = compile(&loaded.config, &decisions);
+    kernel::fits(&compiled)
+        .with_context(|| format!("{}: the kernel's tables cannot hold this configuration", path.display()))
+        .map_err(Failure::Request)?;
     progress.step("explaining");
     let rules = report(&loaded.config, loaded.country_map(), &decisions, &compiled);
     drop(decisions);
@@ -67,7 +59,8 @@ pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
     for hint in &hints {
         output.warning(hint);
     }
-    print(path, &loaded, &compiled, &rules, &diagnostics)?;
+    let warnings = diagnostics.warnings().count() + diagnostics.omitted_warnings + hints.len();
+    print(path, &loaded, &compiled, &rules, warnings)?;
     Ok(())
 }
 
@@ -150,12 +143,12 @@ fn print(
     loaded: &Loaded,
     compiled: &Compiled,
     rules: &[RuleReport],
-    diagnostics: &Report,
+    warnings: usize,
 ) -> std::io::Result<()> {
     let config = &loaded.config;
     let mut out = stdout();
     let files = count(config.files.len() as u64, "file", "files");
-    let warnings = match diagnostics.warnings().count() {
+    let warnings = match warnings {
         0 => "no warnings".to_owned(),
         warnings => count(warnings as u64, "warning", "warnings"),
     };

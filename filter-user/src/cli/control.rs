@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{io::Write as _, path::Path};
 
 use anyhow::anyhow;
 use serde_json::Value;
@@ -8,7 +8,10 @@ use super::{
     client::Client,
     output::{grouped, stdout, table},
 };
-use crate::daemon::{self, RunError, control::Request};
+use crate::daemon::{
+    self, RunError,
+    control::{Fault, Request},
+};
 
 /// `nicgate run`.
 pub(super) fn run(path: &Path, control: &Path) -> Result<(), Failure> {
@@ -27,37 +30,36 @@ pub(super) fn run(path: &Path, control: &Path) -> Result<(), Failure> {
 
 /// `nicgate reload`.
 pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(Request::Reload)?;
+    let reply = Client::require(control)?.ask(Request::Reload {})?;
     if output.json {
         output.print_json(&reply)?;
+    } else if !reply.message.is_empty() {
+        output.say(&reply.message);
     }
     if !reply.ok {
-        if !output.json {
-            eprintln!("{}", reply.message);
-        }
-        return Err(Failure::Request(anyhow!(
-            "the configuration was not loaded; what was enforced still is"
-        )));
+        output.error(&anyhow!("the configuration was not loaded; what was enforced still is"));
+        return Err(Failure::Told(match reply.fault {
+            Some(Fault::System) => 3,
+            Some(Fault::Request) | None => 1,
+        }));
     }
     if !output.json {
-        if !reply.message.is_empty() {
-            eprintln!("{}", reply.message);
-        }
         let interfaces = reply.result["interfaces"].as_array().map_or(0, Vec::len);
         let cut = reply.result["transfers"]["cut"].as_u64().unwrap_or(0);
-        println!(
+        writeln!(
+            stdout(),
             "loaded: {interfaces} interface{} updated, {} live transfer{} cut",
             if interfaces == 1 { "" } else { "s" },
             grouped(cut),
             if cut == 1 { "" } else { "s" },
-        );
+        )?;
     }
     Ok(())
 }
 
 /// `nicgate sessions`.
 pub(super) fn sessions(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(Request::Sessions)?;
+    let reply = Client::require(control)?.ask(Request::Sessions {})?;
     if output.json {
         output.print_json(&reply.result)?;
         return Ok(());
@@ -87,5 +89,6 @@ pub(super) fn sessions(control: &Path, output: &Output) -> Result<(), Failure> {
     }
     let mut out = stdout();
     table(&mut out, "", &rows)?;
+    out.flush()?;
     Ok(())
 }

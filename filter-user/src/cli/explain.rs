@@ -12,14 +12,11 @@ use crate::{
 
 pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<(), Failure> {
     let progress = Progress::new();
-    let (loaded, report) = load(path, &|step| progress.step(step))?;
+    // What loading warns of is `check`'s to say.
+    let (loaded, _) = load(path, &|step| progress.step(step))?;
     progress.step("compiling");
     let compiled = loaded.compile();
     drop(progress);
-    // Only what concerns the answer; `check` is there for the rest.
-    if report.has_errors() {
-        output.report(&report);
-    }
     let target = match (&args.target.auth, &args.target.stream) {
         (Some(name), _) => Target::Policy(name),
         (None, Some(name)) => Target::Stream(name),

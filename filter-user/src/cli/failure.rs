@@ -1,7 +1,11 @@
 use std::{io, process::ExitCode};
 
 use super::Output;
-use crate::{config::Report, daemon::ReloadError, load::LoadError};
+use crate::{
+    config::{Diagnostic, Report},
+    daemon::ReloadError,
+    load::LoadError,
+};
 
 /// Why a command failed, by whose turn it is.
 #[derive(Debug)]
@@ -12,29 +16,46 @@ pub(crate) enum Failure {
     Request(anyhow::Error),
     /// The system refused: permissions, driver, kernel.
     System(anyhow::Error),
+    /// As one of the others, by its exit status; the operator has been told.
+    Told(u8),
     /// Whoever reads the output went away; there is nobody to tell.
     OutputClosed,
 }
 
 impl Failure {
-    /// Tells the operator, and gives the exit status.
+    /// Tells the operator, and gives the exit status. With `--json` the result on stdout is an object with
+    /// `ok`, `error` and `diagnostics`, so that what reads it finds JSON whatever happened.
     pub(super) fn report(self, output: &Output) -> ExitCode {
-        match self {
+        let (status, error, diagnostics) = match self {
             Self::Configuration(report) => {
                 output.report(&report);
-                ExitCode::from(1)
+                (1, "the configuration is wrong".to_owned(), report.diagnostics)
             }
             Self::Request(error) => {
                 output.error(&error);
-                ExitCode::from(1)
+                (1, format!("{error:#}"), Vec::new())
             }
             Self::System(error) => {
                 output.error(&error);
-                ExitCode::from(3)
+                (3, format!("{error:#}"), Vec::new())
             }
-            Self::OutputClosed => ExitCode::SUCCESS,
+            Self::Told(status) => return ExitCode::from(status),
+            Self::OutputClosed => return ExitCode::SUCCESS,
+        };
+        if output.json {
+            // The exit status tells as much to whoever cannot be written to.
+            let _ = output.print_json(&Told { ok: false, error, diagnostics });
         }
+        ExitCode::from(status)
     }
+}
+
+/// A failure for programs.
+#[derive(serde::Serialize)]
+struct Told {
+    ok: bool,
+    error: String,
+    diagnostics: Vec<Diagnostic>,
 }
 
 impl From<io::Error> for Failure {
@@ -61,6 +82,7 @@ impl From<ReloadError> for Failure {
     fn from(error: ReloadError) -> Self {
         match error {
             ReloadError::Load(error) => error.into(),
+            ReloadError::TooLarge(error) => Self::Request(error),
             ReloadError::System(error) => Self::System(error),
         }
     }

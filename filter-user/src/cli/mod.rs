@@ -158,7 +158,7 @@ pub fn main() -> ExitCode {
         Command::Monitor { sample } => nic::monitor(&control, sample, &output),
         Command::Sessions => control::sessions(&control, &output),
         Command::Attach { interfaces } => nic::attach(&config, &control, &interfaces, &output),
-        Command::Detach { interfaces, all } => nic::detach(&interfaces, all, &output),
+        Command::Detach { interfaces, all } => nic::detach(&control, &interfaces, all, &output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,10 +19,19 @@ use crate::{
     load::load,
 };
 
-/// Opens the filter on every interface that has one, or on those named.
-fn filters(names: &[String]) -> Result<Vec<Filter>, Failure> {
-    let names = if names.is_empty() { kernel::attached() } else { names.to_vec() };
-    names.iter().map(|name| Filter::open(name)).collect::<anyhow::Result<_>>().map_err(Failure::System)
+/// Those interfaces, or every one that nicgate filters.
+fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
+    let attached = kernel::attached().map_err(Failure::System)?;
+    if names.is_empty() {
+        return Ok(attached);
+    }
+    match names.iter().find(|name| !attached.contains(name)) {
+        None => Ok(names.to_vec()),
+        Some(other) => Err(Failure::Request(anyhow!(
+            "nicgate is not attached to {other}; attached: {}",
+            list(&attached)
+        ))),
+    }
 }
 
 /// `nicgate attach`: what the controller does at its start, without a controller.
@@ -59,14 +68,15 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
             output.warning(&format!("{}: {note}", interface.name));
         }
         if !output.json {
-            println!(
+            writeln!(
+                stdout(),
                 "{}: {} ({}), {} IPv4 and {} IPv6 prefixes",
                 report.interface,
                 if report.adopted { "updated" } else { "attached" },
                 report.mode,
                 grouped(report.published.v4_entries as u64),
                 grouped(report.published.v6_entries as u64),
-            );
+            )?;
         }
         reports.push(report);
     }
@@ -77,19 +87,24 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
 }
 
 /// `nicgate detach`.
-pub(super) fn detach(names: &[String], all: bool, output: &Output) -> Result<(), Failure> {
-    let names = if all { kernel::attached() } else { names.to_vec() };
+pub(super) fn detach(control: &Path, names: &[String], all: bool, output: &Output) -> Result<(), Failure> {
     if names.is_empty() && !all {
         return Err(Failure::Request(anyhow!(
             "name the interfaces, or --all; attached: {}",
-            list(&kernel::attached())
+            list(&attached(&[])?)
         )));
     }
+    let names = attached(names)?;
     for name in &names {
         kernel::detach(&Bpffs::default(), name).map_err(Failure::System)?;
         if !output.json {
-            println!("{name}: detached");
+            writeln!(stdout(), "{name}: detached")?;
         }
+    }
+    if !names.is_empty() && matches!(Client::connect(control), Ok(Some(_))) {
+        output.warning(
+            "a controller runs: its next reload attaches again to every `interface` of its configuration",
+        );
     }
     if output.json {
         output.print_json(&json!({"detached": names}))?;
@@ -104,16 +119,19 @@ fn list(names: &[String]) -> String {
 /// `nicgate status`: from the controller when it runs, and from the pins either way.
 pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
     let controller = match Client::connect(control)? {
-        Some(client) => Some(client.ask(Request::Status)?.result),
+        Some(client) => Some(client.ask(Request::Status {})?.result),
         None => None,
     };
     let interfaces: Vec<Value> = match &controller {
         Some(status) => status["interfaces"].as_array().cloned().unwrap_or_default(),
-        None => filters(&[])?
+        None => attached(&[])?
             .iter()
-            .map(|filter| filter.status().map(|status| json!(status)))
-            .collect::<anyhow::Result<_>>()
-            .map_err(Failure::System)?,
+            .map(|name| match Filter::open(name).and_then(|filter| filter.status()) {
+                Ok(status) => json!(status),
+                // Of an interface that is gone, for example: the others are shown none the less.
+                Err(error) => json!({"interface": name, "error": format!("{error:#}")}),
+            })
+            .collect(),
     };
     if output.json {
         let status =
@@ -198,19 +216,24 @@ fn interface_status(out: &mut impl Write, status: &Status) -> std::io::Result<()
     Ok(())
 }
 
-fn read_stats(names: &[String]) -> Result<Vec<(String, Stats)>, Failure> {
-    filters(names)?
-        .iter()
-        .map(|filter| Ok((filter.interface().to_owned(), filter.stats()?)))
-        .collect::<anyhow::Result<_>>()
-        .map_err(Failure::System)
+fn read_stats(names: &[String], output: &Output) -> Result<Vec<(String, Stats)>, Failure> {
+    let mut all = Vec::new();
+    for name in attached(names)? {
+        match Filter::open(&name).and_then(|filter| filter.stats()) {
+            Ok(stats) => all.push((name, stats)),
+            // Nobody asked for it by name: the others are shown none the less.
+            Err(error) if names.is_empty() => output.warning(&format!("{name}: {error:#}")),
+            Err(error) => return Err(Failure::System(error)),
+        }
+    }
+    Ok(all)
 }
 
 /// `nicgate stats`: the NIC's counters from the pins, the gate's from the controller when it runs.
 pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result<(), Failure> {
-    let interfaces = read_stats(names)?;
+    let interfaces = read_stats(names, output)?;
     let gate = match Client::connect(control)? {
-        Some(client) => client.ask(Request::Stats)?.result,
+        Some(client) => client.ask(Request::Stats {})?.result,
         None => Value::Null,
     };
     if output.json {
@@ -330,7 +353,7 @@ pub(super) fn top(names: &[String], interval: Duration, output: &Output) -> Resu
     let clear = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
     let mut earlier: HashMap<String, (Stats, std::time::Instant)> = HashMap::new();
     loop {
-        let interfaces = read_stats(names)?;
+        let interfaces = read_stats(names, output)?;
         let mut out = stdout();
         if output.json {
             for (name, stats) in &interfaces {
@@ -366,7 +389,9 @@ pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<()
             write!(out, "{line}")?;
         } else {
             let event: Value = serde_json::from_str(&line).map_err(|error| Failure::System(error.into()))?;
-            if let Some(missed) = event["missed"].as_u64() {
+            if let Some(message) = event["message"].as_str() {
+                return Err(Failure::Request(anyhow!("{message}")));
+            } else if let Some(missed) = event["missed"].as_u64() {
                 writeln!(out, "({} events missed: raise --sample)", grouped(missed))?;
             } else {
                 let text = |name: &str| event[name].as_str().unwrap_or("?").to_owned();

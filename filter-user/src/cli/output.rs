@@ -22,18 +22,23 @@ impl Output {
     /// What loading had to say, on stderr.
     pub(crate) fn report(&self, report: &Report) {
         if !report.diagnostics.is_empty() {
-            eprintln!("{}", report.render(self.colour).trim_end());
+            self.say(report.render(self.colour).trim_end());
         }
     }
 
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let (on, off) = if self.colour { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        eprintln!("{on}error{off}: {error:#}");
+        self.say(&format!("{on}error{off}: {error:#}"));
     }
 
     pub(crate) fn warning(&self, message: &str) {
         let (on, off) = if self.colour { ("\x1b[1;33m", "\x1b[0m") } else { ("", "") };
-        eprintln!("{on}warning{off}: {message}");
+        self.say(&format!("{on}warning{off}: {message}"));
+    }
+
+    /// A message on stderr. Where stderr is closed there is nobody to tell.
+    pub(crate) fn say(&self, message: &str) {
+        let _ = writeln!(io::stderr(), "{message}");
     }
 
     /// Prints one JSON document.
@@ -63,7 +68,7 @@ impl Progress {
 
     pub(crate) fn step(&self, what: &str) {
         if self.shown {
-            eprint!("\r\x1b[K{what} …");
+            let _ = write!(io::stderr(), "\r\x1b[K{what} …");
         }
     }
 }
@@ -71,7 +76,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            let _ = write!(io::stderr(), "\r\x1b[K");
         }
     }
 }

@@ -2,8 +2,9 @@
 //! each event until the client goes away.
 
 use std::{
-    fs, io,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream as StdUnixStream},
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,17 +27,18 @@ const LONGEST_REQUEST: u64 = 4096;
 const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What can be asked of a running controller.
+// The braces are for serde, which lets unknown fields pass in variants without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
     /// Load the configuration again and enforce it.
-    Reload,
+    Reload {},
     /// What is attached, loaded and served.
-    Status,
+    Status {},
     /// The gate's counters; those of the NIC are in the pinned maps.
-    Stats,
+    Stats {},
     /// Every session.
-    Sessions,
+    Sessions {},
     /// One line for each sampled drop.
     Monitor {
         /// One in this many drops.
@@ -55,17 +57,30 @@ pub struct Reply {
     /// For programs.
     #[serde(default)]
     pub result: Value,
+    /// Whose turn it is when it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// The configuration or the request is wrong.
+    Request,
+    /// The system refused.
+    System,
 }
 
 impl Reply {
     /// It was done.
     pub fn done(result: Value) -> Self {
-        Self { ok: true, message: String::new(), result }
+        Self { ok: true, message: String::new(), result, fault: None }
     }
 
     /// It was not done.
-    pub fn refused(message: String) -> Self {
-        Self { ok: false, message, result: Value::Null }
+    pub fn refused(fault: Fault, message: String) -> Self {
+        Self { ok: false, message, result: Value::Null, fault: Some(fault) }
     }
 }
 
@@ -74,6 +89,8 @@ impl Reply {
 pub(super) struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
+    /// Says that the socket's name is ours, until this process ends in whatever way.
+    _lock: File,
 }
 
 impl ControlSocket {
@@ -82,22 +99,13 @@ impl ControlSocket {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        if StdUnixStream::connect(path).is_ok() {
-            bail!(
-                "another nicgate answers on {}: stop it first, or `nicgate reload` to make it load the configuration",
-                path.display()
-            );
+        let lock = lock(path)?;
+        if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+            bail!("{} exists and is no socket: remove it, or name another with --control", path.display());
         }
-        // Made under another name, so that nobody can connect before the permissions are right, and a
-        // socket that a dead process left is replaced.
-        let temporary = path.with_extension(format!("{}.new", std::process::id()));
-        let _ = fs::remove_file(&temporary);
-        let listener = UnixListener::bind(&temporary)
-            .with_context(|| format!("cannot make the control socket {}", path.display()))?;
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o600))
-            .and_then(|()| fs::rename(&temporary, path))
-            .with_context(|| format!("cannot make the control socket {}", path.display()))?;
-        Ok(Self { listener, path: path.to_owned() })
+        let listener =
+            make(path).with_context(|| format!("cannot make the control socket {}", path.display()))?;
+        Ok(Self { listener, path: path.to_owned(), _lock: lock })
     }
 
     pub(super) async fn accept(&self) -> io::Result<UnixStream> {
@@ -109,6 +117,41 @@ impl Drop for ControlSocket {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Keeps other controllers off the socket's name. The lock is of a file beside it, which stays: whoever
+/// removed it could remove one that another process has just locked.
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = File::options().create(true).append(true).mode(0o600).open(&name);
+    let file = file.with_context(|| format!("cannot make {}", name.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another nicgate answers on {}: stop it first, or `nicgate reload` to make it load the configuration",
+            path.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", name.display()))
+        }
+    }
+}
+
+/// Made in a directory that only the owner enters, so that nobody can connect before the permissions are
+/// right; then put in the place of what a dead process left.
+fn make(path: &Path) -> io::Result<UnixListener> {
+    let private = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = fs::remove_dir_all(&private);
+    DirBuilder::new().mode(0o700).create(&private)?;
+    let socket = private.join("s");
+    let listener = UnixListener::bind(&socket).and_then(|listener| {
+        fs::set_permissions(&socket, Permissions::from_mode(0o600))?;
+        fs::rename(&socket, path)?;
+        Ok(listener)
+    });
+    let _ = fs::remove_dir_all(&private);
+    listener
 }
 
 /// Reads the one request of a connection.

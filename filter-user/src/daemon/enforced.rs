@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{monitor::Monitors, reload::Next};
 use crate::{
     config::{Config, InterfaceMode},
-    kernel::{AttachReport, Filter},
+    kernel::{self, AttachReport, Filter, Mode},
     offload::Compiled,
 };
 
@@ -15,6 +15,16 @@ use crate::{
 pub(super) struct Enforced {
     filters: Vec<Filter>,
     compiled: Arc<Compiled>,
+    /// Changes whenever another filter joins or one leaves.
+    composition: u64,
+}
+
+/// What a reload did.
+pub(super) struct Change {
+    /// For programs, by interface.
+    pub(super) published: Value,
+    /// What the operator should know.
+    pub(super) notes: Vec<String>,
 }
 
 impl Enforced {
@@ -23,13 +33,16 @@ impl Enforced {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
         let (mut filters, reports) = away(move || attach_all(wanted, &compiled)).await??;
-        reports.iter().for_each(log_attached);
+        for report in &reports {
+            log_attached(report);
+            notes_of(report).for_each(|note| tracing::warn!("{note}"));
+        }
         // There are none unless the operator asked for them when the program was loaded.
         for lines in filters.iter_mut().filter_map(Filter::debug_lines) {
             tokio::spawn(lines.run());
         }
-        monitors.watch(&filters);
-        Ok(Self { filters, compiled: next.compiled.clone() })
+        monitors.watch(0, &filters);
+        Ok(Self { filters, compiled: next.compiled.clone(), composition: 0 })
     }
 
     /// Puts a new table on every interface, attaches to new ones, leaves those that are gone. If any of it
@@ -40,12 +53,12 @@ impl Enforced {
         self,
         next: &Next,
         monitors: &Monitors,
-    ) -> (Option<Self>, anyhow::Result<Value>) {
+    ) -> (Option<Self>, anyhow::Result<Change>) {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
         match away(move || self.change_here(compiled, &wanted)).await {
             Ok((enforced, result)) => {
-                monitors.watch(&enforced.filters);
+                monitors.watch(enforced.composition, &enforced.filters);
                 (Some(enforced), result)
             }
             Err(error) => (None, Err(error)),
@@ -56,7 +69,8 @@ impl Enforced {
         mut self,
         compiled: Arc<Compiled>,
         wanted: &[(Arc<str>, InterfaceMode)],
-    ) -> (Self, anyhow::Result<Value>) {
+    ) -> (Self, anyhow::Result<Change>) {
+        let mut notes = self.look_after(wanted);
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
         let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();
         let (attached, attach_reports) = match attach_all(new, &compiled) {
@@ -72,9 +86,8 @@ impl Enforced {
             }
             match filter.publish(&compiled) {
                 Ok(report) => {
-                    for warning in &report.warnings {
-                        tracing::warn!(interface = filter.interface(), "{warning}");
-                    }
+                    notes
+                        .extend(report.warnings.iter().map(|note| format!("{}: {note}", filter.interface())));
                     published.push(json!({"interface": filter.interface(), "published": report}));
                 }
                 Err(error) => {
@@ -90,19 +103,17 @@ impl Enforced {
                     tracing::error!(interface, "the former table could not be put back: {error:#}");
                 }
             }
-            for filter in attached {
-                if let Err(error) = filter.detach() {
-                    tracing::error!("{error:#}");
-                }
-            }
+            take_off_new(attached, &attach_reports);
             return (self, Err(error));
         }
         for report in &attach_reports {
             log_attached(report);
+            notes.extend(notes_of(report));
             published.push(json!({"interface": report.interface, "published": report.published}));
         }
         let (stay, leave): (Vec<_>, Vec<_>) =
             self.filters.into_iter().partition(|filter| keep.contains(filter.interface()));
+        let leaves = !leave.is_empty();
         for filter in leave {
             let interface = filter.interface().to_owned();
             match filter.detach() {
@@ -110,8 +121,41 @@ impl Enforced {
                 Err(error) => tracing::error!(interface, "could not detach: {error:#}"),
             }
         }
+        let changed = leaves || !attached.is_empty();
         let filters = stay.into_iter().chain(attached).collect();
-        (Self { filters, compiled }, Ok(Value::Array(published)))
+        let composition = self.composition + u64::from(changed);
+        let change = Change { published: Value::Array(published), notes };
+        (Self { filters, compiled, composition }, Ok(change))
+    }
+
+    /// Lets go of filters that somebody took off, or whose interface was removed and perhaps made again: a
+    /// table for them would be enforced by nothing. What the configuration names is attached anew.
+    ///
+    /// Returns what the operator should know of them, and of those in another mode than is wished for.
+    fn look_after(&mut self, wanted: &[(Arc<str>, InterfaceMode)]) -> Vec<String> {
+        let before = self.filters.len();
+        let mut notes = Vec::new();
+        self.filters.retain(|filter| {
+            let interface = filter.interface();
+            // An error says nothing about the program; publishing will say more.
+            let Ok(mode) = filter.mode() else { return true };
+            let Some(mode) = mode else {
+                notes.push(format!(
+                    "{interface}: the filter had been taken off, or the interface been removed, since the last reload"
+                ));
+                return false;
+            };
+            let wish = wanted.iter().find(|(name, _)| **name == *interface).map(|(_, wish)| *wish);
+            if let Some(wished) = wish.and_then(fixed).filter(|wished| *wished != mode) {
+                notes.push(format!(
+                    "{interface}: goes on in {mode} mode although the configuration says {wished}: a change takes \
+                     the filter off for a moment (`nicgate detach {interface}`, then `nicgate reload`)"
+                ));
+            }
+            true
+        });
+        self.composition += u64::from(self.filters.len() != before);
+        notes
     }
 
     /// What is in force on each interface.
@@ -135,11 +179,24 @@ fn wanted(config: &Config) -> Vec<(Arc<str>, InterfaceMode)> {
     config.interfaces.iter().map(|interface| (interface.name.clone(), interface.mode)).collect()
 }
 
+/// The mode that a wish leaves no choice about.
+fn fixed(wish: InterfaceMode) -> Option<Mode> {
+    match wish {
+        InterfaceMode::Auto => None,
+        InterfaceMode::Native => Some(Mode::Native),
+        InterfaceMode::Generic => Some(Mode::Generic),
+        InterfaceMode::Offload => Some(Mode::Offload),
+    }
+}
+
 /// Attaches to all of them or, where nothing was attached before, to none.
 fn attach_all(
-    wanted: Vec<(Arc<str>, InterfaceMode)>,
+    mut wanted: Vec<(Arc<str>, InterfaceMode)>,
     compiled: &Compiled,
 ) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
+    // What can fail goes first, so that what is taken over keeps its table when it does.
+    let pinned = kernel::attached()?;
+    wanted.sort_by_key(|(name, _)| pinned.iter().any(|pinned| **pinned == **name));
     let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
     for (name, mode) in wanted {
         match Filter::attach(&name, mode, compiled) {
@@ -148,19 +205,23 @@ fn attach_all(
                 reports.push(report);
             }
             Err(error) => {
-                // What was taken over goes on enforcing; what is new is taken off again.
-                for (filter, report) in filters.into_iter().zip(&reports) {
-                    if !report.adopted
-                        && let Err(error) = filter.detach()
-                    {
-                        tracing::error!("{error:#}");
-                    }
-                }
+                take_off_new(filters, &reports);
                 return Err(error.context(format!("interface {name}")));
             }
         }
     }
     Ok((filters, reports))
+}
+
+/// What was taken over goes on enforcing; what is new is taken off again.
+fn take_off_new(filters: Vec<Filter>, reports: &[AttachReport]) {
+    for (filter, report) in filters.into_iter().zip(reports) {
+        if !report.adopted
+            && let Err(error) = filter.detach()
+        {
+            tracing::error!("{error:#}");
+        }
+    }
 }
 
 fn log_attached(report: &AttachReport) {
@@ -173,9 +234,11 @@ fn log_attached(report: &AttachReport) {
         v6_prefixes = report.published.v6_entries,
         "the filter is in force"
     );
-    for note in report.notes.iter().chain(&report.published.warnings) {
-        tracing::warn!(interface = report.interface, "{note}");
-    }
+}
+
+fn notes_of(report: &AttachReport) -> impl Iterator<Item = String> {
+    let notes = report.notes.iter().chain(&report.published.warnings);
+    notes.map(|note| format!("{}: {note}", report.interface))
 }
 
 /// Runs what blocks on a thread of its own.

@@ -25,13 +25,13 @@ use tokio::{
 
 pub use self::reload::ReloadError;
 use self::{
-    control::{ControlSocket, Reply, Request, read_request, write_line},
-    enforced::Enforced,
+    control::{ControlSocket, Fault, Reply, Request, read_request, write_line},
+    enforced::{Change, Enforced},
     monitor::Monitors,
     reload::Next,
 };
 use crate::{
-    gate::{Gates, Limits},
+    gate::{Gates, Limits, ListenError},
     session::{SessionLimits, Sessions},
 };
 
@@ -84,7 +84,7 @@ pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
     let socket = ControlSocket::bind(control).map_err(RunError::System)?;
     let sessions = Sessions::new(next.snapshot.clone(), SessionLimits::default());
     let gates = Gates::new(sessions.clone(), Limits::default());
-    let prepared = gates.prepare(&next.snapshot).map_err(|error| RunError::System(error.into()))?;
+    let prepared = gates.prepare(&next.snapshot).map_err(|error| RunError::System(refused(&error)))?;
     let monitors = Monitors::default();
     let enforced = Enforced::start(&next, &monitors).await.map_err(RunError::System)?;
     gates.commit(prepared);
@@ -125,14 +125,37 @@ pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
     }
     drop(socket);
     tracing::info!("stopping: requests in hand may finish; the filter stays on the interfaces");
-    let closed = daemon.gates.drain(DRAIN_TIME).await;
-    if closed > 0 {
-        tracing::warn!(connections = closed, "connections were closed before their requests were finished");
+    tokio::select! {
+        () = daemon.stop() => {}
+        // Who asks twice does not want to wait.
+        _ = terminate.recv() => tracing::warn!("stopping at once"),
+        _ = interrupt.recv() => tracing::warn!("stopping at once"),
     }
     Ok(())
 }
 
+/// The message names the cause already; as a source it would be told twice.
+fn refused(error: &ListenError) -> anyhow::Error {
+    anyhow::anyhow!("{error}")
+}
+
 impl Daemon {
+    /// Lets a reload and the requests in hand finish.
+    async fn stop(&self) {
+        // Held to the end, so that no reload opens a gate that is being closed.
+        let reloads = tokio::time::timeout(DRAIN_TIME, self.state.lock()).await;
+        if reloads.is_err() {
+            tracing::warn!("a reload is still going on; it is broken off");
+        }
+        let closed = self.gates.drain(DRAIN_TIME).await;
+        if closed > 0 {
+            tracing::warn!(
+                connections = closed,
+                "connections were closed before their requests were finished"
+            );
+        }
+    }
+
     /// Answers one connection of the control socket.
     async fn serve(&self, mut stream: UnixStream) {
         let reply = match read_request(&mut stream).await {
@@ -140,14 +163,14 @@ impl Daemon {
                 self.monitors.serve(&mut stream, sample).await;
                 return;
             }
-            Ok(Request::Reload) => self.reload().await,
-            Ok(Request::Status) => self.status().await,
-            Ok(Request::Stats) => Reply::done(json!({
+            Ok(Request::Reload {}) => self.reload().await,
+            Ok(Request::Status {}) => self.status().await,
+            Ok(Request::Stats {}) => Reply::done(json!({
                 "gates": self.gates.counters(),
                 "sessions": self.sessions.counters(),
             })),
-            Ok(Request::Sessions) => Reply::done(json!({"sessions": self.sessions.list()})),
-            Err(error) => Reply::refused(format!("{error:#}")),
+            Ok(Request::Sessions {}) => Reply::done(json!({"sessions": self.sessions.list()})),
+            Err(error) => Reply::refused(Fault::Request, format!("{error:#}")),
         };
         if let Err(error) = write_line(&mut stream, &reply).await {
             tracing::debug!(%error, "the client of the control socket went away");
@@ -160,28 +183,36 @@ impl Daemon {
         let mut state = self.state.lock().await;
         let begin = Instant::now();
         match self.try_reload(&mut state).await {
-            Ok((next, result)) => {
+            Ok((next, notes, result)) => {
                 state.reloads += 1;
                 state.loaded_at = SystemTime::now();
                 state.last_reload_error = None;
                 next.log_report();
+                notes.iter().for_each(|note| tracing::warn!("{note}"));
                 let seconds = begin.elapsed().as_secs_f64();
                 tracing::info!(seconds, "the configuration was loaded again");
-                Reply { ok: true, message: next.report.render(false).trim_end().to_owned(), result }
+                let report = next.report.render(false);
+                let notes = notes.iter().map(|note| format!("warning: {note}"));
+                let report = Some(report.trim_end().to_owned()).filter(|report| !report.is_empty());
+                let message = report.into_iter().chain(notes).collect::<Vec<_>>().join("\n");
+                Reply { message, ..Reply::done(result) }
             }
             Err(error) => {
                 let message = format!("{error}");
                 tracing::error!(error = %message, "the configuration was not loaded again; what was enforced still is");
                 state.last_reload_error = Some(message.clone());
-                Reply::refused(message)
+                Reply::refused(error.fault(), message)
             }
         }
     }
 
-    async fn try_reload(&self, state: &mut State) -> Result<(Next, serde_json::Value), ReloadError> {
+    async fn try_reload(
+        &self,
+        state: &mut State,
+    ) -> Result<(Next, Vec<String>, serde_json::Value), ReloadError> {
         let next = Next::load(self.path.clone()).await?;
         let prepared =
-            self.gates.prepare(&next.snapshot).map_err(|error| ReloadError::System(error.into()))?;
+            self.gates.prepare(&next.snapshot).map_err(|error| ReloadError::System(refused(&error)))?;
         let Some(enforced) = state.enforced.take() else {
             return Err(ReloadError::System(anyhow::anyhow!(
                 "an earlier reload broke off; restart the controller"
@@ -189,9 +220,9 @@ impl Daemon {
         };
         let (enforced, result) = enforced.change(&next, &self.monitors).await;
         state.enforced = enforced;
-        let published = result.map_err(ReloadError::System)?;
+        let Change { published, notes } = result.map_err(ReloadError::System)?;
         let transfers = self.gates.commit(prepared);
-        Ok((next, json!({"interfaces": published, "transfers": transfers})))
+        Ok((next, notes, json!({"interfaces": published, "transfers": transfers})))
     }
 
     async fn status(&self) -> Reply {

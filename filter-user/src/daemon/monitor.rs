@@ -29,6 +29,8 @@ pub(super) struct Observed {
 
 #[derive(Default)]
 struct Watched {
+    /// Which filters are read.
+    composition: Option<u64>,
     samplers: Vec<(String, Sampler)>,
     readers: Vec<AbortHandle>,
     /// The sampling that each present client wishes; the finest is in force.
@@ -52,12 +54,12 @@ impl Watched {
 }
 
 impl Monitors {
-    /// Reads the events of these interfaces from now on, and of no others.
-    pub(super) fn watch(&self, filters: &[Filter]) {
+    /// Reads the events of these interfaces from now on, and of no others. As long as `composition` is the
+    /// same, so are the filters, and their readers go on: two readers of one ring would spoil each other's
+    /// place.
+    pub(super) fn watch(&self, composition: u64, filters: &[Filter]) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = watched.samplers.len() == filters.len()
-            && watched.samplers.iter().zip(filters).all(|((name, _), filter)| name == filter.interface());
-        if same {
+        if watched.composition.replace(composition) == Some(composition) {
             return;
         }
         watched.readers.drain(..).for_each(|reader| reader.abort());

@@ -2,6 +2,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 
+use super::control::Fault;
 use crate::{
     config::{Report, Severity},
     kernel,
@@ -16,6 +17,8 @@ use crate::{
 pub enum ReloadError {
     /// It is wrong, or its database is.
     Load(LoadError),
+    /// The kernel's tables cannot hold it.
+    TooLarge(anyhow::Error),
     /// The system refuses it.
     System(anyhow::Error),
 }
@@ -24,7 +27,17 @@ impl fmt::Display for ReloadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Load(error) => write!(f, "{error}"),
-            Self::System(error) => write!(f, "error: {error:#}"),
+            Self::TooLarge(error) | Self::System(error) => write!(f, "error: {error:#}"),
+        }
+    }
+}
+
+impl ReloadError {
+    /// Whose turn it is.
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Load(_) | Self::TooLarge(_) => Fault::Request,
+            Self::System(_) => Fault::System,
         }
     }
 }
@@ -44,7 +57,7 @@ impl Next {
             let compiled = loaded.compile();
             kernel::fits(&compiled)
                 .context("the kernel's tables cannot hold this configuration")
-                .map_err(ReloadError::System)?;
+                .map_err(ReloadError::TooLarge)?;
             let Loaded { config, database } = loaded;
             let countries: Box<dyn Countries> = match database {
                 Some(database) => Box::new(database),

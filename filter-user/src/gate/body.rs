@@ -17,7 +17,7 @@ use super::{
     counters::{GateState, add},
     wire::Wire,
 };
-use crate::session::{Cut, Transfer};
+use crate::session::{Cut, Meter, Transfer};
 
 /// Why a body breaks off.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ enum Source {
 /// What a client gets.
 pub(super) struct ResponseBody {
     source: Source,
-    transfer: Option<(Transfer, CutSignal)>,
+    transfer: Option<(Transfer, Meter, CutSignal)>,
     gate: Arc<GateState>,
     /// Set when the response is complete; dropped with it.
     pub(super) answer: Option<Answer>,
@@ -83,8 +83,9 @@ impl ResponseBody {
 
     pub(super) fn upstream(gate: &Arc<GateState>, body: Incoming, transfer: Transfer) -> Self {
         let cut: CutSignal = Box::pin(transfer.cut());
+        let meter = transfer.meter();
         let source = Source::Upstream(body);
-        Self { source, transfer: Some((transfer, cut)), gate: gate.clone(), answer: None }
+        Self { source, transfer: Some((transfer, meter, cut)), gate: gate.clone(), answer: None }
     }
 }
 
@@ -94,9 +95,10 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        if let Some((_, cut)) = &mut this.transfer
+        if let Some((transfer, _, cut)) = &mut this.transfer
             && let Poll::Ready(why) = cut.as_mut().poll(cx)
         {
+            tracing::info!(service = %this.gate.key, session = %transfer.session_id(), ?why, "cut a transfer");
             add(&this.gate.cut, 1);
             this.transfer = None;
             return Poll::Ready(Some(Err(Broken::Cut(why))));
@@ -114,8 +116,8 @@ impl Body for ResponseBody {
         {
             let bytes = data.remaining() as u64;
             add(&this.gate.bytes_sent, bytes);
-            if let Some((transfer, _)) = &this.transfer {
-                transfer.moved(bytes);
+            if let Some((_, meter, _)) = &this.transfer {
+                meter.moved(bytes);
             }
         }
         Poll::Ready(frame)
@@ -159,6 +161,7 @@ pub(super) struct RequestBody {
     /// `None` for a request without a body.
     pub(super) source: Option<(Incoming, CutSignal)>,
     pub(super) gate: Arc<GateState>,
+    pub(super) meter: Meter,
     pub(super) activity: Activity,
 }
 
@@ -166,7 +169,7 @@ impl RequestBody {
     pub(super) fn new(gate: &Arc<GateState>, body: Incoming, transfer: &Transfer) -> Self {
         let source: Option<(Incoming, CutSignal)> =
             if body.is_end_stream() { None } else { Some((body, Box::pin(transfer.cut()))) };
-        Self { source, gate: gate.clone(), activity: Activity::new() }
+        Self { source, gate: gate.clone(), meter: transfer.meter(), activity: Activity::new() }
     }
 }
 
@@ -187,6 +190,7 @@ impl Body for RequestBody {
             && let Some(data) = frame.data_ref()
         {
             add(&this.gate.bytes_received, data.len() as u64);
+            this.meter.moved(data.len() as u64);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Broken::Hyper)))
     }

@@ -4,15 +4,7 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::watch};
 
-use super::{
-    Limits,
-    counters::{GateState, add},
-    guard::Guard,
-    seats::Seat,
-    serve,
-    upstream::Upstreams,
-    wire::Wire,
-};
+use super::{Limits, counters::GateState, guard::Guard, seats::Seat, serve, upstream::Upstreams, wire::Wire};
 use crate::session::Sessions;
 
 /// How a listener and its connections stand.
@@ -58,20 +50,9 @@ pub(super) struct Connection {
     pub(super) seat: Arc<Seat>,
 }
 
-struct OpenConnection<'a>(&'a GateState);
-
-impl Drop for OpenConnection<'_> {
-    fn drop(&mut self) {
-        self.0.connections_open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
 impl Connection {
     pub(super) async fn run(self, stream: TcpStream) {
         let connection = Arc::new(self);
-        let gate = connection.gate.clone();
-        add(&gate.connections_open, 1);
-        let _open = OpenConnection(&gate);
         let limits = connection.shared.limits;
         let guard = Guard::new(stream, connection.wire.clone(), limits);
         let mut phases = connection.phases.clone();

@@ -95,11 +95,13 @@ impl Gates {
             if state.listening.contains_key(&key) {
                 continue;
             }
-            let listener = listen(key)?;
+            let held_by = state.listening.keys().find(|other| other.port == key.port).copied();
+            let listener = listen(key).map_err(|error| ListenError { held_by, ..error })?;
             let address = listener.local_addr().map_err(|source| ListenError {
                 service: key,
                 address: ([0; 4], key.port).into(),
                 source,
+                held_by,
             })?;
             bound.push((key, address, listener));
         }
@@ -219,7 +221,7 @@ impl Inner {
         let Some(gate) = self.gate(key, &stream) else { return };
         let client = canonical(peer.ip());
         add(&gate.connections, 1);
-        let Some(seat) = self.seats.take(client, &self.shared.limits) else {
+        let Some(seat) = self.seats.take(client, &gate, &self.shared.limits) else {
             add(&gate.connections_refused, 1);
             tracing::debug!(%client, service = %key, "too many connections");
             return;

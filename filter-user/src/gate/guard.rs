@@ -68,6 +68,8 @@ pub(super) struct Guard<S> {
     input: BytesMut,
     /// Looked at, for hyper.
     output: BytesMut,
+    /// No whole head has come yet: the head's time runs from the connection's start.
+    fresh: bool,
     /// The client has sent its last byte.
     eof: bool,
     /// When the current head, body or pause has lasted too long.
@@ -86,6 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             reading: Reading::Head { looked: 0 },
             input: BytesMut::new(),
             output: BytesMut::new(),
+            fresh: true,
             eof: false,
             read_deadline: Timer::default(),
             write_deadline: Timer::default(),
@@ -169,6 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
             }
         };
         self.read_deadline.stop();
+        self.fresh = false;
         match head::read(&head, &self.limits) {
             Err(reject) => self.refuse(reject),
             Ok(head) => {
@@ -188,7 +192,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
     /// Whether the client has taken too long over what it is sending.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
         let allowed = match self.reading {
-            Reading::Head { .. } if !self.input.is_empty() => self.limits.head_time,
+            Reading::Head { .. } if self.fresh || !self.input.is_empty() => self.limits.head_time,
             Reading::Head { .. } => self.limits.idle_time,
             Reading::Length(_) | Reading::Chunked(_) => self.limits.body_time,
             Reading::Upgrade | Reading::Raw | Reading::Ended => return false,
@@ -226,7 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guard<S> {
         let read = buffer.filled().len();
         if read == 0 {
             self.eof = true;
-        } else if was_empty && matches!(self.reading, Reading::Head { .. }) {
+        } else if was_empty && !self.fresh && matches!(self.reading, Reading::Head { .. }) {
             // The pause is over; the head's own time begins.
             self.read_deadline.stop();
         }

@@ -21,7 +21,7 @@ pub struct Head {
     pub target: Vec<u8>,
     /// How the body is delimited.
     pub framing: Framing,
-    /// The protocol that the client wants to switch to, when it is one that passes and there is no body.
+    /// Whether the client wants to switch to a protocol that passes; never with a body.
     pub upgrade: bool,
     /// The head for hyper: `/` as the target, header lines in canonical form.
     pub written: Vec<u8>,
@@ -76,7 +76,7 @@ pub fn read(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     let head = head.strip_suffix(b"\r\n\r\n").ok_or(Reject::bad("head has no end"))?;
     let mut lines = Lines(Some(head));
     let request_line = lines.next().unwrap_or_default();
-    let (method, target, version) = read_request_line(request_line)?;
+    let RequestLine { method, target, version } = read_request_line(request_line)?;
     if target.len() > limits.target_bytes {
         return Err(Reject { status: StatusCode::URI_TOO_LONG, reason: "target is too long" });
     }
@@ -123,7 +123,13 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-fn read_request_line(line: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Reject> {
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: &'a [u8],
+}
+
+fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Reject> {
     let mut parts = line.split(|byte| *byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (parts.next(), parts.next(), parts.next(), parts.next())
@@ -144,7 +150,7 @@ fn read_request_line(line: &[u8]) -> Result<(&[u8], &[u8], &[u8]), Reject> {
     if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         return Err(Reject::bad("target has characters that have to be encoded"));
     }
-    Ok((method, target, version))
+    Ok(RequestLine { method, target, version })
 }
 
 fn read_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {

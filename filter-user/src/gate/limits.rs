@@ -5,11 +5,12 @@ use std::time::Duration;
 pub struct Limits {
     /// The longest request head, in bytes; longer is 431.
     pub head_bytes: usize,
-    /// The most header lines; more is 431.
+    /// The most header lines, at most 100; more is 431.
     pub headers: usize,
     /// The longest request target, in bytes; longer is 414.
     pub target_bytes: usize,
-    /// From the first byte of a head to its last; longer is 408.
+    /// From the first byte of a head to its last, for the first head from the connection's start; longer is
+    /// 408.
     pub head_time: Duration,
     /// How long a connection may wait for its next request.
     pub idle_time: Duration,

@@ -20,20 +20,25 @@ pub struct ListenError {
     pub address: SocketAddr,
     /// What the operating system said.
     pub source: io::Error,
+    /// A gate of this process that holds the port until the process is started again.
+    pub held_by: Option<ServiceKey>,
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, address, source } = self;
+        let Self { service, address, source, held_by } = self;
         write!(f, "gate {service}: cannot listen on {address}: {source}; what was enforced before still is")?;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => {
+        match (source.kind(), held_by) {
+            (io::ErrorKind::AddrInUse, Some(own)) => {
+                write!(f, "; nicgate's own gate {own} holds the port until `nicgate run` is started again")
+            }
+            (io::ErrorKind::AddrInUse, None) => {
                 write!(f, "; another server owns the port: move it to another port, or use `guard`")
             }
-            io::ErrorKind::PermissionDenied => {
+            (io::ErrorKind::PermissionDenied, _) => {
                 write!(f, "; ports below 1024 need root or CAP_NET_BIND_SERVICE")
             }
-            io::ErrorKind::AddrNotAvailable => write!(f, "; no interface has this address"),
+            (io::ErrorKind::AddrNotAvailable, _) => write!(f, "; no interface has this address"),
             _ => Ok(()),
         }
     }
@@ -50,7 +55,7 @@ impl std::error::Error for ListenError {
 /// Call it inside a tokio runtime.
 pub(super) fn listen(key: ServiceKey) -> Result<TcpListener, ListenError> {
     let port = key.port;
-    let error = |address, source| ListenError { service: key, address, source };
+    let error = |address, source| ListenError { service: key, address, source, held_by: None };
     if let Some(address) = key.address {
         let address = SocketAddr::new(address, port);
         return bind(address, true).map_err(|source| error(address, source));

@@ -1,12 +1,15 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
 use tokio::sync::watch;
 
-use super::Limits;
+use super::{
+    Limits,
+    counters::{GateState, add},
+};
 
 /// Counts connections, by the addresses that a single client controls.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub(super) struct Seats {
 pub(super) struct Seat {
     seats: Arc<Seats>,
     owner: IpAddr,
+    gate: Arc<GateState>,
 }
 
 impl Seats {
@@ -27,8 +31,13 @@ impl Seats {
         Arc::new(Self { taken: Mutex::default(), total: watch::Sender::new(0) })
     }
 
-    /// A place for a connection from `address`; `None` when there are too many.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Seat> {
+    /// A place for a connection of `gate` from `address`; `None` when there are too many.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+        gate: &Arc<GateState>,
+        limits: &Limits,
+    ) -> Option<Seat> {
         let owner = match address {
             IpAddr::V4(_) => address,
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
@@ -40,7 +49,8 @@ impl Seats {
         }
         taken.insert(owner, mine + 1);
         self.total.send_modify(|total| *total += 1);
-        Some(Seat { seats: self.clone(), owner })
+        add(&gate.connections_open, 1);
+        Some(Seat { seats: self.clone(), owner, gate: gate.clone() })
     }
 
     /// How many places are taken.
@@ -65,5 +75,6 @@ impl Drop for Seat {
             }
         }
         self.seats.total.send_modify(|total| *total -= 1);
+        self.gate.connections_open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -32,12 +32,16 @@ pub(super) async fn carry(
     };
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
+    let meter = transfer.meter();
     let both = async {
         tokio::try_join!(
-            copy(from_client, to_upstream, |bytes| add(&gate.bytes_received, bytes)),
+            copy(from_client, to_upstream, |bytes| {
+                add(&gate.bytes_received, bytes);
+                meter.moved(bytes);
+            }),
             copy(from_upstream, to_client, |bytes| {
                 add(&gate.bytes_sent, bytes);
-                transfer.moved(bytes);
+                meter.moved(bytes);
             }),
         )
     };

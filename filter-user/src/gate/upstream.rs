@@ -55,11 +55,11 @@ impl Upstreams {
     ) -> Result<Response<Incoming>, Fault> {
         let uri = uri(upstream, target)?;
         let again = (body.is_end_stream() && parts.method.is_safe())
-            .then(|| (parts.clone(), body.gate.clone(), body.activity.clone()));
+            .then(|| (parts.clone(), body.gate.clone(), body.meter.clone(), body.activity.clone()));
         match self.send_once(uri.clone(), parts, body).await {
             Err((fault, true)) => match again {
-                Some((parts, gate, activity)) => {
-                    let body = RequestBody { source: None, gate, activity };
+                Some((parts, gate, meter, activity)) => {
+                    let body = RequestBody { source: None, gate, meter, activity };
                     self.send_once(uri, parts, body).await.map_err(|(fault, _)| fault)
                 }
                 None => Err(fault),
@@ -122,8 +122,9 @@ fn fault(error: &hyper_util::client::legacy::Error) -> (Fault, bool) {
         broke |= deeper
             .downcast_ref::<hyper::Error>()
             .is_some_and(|hyper| hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed());
-        broke |=
-            deeper.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::ConnectionReset);
+        broke |= deeper.downcast_ref::<io::Error>().is_some_and(|io| {
+            matches!(io.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+        });
         cause = deeper.source();
     }
     let status = if timed_out { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };

@@ -25,6 +25,7 @@ use super::{
     publish::{self, PublishReport},
     stats::{self, Stats},
     status::{Entries, Status},
+    sys,
     tables::{Tables, Tries},
 };
 use crate::{config::InterfaceMode, offload::Compiled};
@@ -223,6 +224,18 @@ impl Filter {
         stats::read(&self.tables)
     }
 
+    /// The mode in force; `None` when the program is not on the interface any more.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show it.
+    pub fn mode(&self) -> Result<Option<Mode>> {
+        Ok(match Present::find(&self.device, &self.pins)? {
+            Present::Nothing => None,
+            Present::Link(_, mode) | Present::Netlink(_, mode) => Some(mode),
+        })
+    }
+
     /// What is in force. Counts every prefix in the kernel's maps: about a second for a million.
     ///
     /// # Errors
@@ -323,7 +336,11 @@ fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
 }
 
 /// Interfaces that nicgate filters, from the pins, whether or not a controller runs.
-pub fn attached() -> Vec<String> {
+///
+/// # Errors
+///
+/// The pins cannot be looked at: they are for root alone.
+pub fn attached() -> Result<Vec<String>> {
     Pins::interfaces(&Bpffs::default())
 }
 
@@ -345,9 +362,17 @@ pub fn detach(bpffs: &Bpffs, interface: &str) -> Result<()> {
 }
 
 fn remove(device: &Device, pins: &Pins) -> Result<()> {
-    if let Ok(Present::Netlink(program, mode)) = Present::find(device, pins) {
-        let program = program.fd()?;
-        link::replace_by_netlink(device, None, program.as_fd(), mode)?;
+    match Present::find(device, pins) {
+        Ok(Present::Netlink(program, mode)) => {
+            let program = program.fd()?;
+            link::replace_by_netlink(device, None, program.as_fd(), mode)?;
+        }
+        Ok(Present::Link(..)) => {
+            sys::detach_link(&pins.link())
+                .with_context(|| format!("could not detach the filter from {}", device.name))?;
+        }
+        // Somebody else's program, or none: only pins are left to be removed.
+        Ok(Present::Nothing) | Err(_) => {}
     }
     pins.remove().with_context(|| format!("could not remove {}", pins.dir().display()))
 }
@@ -460,6 +485,15 @@ impl Bench {
             2 => Ok(Ran { dropped: false, duration: result.duration }),
             other => Err(anyhow!("the program returned {other}")),
         }
+    }
+
+    /// Instructions that the verifier looked at (Linux 5.16); it gives up at a million.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>> {
+        Ok(self.loaded.program()?.info()?.verified_instruction_count())
     }
 
     /// As [`Filter::stats`].

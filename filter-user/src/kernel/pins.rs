@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use filter_ebpf::layout;
 
 use super::bpffs::Bpffs;
@@ -22,15 +22,23 @@ impl Pins {
     }
 
     /// Interfaces that have pins.
-    pub(super) fn interfaces(bpffs: &Bpffs) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(bpffs.nicgate()) else { return Vec::new() };
+    pub(super) fn interfaces(bpffs: &Bpffs) -> Result<Vec<String>> {
+        let folder = bpffs.nicgate();
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                let hint = if error.kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" };
+                return Err(anyhow!(error).context(format!("cannot look into {}{hint}", folder.display())));
+            }
+        };
         let mut names: Vec<String> = entries
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
             .map(|name| interface_name(&name))
             .collect();
         names.sort();
-        names
+        Ok(names)
     }
 
     pub(super) fn dir(&self) -> &Path {

@@ -109,7 +109,7 @@ fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Res
         }
     }
     for proto in Proto::ALL {
-        tables.ports.set(layout::ports_index(idle, proto), image.ports[proto as usize].as_ref(), 0)?;
+        tables.ports.set(layout::ports_index(idle, proto as u8), image.ports[proto as usize].as_ref(), 0)?;
     }
     let stale: Vec<LocalKey> = tables
         .local

@@ -1,14 +1,21 @@
 //! The `bpf` system call where aya has no call of its own: many entries at once (Linux 5.6; for LPM_TRIE
-//! 5.13), and values that are too large for a stack.
+//! 5.13), values that are too large for a stack, and detaching a link at once.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 use aya::Pod;
 
 const LOOKUP_ELEMENT: libc::c_long = 1;
+const OBJECT_GET: libc::c_long = 7;
+const LINK_DETACH: libc::c_long = 34;
 const LOOKUP: libc::c_long = 24;
 const UPDATE: libc::c_long = 26;
 const DELETE: libc::c_long = 27;
@@ -45,14 +52,39 @@ pub(super) fn lookup_array<T: Pod>(map: BorrowedFd<'_>, index: u32, value: &mut 
         value: value.as_mut_ptr() as u64,
         flags: 0,
     };
-    call(LOOKUP_ELEMENT, &mut element)
+    call(LOOKUP_ELEMENT, &mut element).map(drop)
 }
 
-fn call<A>(command: libc::c_long, attributes: &mut A) -> io::Result<()> {
-    // SAFETY: the attributes are valid for their size, and the pointers in them were made from live slices
-    // with room for `count` elements of the map's own key and value sizes.
+/// The object member of `union bpf_attr`.
+#[repr(C)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// The link member of `union bpf_attr`.
+#[repr(C)]
+struct Link {
+    fd: u32,
+}
+
+/// Detaches a pinned link (Linux 5.9). When this returns, its program runs no more; a link whose pin is merely
+/// removed goes some time later.
+pub(super) fn detach_link(pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut object = Object { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let fd = call(OBJECT_GET, &mut object)?;
+    // SAFETY: the call above returned a new descriptor, which nothing else owns.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    call(LINK_DETACH, &mut Link { fd: link.as_raw_fd() as u32 }).map(drop)
+}
+
+fn call<A>(command: libc::c_long, attributes: &mut A) -> io::Result<RawFd> {
+    // SAFETY: the attributes are valid for their size, and the pointers in them were made from live strings,
+    // or from live slices with room for `count` elements of the map's own key and value sizes.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<A>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as RawFd) }
 }
 
 /// Adds or replaces entries. The keys' and values' types must be the map's.
@@ -71,6 +103,7 @@ pub(super) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[
             flags: 0,
         },
     )
+    .map(drop)
 }
 
 /// Removes entries that exist.
@@ -88,6 +121,7 @@ pub(super) fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> 
             flags: 0,
         },
     )
+    .map(drop)
 }
 
 /// Reads up to `keys.len()` entries, starting behind `after`; returns how many there were and whether they
@@ -111,7 +145,7 @@ pub(super) fn lookup<K: Pod + Default, V: Pod>(
         flags: 0,
     };
     match call(LOOKUP, &mut attributes) {
-        Ok(()) => Ok((attributes.count as usize, false, position)),
+        Ok(_) => Ok((attributes.count as usize, false, position)),
         // The end of the map; what was found up to there counts.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
             Ok((attributes.count as usize, true, position))

@@ -317,3 +317,45 @@ fn typed<T: TryFrom<Map, Error = MapError>>(
 ) -> Result<T> {
     T::try_from(source(name)?).with_context(|| format!("the map {name} is of another build"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trie_is_filled_counted_and_emptied() {
+        // SAFETY: no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            println!("skipped: creating a map needs root");
+            return;
+        }
+        for count in [0u32, 1, BATCH as u32, 3 * BATCH as u32 + 5] {
+            // Nested and scattered, so that entries have the trie's own nodes between them.
+            let prefixes: Vec<Prefix<u32>> = (0..count)
+                .map(|i| Prefix { network: i << 8, len: if i % 2 == 0 { 24 } else { 32 }, class: i })
+                .collect();
+            let trie = Trie::filled(&prefixes).unwrap();
+            assert_eq!(trie.count().unwrap(), count as usize);
+            if let Some(last) = prefixes.last() {
+                assert_eq!(trie.map.get(&Key::new(32, last.network.to_be_bytes()), 0).unwrap(), last.class);
+            }
+            trie.drain().unwrap();
+            assert_eq!(trie.count().unwrap(), 0);
+        }
+        let trie = Trie::filled(&[Prefix { network: 1u128, len: 128, class: 3 }]).unwrap();
+        assert_eq!(trie.count().unwrap(), 1);
+    }
+
+    #[test]
+    fn more_entries_than_a_trie_holds_are_an_error() {
+        // SAFETY: no preconditions.
+        if unsafe { libc::geteuid() } != 0 {
+            println!("skipped: creating a map needs root");
+            return;
+        }
+        let trie = Trie::filled(&[Prefix { network: 1u32, len: 32, class: 3 }]).unwrap();
+        let error = sys::update(trie.fd(), &[TrieKey { len: 32, network: [9; 4] }], &[4u32]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+        assert_eq!(trie.count().unwrap(), 1);
+    }
+}

@@ -21,4 +21,4 @@ pub use key::SessionKey;
 pub use rejudge::Rejudged;
 pub use snapshot::Snapshot;
 pub use table::{SessionCounters, SessionInfo};
-pub use transfer::{Cut, Transfer};
+pub use transfer::{Cut, Meter, Transfer};

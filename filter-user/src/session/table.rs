@@ -225,7 +225,6 @@ impl Table {
         if let Some(entry) = self.own_entry(session)
             && entry.transfers.remove(&id).is_some()
         {
-            entry.seen = Instant::now();
             self.counters.transfers -= 1;
         }
     }

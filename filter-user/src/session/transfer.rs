@@ -55,10 +55,21 @@ pub struct Transfer {
     pub(super) id: u64,
 }
 
-impl Transfer {
-    /// Counts bytes of media that went either way.
+/// Counts a session's bytes, either way. It does not keep the transfer open.
+#[derive(Clone, Debug)]
+pub struct Meter(Arc<Session>);
+
+impl Meter {
+    /// Counts bytes.
     pub fn moved(&self, bytes: u64) {
-        self.session.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Transfer {
+    /// Counts the session's bytes.
+    pub fn meter(&self) -> Meter {
+        Meter(self.session.clone())
     }
 
     /// Ends when the transfer has to be cut; never otherwise.

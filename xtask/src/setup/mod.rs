@@ -47,7 +47,7 @@ pub(crate) fn ensure(purpose: Purpose) -> anyhow::Result<bool> {
     if update {
         announce(1, total, "package lists", "so that current packages are found", "apt-get update");
         timed(|| step::run(apt::command(&["update"])?.arg("--quiet"), "setup-apt-update"))
-            .context("cannot read the distribution's package lists")?;
+            .with_context(|| format!("cannot install {}: no package lists", listed(&missing)))?;
     }
     for (number, piece) in (1 + usize::from(update)..).zip(&missing) {
         let install = piece.source.resolve().with_context(|| failed(piece))?;
@@ -78,6 +78,11 @@ fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
 
 fn failed(piece: &Piece) -> String {
     format!("cannot install {} ({})", piece.name, piece.why)
+}
+
+fn listed(pieces: &[&Piece]) -> String {
+    let names: Vec<String> = pieces.iter().map(|piece| format!("{} ({})", piece.name, piece.why)).collect();
+    names.join(", ")
 }
 
 fn run(install: &Install, piece: &Piece) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: nicgate at work on real interfaces, and a table of what was expected and what was seen.
 
 mod acts;
+mod nicgate;
 mod scene;
 mod table;
 mod traffic;
@@ -88,7 +89,7 @@ fn stay(scene: &Scene) -> anyhow::Result<()> {
     let host = scene.lab.edge().name();
     println!("\nEverything is still up. In another terminal, as root:");
     println!("  export NICGATE_CONTROL={}", scene.directory().join("control.sock").display());
-    let binary = tests::nicgate::binary()?;
+    let binary = tests::nicgate::find()?;
     for arguments in [
         format!("status -c {}", scene.configuration().display()),
         format!("stats -c {}", scene.configuration().display()),

@@ -18,10 +18,11 @@ use hyper::{Request, Response, StatusCode, body::Incoming};
 use tests::{
     mmdb::{self, Layout},
     netns::{EDGE_V4, Lab, Namespace, Process},
-    nicgate::Nicgate,
     oracle::Prefix,
     server::Server,
 };
+
+use crate::nicgate::Nicgate;
 
 /// The token that the first backend allows.
 pub(crate) const FIRST_TOKEN: &str = "good";

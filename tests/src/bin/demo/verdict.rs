@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::tests::nicgate::{RuleDrops, rule_in};
+use crate::nicgate::{RuleDrops, rule_in};
 use serde_json::Value;
 
 use crate::{

@@ -1,0 +1,215 @@
+//! Configurations made by hand, without the parser.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use filter_user::{
+    config::{Access, Config, Gate, Proto, Service, ServiceKey, ServiceKind, Stream},
+    gate::{Gates, Limits},
+    policy::{
+        Action, Authority, BackendRule, Country, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
+    },
+    session::{SessionLimits, Sessions, Snapshot},
+};
+use url::Url;
+
+fn origin(line: u32) -> Origin {
+    Origin { file: "made.conf".into(), line, column: 1 }
+}
+
+/// A policy, line by line.
+#[derive(Debug)]
+pub struct Rules(PolicyBuilder);
+
+impl Rules {
+    /// An empty policy.
+    pub fn new(name: &str) -> Self {
+        Self(PolicyBuilder {
+            name: name.into(),
+            origin: origin(1),
+            rules: Vec::new(),
+            backends: Vec::new(),
+            default_allow: None,
+        })
+    }
+
+    fn rule(mut self, action: Action, matcher: Matcher, text: &str) -> Self {
+        let word = match action {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+            Action::Drop => "drop",
+        };
+        let origin = origin(2 + self.0.rules.len() as u32);
+        self.0.rules.push(Rule { action, matcher, text: format!("{word} {text}").into(), origin });
+        self
+    }
+
+    /// `ACTION token VALUE`.
+    pub fn token(self, action: Action, value: &str) -> Self {
+        self.rule(action, Matcher::Token(value.into()), &format!("token {value}"))
+    }
+
+    /// `ACTION ip VALUE`.
+    pub fn ip(self, action: Action, value: &str) -> Self {
+        self.rule(action, Matcher::Ip(value.parse().unwrap()), &format!("ip {value}"))
+    }
+
+    /// `ACTION country VALUE`.
+    pub fn country(self, action: Action, value: &str) -> Self {
+        self.rule(action, Matcher::Country(Country::new(value).unwrap()), &format!("country {value}"))
+    }
+
+    /// `ACTION ua VALUE`.
+    pub fn ua(self, action: Action, value: &str) -> Self {
+        self.rule(action, Matcher::Ua(value.into()), &format!("ua {value}"))
+    }
+
+    /// `backend URL`.
+    pub fn backend(mut self, url: &str) -> Self {
+        let authority = match url.strip_prefix("securetoken://") {
+            Some(key) => Authority::SecureToken(key.into()),
+            None if url.starts_with("iptv:") => Authority::Iptv,
+            None => Authority::Http(Url::parse(url).unwrap()),
+        };
+        let text = format!("backend {url}").into();
+        self.0.backends.push(BackendRule { authority, text, origin: origin(50) });
+        self
+    }
+
+    /// `allow default`.
+    pub fn allow_default(mut self) -> Self {
+        self.0.default_allow = Some(origin(99));
+        self
+    }
+
+    /// The policy.
+    pub fn build(self) -> Policy {
+        self.0.build()
+    }
+}
+
+/// Where test gates listen: a port that the system chooses.
+pub const LOOPBACK: ServiceKey =
+    ServiceKey { proto: Proto::Tcp, port: 0, address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)) };
+
+/// A configuration, piece by piece.
+#[derive(Debug)]
+pub struct Made {
+    /// What was made so far; change what you need.
+    pub config: Config,
+    /// Addresses with a country.
+    pub countries: Vec<(IpAddr, Country)>,
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Made {
+    /// Nothing protected, nothing judged.
+    pub fn new() -> Self {
+        Self {
+            config: Config {
+                policies: Vec::new(),
+                streams: HashMap::new(),
+                services: Vec::new(),
+                interfaces: Vec::new(),
+                never_drop: Vec::new(),
+                shadow: false,
+                geoip: None,
+                token_name: "token".into(),
+                no_auto_token: false,
+                backend_timeout: Duration::from_secs(3),
+                listeners: Vec::new(),
+                files: Vec::new(),
+            },
+            countries: Vec::new(),
+        }
+    }
+
+    /// Adds a policy.
+    pub fn policy(&mut self, rules: Rules) -> PolicyId {
+        self.config.policies.push(rules.build());
+        PolicyId(self.config.policies.len() as u32 - 1)
+    }
+
+    /// Adds a stream.
+    pub fn stream(mut self, name: &str, on_play: Access, on_publish: Access) -> Self {
+        let stream = Stream { name: name.into(), on_play, on_publish, origin: origin(60) };
+        self.config.streams.insert(name.into(), stream);
+        self
+    }
+
+    /// Adds a stream `name` that `rules` judges, and that nobody can publish to.
+    pub fn judged(mut self, name: &str, rules: Rules) -> Self {
+        let policy = self.policy(rules);
+        self.stream(name, Access::Policy(policy), Access::Closed)
+    }
+
+    /// Adds a gate.
+    pub fn gate(mut self, key: ServiceKey, upstream: &str) -> Self {
+        self.config.services.push(Service {
+            key,
+            kind: ServiceKind::Gate(Gate { upstream: Url::parse(upstream).unwrap() }),
+            policies: Vec::new(),
+            open: None,
+            origin: origin(70),
+        });
+        self
+    }
+
+    /// The snapshot.
+    pub fn snapshot(self) -> Arc<Snapshot> {
+        let countries = Box::new(Known(self.countries));
+        Arc::new(Snapshot { config: self.config, countries })
+    }
+}
+
+struct Known(Vec<(IpAddr, Country)>);
+
+impl filter_user::policy::Countries for Known {
+    fn country(&self, address: IpAddr) -> Option<Country> {
+        self.0.iter().find(|(known, _)| *known == address).map(|(_, country)| *country)
+    }
+}
+
+/// Limits that let tests be fast.
+pub fn quick() -> Limits {
+    Limits { linger_time: Duration::from_millis(200), ..Limits::default() }
+}
+
+/// A gate at work.
+#[derive(Debug)]
+pub struct Running {
+    /// The gates.
+    pub gates: Gates,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// Where the first gate listens.
+    pub address: std::net::SocketAddr,
+}
+
+impl Running {
+    /// Serves `made` with limits of your own.
+    pub fn with(made: Made, limits: Limits, session_limits: SessionLimits) -> Self {
+        let snapshot = made.snapshot();
+        let sessions = Sessions::new(snapshot.clone(), session_limits);
+        let gates = Gates::new(sessions.clone(), limits);
+        gates.apply(&snapshot).unwrap();
+        let address = gates.address(snapshot.config.services[0].key).unwrap();
+        Self { gates, sessions, address }
+    }
+
+    /// Serves `made`.
+    pub fn new(made: Made) -> Self {
+        Self::with(made, quick(), SessionLimits::default())
+    }
+}

@@ -1,0 +1,238 @@
+//! Reloads: a wrong one changes nothing, a right one changes the NIC and the gate together.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helping functions too")]
+
+#[path = "netns_harness/xdp.rs"]
+mod xdp;
+
+use std::{fs, time::Duration};
+
+use serde_json::json;
+use tests::{
+    edge::{Edge, GATE, GUARD, RULES, arrivals, knock},
+    http::Get,
+    netns::{self, EDGE_V4},
+    nicgate::{PATIENCE, until},
+};
+
+/// The host that [`RULES`] deny is admitted, the viewer is not.
+const TURNED: &str = "deny token worse;\ndeny ip 203.0.113.10;\ndeny ip 2001:db8:10::/64;\nallow default;";
+
+/// A reload as it was before: the same table, the same verdicts, the same gate.
+#[track_caller]
+fn unchanged(edge: &Edge, generation: u64, what: &str) {
+    let status = edge.nicgate(&["status", "--json"]).with(0).json();
+    assert_eq!(status["interfaces"].as_array().unwrap().len(), 1, "{what}");
+    assert_eq!(status["interfaces"][0]["generation"], generation, "{what}");
+    assert_eq!(status["gates"].as_array().unwrap().len(), 1, "{what}");
+    assert_eq!(edge.get(&edge.viewer, "/live/x?token=good").unwrap().status, 200, "{what}");
+    assert_eq!(edge.get(&edge.viewer, "/live/x?token=bad").unwrap().status, 403, "{what}");
+}
+
+#[test]
+fn a_wrong_reload_is_refused_with_its_reason_and_changes_nothing() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("wrong");
+    edge.configure(RULES, "");
+    let mut controller = edge.start();
+    let socket = edge.receiver(GUARD);
+    edge.site.write("bad.list", "10.0.0.0/8\nnonsense\n");
+    edge.site.write("bad.mmdb", "nonsense");
+    edge.lab
+        .edge()
+        .batch("link add extra0 type veth peer name extra1\nlink add extra2 type veth peer name extra3\n")
+        .unwrap();
+    let other = xdp::drop_tagged_natively(edge.lab.edge(), "extra2").unwrap();
+    // Something else listens there.
+    let taken = edge.taken_port();
+    let port = taken.local_addr().unwrap().port();
+    let wrong = [
+        ("rule", TURNED.replace("203.0.113.10", "203.0.113.256"), String::new(), 1, "203.0.113.256"),
+        ("list", format!("drop ip file bad.list;\n{TURNED}"), String::new(), 1, "bad.list:2:"),
+        ("missing list", format!("drop ip file no.list;\n{TURNED}"), String::new(), 1, "no.list"),
+        ("database", format!("deny country GB;\n{TURNED}"), "geoip bad.mmdb;\n".into(), 1, "bad.mmdb"),
+        ("missing database", format!("deny country GB;\n{TURNED}"), "geoip no.mmdb;\n".into(), 1, "no.mmdb"),
+        ("include", TURNED.into(), "include \"no.conf\";\n".into(), 1, "no.conf"),
+        ("interface", TURNED.into(), "interface nosuch0;\n".into(), 3, "no interface nosuch0"),
+        (
+            "taken interface",
+            TURNED.into(),
+            "interface extra0;\ninterface extra2;\n".into(),
+            3,
+            "another XDP program runs on extra2",
+        ),
+        ("port", TURNED.into(), edge.gate(port), 3, "another server owns the port"),
+        (
+            "address",
+            TURNED.into(),
+            edge.gate(0).replace("gate 0", "gate 192.0.2.99:8001"),
+            3,
+            "192.0.2.99:8001",
+        ),
+    ];
+    for (what, rules, more, exit, message) in wrong {
+        edge.configure(&rules, &more);
+        let said = edge.nicgate(&["reload"]);
+        assert_eq!(said.status, Some(exit), "{what}: {said:?}");
+        assert_eq!(said.stdout, "", "{what}");
+        assert!(said.stderr.contains(message), "{what}: {}", said.stderr);
+        assert!(said.stderr.contains("what was enforced still is"), "{what}: {}", said.stderr);
+        assert!(said.stderr.matches("os error").count() <= 1, "each cause once: {}", said.stderr);
+        unchanged(&edge, 1, what);
+        let json = edge.nicgate(&["reload", "--json"]).with(exit).json();
+        assert_eq!(json["ok"], false, "{what}");
+        assert!(json["message"].as_str().unwrap().contains(message), "{what}: {json}");
+        let status = edge.nicgate(&["status", "--json"]).with(0).json();
+        let told = status["controller"]["last_reload_error"].as_str().unwrap().to_owned();
+        assert!(told.contains(message), "{what}: {told}");
+    }
+    fs::remove_file(edge.site.path("nicgate.conf")).unwrap();
+    let said = edge.nicgate(&["reload"]).with(1);
+    assert!(said.stderr.contains("nicgate.conf"), "{said:?}");
+    unchanged(&edge, 1, "missing file");
+    controller.process().signal(libc::SIGHUP).unwrap();
+    until("the signal is answered", || controller.log().matches("was not loaded again").count() == 22);
+    unchanged(&edge, 1, "missing file, by SIGHUP");
+    assert!(edge.nicgate(&["status"]).with(0).stdout.contains("the last reload failed"));
+
+    assert!(!edge.site.bpffs().join("nicgate/extra0").exists(), "an interface that was new is let go");
+    knock(&edge.banned, GUARD, b"denied");
+    knock(&edge.viewer, GUARD, b"last");
+    assert_eq!(arrivals(&socket, b"last"), []);
+    assert!(edge.drops(&edge.banned));
+    // And then a right one.
+    other.detach().unwrap();
+    edge.configure(TURNED, "");
+    assert_eq!(edge.reload()["ok"], true);
+    let status = edge.nicgate(&["status", "--json"]).with(0).json();
+    assert_eq!(
+        json!([status["controller"]["reloads"], status["controller"]["last_reload_error"]]),
+        json!([1, null])
+    );
+    assert!(!edge.drops(&edge.banned));
+    assert!(edge.drops(&edge.viewer));
+}
+
+#[test]
+fn a_reload_changes_the_nic_and_the_gate_and_rules_that_stay_go_on_counting() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("reload");
+    edge.configure(RULES, "");
+    let mut controller = edge.start();
+    assert!(edge.drops(&edge.banned));
+    let counted = edge.dropped_by("deny ip 198.51.100.66").unwrap();
+    assert!(counted > 0);
+
+    // The rule stays, in another place; a token is denied that was not.
+    edge.configure(&RULES.replace("deny token bad", "\n\ndeny token good"), "");
+    let said = edge.nicgate(&["reload"]).with(0);
+    assert_eq!(said.stdout, "loaded: 1 interface updated, 0 live transfers cut\n");
+    assert!(edge.dropped_by("deny ip 198.51.100.66").unwrap() >= counted);
+    let rule = edge.stats()["rules"][0].clone();
+    assert_eq!(json!([rule["text"], rule["line"]]), json!(["deny ip 198.51.100.66", 9]));
+    assert_eq!(edge.get(&edge.viewer, "/live/x?token=good").unwrap().status, 403);
+    assert_eq!(edge.get(&edge.viewer, "/live/x?token=bad").unwrap().status, 200);
+
+    // By SIGHUP, the other way round.
+    edge.configure(TURNED, "");
+    controller.process().signal(libc::SIGHUP).unwrap();
+    until("the other table is in force", || edge.status()["generation"] == 3);
+    until("the gate has it too", || {
+        controller.log().matches("the configuration was loaded again").count() == 2
+    });
+    assert!(edge.drops(&edge.viewer));
+    assert!(!edge.drops(&edge.banned));
+    assert_eq!(edge.get(&edge.banned, "/live/x?token=worse").unwrap().status, 403);
+    assert_eq!(edge.dropped_by("deny ip 198.51.100.66"), None, "a rule that is gone is not shown");
+    assert!(edge.dropped_by("deny ip 203.0.113.10").unwrap() > 0);
+}
+
+#[test]
+fn a_transfer_that_is_now_denied_is_cut_and_another_goes_on() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("cut");
+    // By a token too, so that the NIC decides nothing and the gate has to cut.
+    let open = "allow token t;\nallow default;";
+    edge.configure(open, "");
+    let _controller = edge.start();
+    let denied = edge.fetch(&edge.banned);
+    let admitted = edge.fetch(&edge.viewer);
+    edge.configure(&format!("deny ip 198.51.100.66;\n{open}"), "");
+    let reply = edge.reload();
+    assert_eq!(
+        json!([reply["ok"], reply["result"]["transfers"]]),
+        json!([true, {"kept": 1, "cut": 1, "asked": 0}])
+    );
+    assert!(!denied.finish());
+    assert!(admitted.finish());
+    assert_eq!(edge.get(&edge.banned, "/live/x").unwrap().status, 403);
+}
+
+#[test]
+fn interfaces_and_gates_come_and_go() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("comego");
+    edge.configure(RULES, "");
+    edge.lab.edge().batch("link add extra0 type veth peer name extra1\n").unwrap();
+    let _controller = edge.start();
+    let names = || -> Vec<String> {
+        let status = edge.nicgate(&["status", "--json"]).with(0).json();
+        let interfaces = status["interfaces"].as_array().unwrap().clone();
+        interfaces.iter().map(|each| each["interface"].as_str().unwrap().to_owned()).collect()
+    };
+    let second = GATE + 1;
+    let get = || Get::new((EDGE_V4, second), "/live/second").timeout(PATIENCE).send(&edge.viewer);
+    assert_eq!(get().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+
+    edge.configure(RULES, &format!("interface extra0;\n{}", edge.gate(second)));
+    let reply = edge.reload();
+    assert_eq!(reply["result"]["interfaces"].as_array().unwrap().len(), 2, "{reply}");
+    assert_eq!(names(), [edge.lab.interface(), "extra0"]);
+    assert_eq!(get().unwrap().text(), "/live/second");
+    assert!(edge.site.bpffs().join("nicgate/extra0").exists());
+
+    edge.configure(RULES, "");
+    assert_eq!(edge.reload()["ok"], true);
+    assert_eq!(names(), [edge.lab.interface()]);
+    assert!(!edge.site.bpffs().join("nicgate/extra0").exists());
+    assert_eq!(get().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(edge.get(&edge.viewer, "/live/first").unwrap().status, 200);
+    assert!(edge.drops(&edge.banned));
+}
+
+#[test]
+fn a_reload_puts_back_what_somebody_took_off() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("putback");
+    edge.lab.edge().batch("link add extra0 type veth peer name extra1\n").unwrap();
+    edge.configure(RULES, "interface extra0;\n");
+    let controller = edge.start();
+    let said = edge.nicgate(&["detach", edge.lab.interface()]).with(0);
+    assert!(said.stderr.contains("its next reload attaches again"), "{said:?}");
+    // The kernel lets go of an unpinned link a moment later.
+    let get = Get::new((EDGE_V4, GATE), "/live/x").timeout(Duration::from_millis(700));
+    until("the filter is off", || get.send(&edge.banned).is_ok());
+    assert!(edge.status()["mode"].is_null(), "{}", edge.status());
+    assert!(!edge.drops(&edge.banned));
+    assert!(edge.nicgate(&["status"]).with(0).stdout.contains("NOT ATTACHED"));
+    // An interface that was made again is another one.
+    edge.lab.edge().batch("link del extra0\nlink add extra0 type veth peer name extra1\n").unwrap();
+    let said = edge.nicgate(&["reload"]).with(0);
+    assert_eq!(said.stderr.matches("the filter had been taken off").count(), 2, "{said:?}");
+    assert!(edge.drops(&edge.banned));
+    let status = edge.nicgate(&["status", "--json"]).with(0).json();
+    for interface in status["interfaces"].as_array().unwrap() {
+        assert_eq!(interface["mode"], "native", "{status:#}");
+    }
+    assert!(controller.log().contains("the filter had been taken off"), "{}", controller.log());
+}

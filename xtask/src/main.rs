@@ -12,9 +12,9 @@ mod tally;
 mod test;
 mod vm;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::setup::Purpose;
 
@@ -67,23 +67,9 @@ enum Command {
     /// Measure
     Bench {
         /// What to measure
-        #[arg(value_enum)]
-        what: Bench,
-        /// Write the figures to a file, too
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// How many prefixes the list has
-        #[arg(long, default_value_t = 1_000_000, value_name = "N")]
-        lines: u32,
+        #[command(subcommand)]
+        what: bench::What,
     },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Bench {
-    /// The offload compiler, beside Debian's iprange
-    Compile,
-    /// Everything
-    All,
 }
 
 fn main() -> ExitCode {
@@ -114,8 +100,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo { keep } => demo::run(keep),
         Command::Vm { kernel, command } => vm::run(&kernel, &command),
         Command::Test { long, filter } => test::run(long, filter.as_deref()),
-        Command::Bench { what: Bench::Compile | Bench::All, json, lines } => {
-            bench::run(lines, json.as_deref())
-        }
+        Command::Bench { what } => bench::run(what),
     }
 }

@@ -178,6 +178,17 @@ pub(super) const PIECES: &[Piece] = &[
         log: "iprange",
     },
     Piece {
+        name: "ipset, iptables, nftables and xdp-filter",
+        why: "the benchmarks compare nicgate with them",
+        purposes: &[Purpose::Bench],
+        present: || {
+            ["ipset", "iptables", "nft", "xdp-filter"].iter().all(|program| machine::find(program).is_some())
+        },
+        source: Source::Packages(&["ipset", "iptables", "nftables", "xdp-tools"]),
+        by_hand: "the packages with these commands",
+        log: "peers",
+    },
+    Piece {
         name: "qemu",
         why: "boots other kernels, for `cargo xtask vm` only",
         purposes: &[Purpose::Machine],

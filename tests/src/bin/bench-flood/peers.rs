@@ -65,8 +65,7 @@ impl Peer {
             }
             Self::Nftables => {
                 attached = Some(attach(scene, &Program::pass()?)?);
-                let file = scene.directory().join("flood.nft");
-                fs::write(&file, nftables(scene.lab.interface()))?;
+                let file = scene.write("flood.nft", &nftables(scene.lab.interface()));
                 said(edge.command("nft").arg("-f").arg(file))?;
             }
             Self::XdpFilter => {
@@ -113,7 +112,7 @@ impl Installed {
                 let line = text.lines().find(|line| line.trim_start().starts_with("XDP_DROP"));
                 Some(number(line.and_then(|line| line.split_whitespace().nth(1)), &text)?)
             }
-            Peer::Nicgate => Some(scene.nicgate.drops()?.iter().map(|rule| rule.packets).sum()),
+            Peer::Nicgate => Some(scene.dropped()?),
         })
     }
 }
@@ -177,6 +176,10 @@ struct XdpFilter {
 
 impl XdpFilter {
     fn load(scene: &Scene) -> anyhow::Result<Self> {
+        // It pins there, and in nowhere else.
+        if !fs::read_to_string("/proc/self/mounts")?.contains(" /sys/fs/bpf bpf ") {
+            said(Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]))?;
+        }
         let (edge, interface) = (scene.lab.edge().clone(), scene.lab.interface().to_owned());
         said(edge.command("xdp-filter").args(["load", &interface, "-m", "native", "-f", "ipv4,ipv6"]))?;
         let loaded = Self { edge, interface };

@@ -1,18 +1,16 @@
 //! An edge with a gate and a media server, a viewer, and a router that the flood comes from.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
+use serde_json::Value;
 use tests::{
     device,
-    netns::{Lab, Namespace, Process},
-    nicgate::Nicgate,
+    netns::{Lab, Namespace},
+    nicgate::{Controller, Site},
     server::Server,
 };
 
@@ -21,23 +19,11 @@ use crate::{flood, viewer};
 /// Everything that is up. The gate is nicgate's in every case; whether it also filters is the case's business.
 pub(crate) struct Scene {
     // Dropped in this order: the controller before the network that it runs on.
-    _controller: Process,
-    pub(crate) nicgate: Nicgate,
+    _controller: Controller,
+    site: Site,
     _origin: Server,
     pub(crate) viewer: Namespace,
-    directory: Directory,
     pub(crate) lab: Lab,
-}
-
-/// Removed with the scene.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }
 
 impl Scene {
@@ -51,33 +37,37 @@ impl Scene {
         let origin = Server::start(lab.edge(), ([127, 0, 0, 1], 8080), move |_| {
             Response::new(Full::new(segment.clone()))
         })?;
-        let directory = std::env::temp_dir().join(format!("nicgate-flood-{}", lab.interface()));
-        fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let directory = Directory(directory);
-        let configuration = directory.0.join("nicgate.conf");
         let interface = if filter {
             format!("interface {} {{ mode native; }}\n", lab.interface())
         } else {
             String::new()
         };
-        fs::write(
-            &configuration,
-            format!(
-                "{interface}gate 80 {{ upstream http://127.0.0.1:8080; }}\n\
-                 auth_backend viewers {{\n  deny ip file \"flood.txt\";\n  allow default;\n}}\n\
-                 stream live {{ input udp://239.255.0.1:1234; on_play auth://viewers; }}\n"
-            ),
-        )?;
+        let site = Site::new();
+        site.configure(&format!(
+            "{interface}gate 80 {{ upstream http://127.0.0.1:8080; }}\n\
+             auth_backend viewers {{\n  deny ip file \"flood.txt\";\n  allow default;\n}}\n\
+             stream live {{ input udp://239.255.0.1:1234; on_play auth://viewers; }}\n"
+        ));
         let sources: Vec<String> = flood::sources().iter().map(|address| format!("{address}\n")).collect();
-        fs::write(directory.0.join("flood.txt"), sources.concat())?;
-        let nicgate = Nicgate::new(lab.edge(), &configuration)?;
-        let controller = nicgate.run(&directory.0.join("messages"))?;
-        Ok(Self { _controller: controller, nicgate, _origin: origin, viewer, directory, lab })
+        site.write("flood.txt", sources.concat());
+        let controller = site.start(lab.edge())?;
+        Ok(Self { _controller: controller, site, _origin: origin, viewer, lab })
     }
 
-    /// A place for files of the case.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory.0
+    /// Writes a file of the case; returns its path.
+    pub(crate) fn write(&self, name: &str, contents: &str) -> PathBuf {
+        self.site.write(name, contents)
+    }
+
+    /// Frames that nicgate dropped so far, by its own counters.
+    pub(crate) fn dropped(&self) -> anyhow::Result<u64> {
+        let said = self.site.run_in(self.lab.edge(), &["stats", "--json"]);
+        ensure!(said.status == Some(0), "`nicgate stats` failed: {}", said.stderr.trim());
+        let stats: Value =
+            serde_json::from_str(&said.stdout).context("`nicgate stats --json` printed no JSON")?;
+        let rules =
+            stats["interfaces"][0]["rules"].as_array().context("no rules in `nicgate stats --json`")?;
+        Ok(rules.iter().filter_map(|rule| rule["packets"].as_u64()).sum())
     }
 
     /// Frames that the edge's interface received so far.

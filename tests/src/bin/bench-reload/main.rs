@@ -1,0 +1,154 @@
+//! How long it takes until another list is enforced: nicgate, nftables and ipset, with the same list.
+
+mod filters;
+mod lists;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use serde_json::{Value, json};
+use tests::{machine::Machine, netns, plot, spread::Spread};
+
+use filters::{Filter, OfIpset, OfNft, OfNicgate, Rules};
+use lists::{LONGEST, Which};
+
+#[derive(Parser)]
+#[command(
+    name = "bench-reload",
+    about = "Times the replacement of a whole list by another one, until it is enforced"
+)]
+struct Arguments {
+    /// Write the figures to a file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write plots into a directory
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// How many prefixes the list has
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(LONGEST)))]
+    prefixes: u32,
+    /// Runs of each filter
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// A country database, for `allow country`
+    #[arg(long, value_name = "FILE")]
+    database: Option<PathBuf>,
+}
+
+/// One filter's times.
+struct Row {
+    name: &'static str,
+    entries: u64,
+    seconds: Spread,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if !netns::available() {
+        bail!("the benchmark needs root, for network namespaces and XDP programs");
+    }
+    let Arguments { prefixes, runs, .. } = *arguments;
+    let machine = Machine::this();
+    println!("{machine}");
+    println!("{prefixes} IPv4 prefixes, all of them replaced by {prefixes} others, {runs} runs of each");
+    let mut rows = vec![
+        row("nicgate reload", runs, &mut OfNicgate::start(Rules::List(prefixes))?)?,
+        row("ipset restore", runs, &mut OfIpset::start(prefixes)?)?,
+        row("nft -f", runs, &mut OfNft::start(prefixes)?)?,
+    ];
+    let country = match &arguments.database {
+        Some(database) => {
+            let database =
+                fs::canonicalize(database).with_context(|| format!("no {}", database.display()))?;
+            Some(row("country RU US", runs, &mut OfNicgate::start(Rules::Country(database))?)?)
+        }
+        None => None,
+    };
+    let goals = goals(&rows, country.as_ref());
+    rows.extend(country);
+    print(&rows, &goals);
+    if let Some(path) = &arguments.json {
+        let text = format!("{:#}\n", for_programs(&machine, prefixes, &rows, &goals));
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(directory) = &arguments.plot {
+        draw(directory, prefixes, &rows)?;
+    }
+    Ok(())
+}
+
+/// The two lists in turn, after one run that is not counted.
+fn row(name: &'static str, runs: u32, filter: &mut impl Filter) -> anyhow::Result<Row> {
+    println!("{name} …");
+    let mut which = Which::B;
+    let mut times = Vec::new();
+    for run in 0..=runs {
+        let took = filter.reload(which).with_context(|| name.to_owned())?;
+        if run > 0 {
+            times.push(took.as_secs_f64());
+        }
+        which = which.other();
+    }
+    let seconds = Spread::of(times).context("no runs")?;
+    Ok(Row { name, entries: filter.entries()?, seconds })
+}
+
+/// What is to be reached, and whether it is.
+fn goals(rows: &[Row], country: Option<&Row>) -> Vec<(String, bool)> {
+    let [nicgate, others @ ..] = rows else { return Vec::new() };
+    let own = nicgate.seconds.median();
+    let mut goals = vec![(format!("nicgate in {own:.2} s (goal: under 1.5 s)"), own < 1.5)];
+    for other in others {
+        let ratio = other.seconds.median() / own;
+        goals.push((format!("{ratio:.1} × as fast as {} (goal: at least 10)", other.name), ratio >= 10.0));
+    }
+    if let Some(country) = country {
+        let seconds = country.seconds.median();
+        goals.push((format!("the country database in {seconds:.2} s (goal: under 1 s)"), seconds < 1.0));
+    }
+    goals
+}
+
+fn print(rows: &[Row], goals: &[(String, bool)]) {
+    println!("\n{:<16} {:>10} {:>24}", "", "entries", "seconds");
+    for Row { name, entries, seconds } in rows {
+        println!("{name:<16} {entries:>10} {seconds:>24.3}");
+    }
+    for (goal, met) in goals {
+        println!("{goal}: {}", if *met { "met" } else { "MISSED" });
+    }
+}
+
+fn for_programs(machine: &Machine, prefixes: u32, rows: &[Row], goals: &[(String, bool)]) -> Value {
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| json!({"name": row.name, "entries": row.entries, "seconds": row.seconds.json()}))
+        .collect();
+    let goals: Vec<Value> = goals.iter().map(|(goal, met)| json!({"goal": goal, "met": met})).collect();
+    json!({"machine": machine.json(), "prefixes": prefixes, "results": rows, "goals": goals})
+}
+
+fn draw(directory: &Path, prefixes: u32, rows: &[Row]) -> anyhow::Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    let bars: Vec<(&str, Spread)> = rows.iter().map(|row| (row.name, row.seconds.clone())).collect();
+    let path = directory.join("reload.svg");
+    let title = format!("{prefixes} prefixes replaced by {prefixes} others, until they are enforced");
+    fs::write(&path, plot::bars(&title, "seconds", &bars))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("wrote {}", path.display());
+    Ok(())
+}

@@ -25,6 +25,9 @@ use peers::{Installed, PEERS, Peer};
 use report::{Case, Report, Run};
 use scene::Scene;
 
+/// How long each part of the first round takes.
+const WARM: Duration = Duration::from_millis(500);
+
 #[derive(Parser)]
 #[command(
     name = "bench-flood",
@@ -64,9 +67,24 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let mut report = Report::new(arguments.rate, arguments.runs, arguments.seconds);
     println!("{}", report.describes());
-    for peer in PEERS {
-        println!("{} …", peer.name());
-        report.add(case(peer, arguments).with_context(|| peer.name().to_owned())?);
+    let mut stands = PEERS
+        .into_iter()
+        .map(|peer| Stand::build(peer).with_context(|| peer.name().to_owned()))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // In turn, so that a change of the machine's mood meets all of them. The first round is not counted: it makes
+    // the pages for frames, and the gate's connections to the media server.
+    for round in 0..=arguments.runs {
+        for stand in &mut stands {
+            let time = if round == 0 { WARM } else { Duration::from_secs(arguments.seconds) };
+            let run = stand.measure(arguments.rate, time).with_context(|| stand.peer.name().to_owned())?;
+            if round > 0 {
+                println!("round {round}: {}, {:.2} Mpps", stand.peer.name(), run.received / 1e6);
+                stand.runs.push(run);
+            }
+        }
+    }
+    for stand in stands {
+        report.add(Case { peer: stand.peer, runs: stand.runs });
     }
     print!("{report}");
     if let Some(path) = &arguments.json {
@@ -79,47 +97,49 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn case(peer: Peer, arguments: &Arguments) -> anyhow::Result<Case> {
-    let scene = Scene::build(peer == Peer::Nicgate)?;
-    let installed = peer.install(&scene)?;
-    let interface = scene.lab.router().run(|| device::index("edge"))?;
-    let flood = Flood::new(interface)?;
-    let time = Duration::from_secs(arguments.seconds);
-    // Warm: pages for frames, the gate's connections to the media server.
-    measure(&scene, &installed, &flood, arguments.rate, Duration::from_millis(500))?;
-    let runs = (0..arguments.runs).map(|_| measure(&scene, &installed, &flood, arguments.rate, time));
-    Ok(Case { peer, runs: runs.collect::<anyhow::Result<_>>()? })
+/// One peer at work on an edge of its own, and what was measured there.
+struct Stand {
+    peer: Peer,
+    runs: Vec<Run>,
+    flood: Flood,
+    // Dropped before the network that it works on.
+    installed: Installed,
+    scene: Scene,
 }
 
-fn measure(
-    scene: &Scene,
-    installed: &Installed,
-    flood: &Flood,
-    rate: u64,
-    time: Duration,
-) -> anyhow::Result<Run> {
-    let idle = viewer::watch(&scene.viewer, time);
-    // Alone, as fast as one core makes it.
-    let (received, dropped) = (scene.received()?, installed.dropped(scene)?);
-    let (sent, took) = flood.at_full_speed(&scene.lab, time)?;
-    let received = scene.received()? - received;
-    let dropped = installed.dropped(scene)?.zip(dropped).map(|(after, before)| after - before);
-    // At a steady pace, while the viewer watches.
-    let stop = AtomicBool::new(false);
-    let (watched, paced) = thread::scope(|scope| {
-        let flooding = scope.spawn(|| flood.paced(&scene.lab, rate, time * 2, &stop));
-        let watched = viewer::watch(&scene.viewer, time);
-        stop.store(true, Ordering::Relaxed);
-        let paced = flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        paced.map(|paced| (watched, paced))
-    })?;
-    let seconds = took.as_secs_f64();
-    Ok(Run {
-        sent: sent as f64 / seconds,
-        received: received as f64 / seconds,
-        dropped: dropped.map(|dropped| dropped as f64 / seconds),
-        paced: paced.0 as f64 / paced.1.as_secs_f64(),
-        idle,
-        watched,
-    })
+impl Stand {
+    fn build(peer: Peer) -> anyhow::Result<Self> {
+        let scene = Scene::build(peer == Peer::Nicgate)?;
+        let installed = peer.install(&scene)?;
+        let flood = Flood::new(scene.lab.router().run(|| device::index("edge"))?)?;
+        Ok(Self { peer, runs: Vec::new(), flood, installed, scene })
+    }
+
+    fn measure(&self, rate: u64, time: Duration) -> anyhow::Result<Run> {
+        let Self { scene, installed, flood, .. } = self;
+        let idle = viewer::watch(&scene.viewer, time);
+        // Alone, as fast as one core makes it.
+        let (received, dropped) = (scene.received()?, installed.dropped(scene)?);
+        let (sent, took) = flood.at_full_speed(&scene.lab, time)?;
+        let received = scene.received()? - received;
+        let dropped = installed.dropped(scene)?.zip(dropped).map(|(after, before)| after - before);
+        // At a steady pace, while the viewer watches.
+        let stop = AtomicBool::new(false);
+        let (watched, paced) = thread::scope(|scope| {
+            let flooding = scope.spawn(|| flood.paced(&scene.lab, rate, time * 2, &stop));
+            let watched = viewer::watch(&scene.viewer, time);
+            stop.store(true, Ordering::Relaxed);
+            let paced = flooding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            paced.map(|paced| (watched, paced))
+        })?;
+        let seconds = took.as_secs_f64();
+        Ok(Run {
+            sent: sent as f64 / seconds,
+            received: received as f64 / seconds,
+            dropped: dropped.map(|dropped| dropped as f64 / seconds),
+            paced: paced.0 as f64 / paced.1.as_secs_f64(),
+            idle,
+            watched,
+        })
+    }
 }

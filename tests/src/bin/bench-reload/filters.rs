@@ -29,7 +29,7 @@ pub(crate) trait Filter {
 pub(crate) enum Rules {
     /// `deny ip file`, with this many prefixes.
     List(u32),
-    /// `allow country RU US` or `RU`, by this database.
+    /// `allow country RU US`, and CA in turn, by this database.
     Country(PathBuf),
 }
 
@@ -68,7 +68,7 @@ fn write(site: &Site, interface: &str, rules: &Rules, which: Which) -> anyhow::R
         Rules::Country(database) => format!(
             "geoip \"{}\";\nauth_backend home {{\n  allow country {};\n}}\n",
             database.display(),
-            if which == Which::A { "RU US" } else { "RU" }
+            if which == Which::A { "RU US" } else { "RU US CA" }
         ),
     };
     let text = format!("interface {interface} {{ mode native; }}\n{policy}guard tcp 1935 auth://home;\n");
@@ -110,7 +110,7 @@ impl OfNft {
         let file = files.write(
             "base.nft",
             format!(
-                "table netdev list {{\nset sources {{ type ipv4_addr; flags interval; }}\nchain ingress {{\n\
+                "table netdev blocked {{\nset sources {{ type ipv4_addr; flags interval; }}\nchain ingress {{\n\
                  type filter hook ingress device {interface} priority -500;\nip saddr @sources drop\n}}\n}}\n"
             ),
         );
@@ -123,7 +123,7 @@ impl Filter for OfNft {
     fn reload(&mut self, which: Which) -> anyhow::Result<Duration> {
         let file = self.files.path("list.nft");
         let mut out = BufWriter::new(File::create(&file)?);
-        write!(out, "flush set netdev list sources\nadd element netdev list sources {{ ")?;
+        write!(out, "flush set netdev blocked sources\nadd element netdev blocked sources {{ ")?;
         for prefix in list(which, self.count) {
             writeln!(out, "{prefix},")?;
         }
@@ -139,7 +139,7 @@ impl Filter for OfNft {
             .lab
             .edge()
             .command("nft")
-            .args(["-j", "list", "set", "netdev", "list", "sources"])
+            .args(["-j", "list", "set", "netdev", "blocked", "sources"])
             .output()?;
         let value: Value =
             serde_json::from_slice(&output.stdout).context("`nft -j list set` printed no JSON")?;

@@ -65,19 +65,17 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = Machine::this();
     println!("{machine}");
     println!("{prefixes} IPv4 prefixes, all of them replaced by {prefixes} others, {runs} runs of each");
-    let mut rows = vec![
-        row("nicgate reload", runs, &mut OfNicgate::start(Rules::List(prefixes))?)?,
-        row("ipset restore", runs, &mut OfIpset::start(prefixes)?)?,
-        row("nft -f", runs, &mut OfNft::start(prefixes)?)?,
+    let mut filters: Vec<(&str, Box<dyn Filter>)> = vec![
+        ("nicgate reload", Box::new(OfNicgate::start(Rules::List(prefixes))?)),
+        ("ipset restore", Box::new(OfIpset::start(prefixes)?)),
+        ("nft -f", Box::new(OfNft::start(prefixes)?)),
     ];
-    let country = match &arguments.database {
-        Some(database) => {
-            let database =
-                fs::canonicalize(database).with_context(|| format!("no {}", database.display()))?;
-            Some(row("country RU US", runs, &mut OfNicgate::start(Rules::Country(database))?)?)
-        }
-        None => None,
-    };
+    if let Some(database) = &arguments.database {
+        let database = fs::canonicalize(database).with_context(|| format!("no {}", database.display()))?;
+        filters.push(("country RU US", Box::new(OfNicgate::start(Rules::Country(database))?)));
+    }
+    let mut rows = measure(&mut filters, runs)?;
+    let country = if rows.len() > 3 { rows.pop() } else { None };
     let goals = goals(&rows, country.as_ref());
     rows.extend(country);
     print(&rows, &goals);
@@ -91,20 +89,26 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The two lists in turn, after one run that is not counted.
-fn row(name: &'static str, runs: u32, filter: &mut impl Filter) -> anyhow::Result<Row> {
-    println!("{name} …");
+/// The two lists in turn, every filter once in each round, so that a change of the machine's mood meets all of
+/// them. The first round is not counted.
+fn measure(filters: &mut [(&'static str, Box<dyn Filter>)], runs: u32) -> anyhow::Result<Vec<Row>> {
+    let mut times = vec![Vec::new(); filters.len()];
     let mut which = Which::B;
-    let mut times = Vec::new();
-    for run in 0..=runs {
-        let took = filter.reload(which).with_context(|| name.to_owned())?;
-        if run > 0 {
-            times.push(took.as_secs_f64());
+    for round in 0..=runs {
+        for ((name, filter), times) in filters.iter_mut().zip(&mut times) {
+            let took = filter.reload(which).with_context(|| (*name).to_owned())?;
+            if round > 0 {
+                println!("round {round}: {name}, {:.2} s", took.as_secs_f64());
+                times.push(took.as_secs_f64());
+            }
         }
         which = which.other();
     }
-    let seconds = Spread::of(times).context("no runs")?;
-    Ok(Row { name, entries: filter.entries()?, seconds })
+    let rows = filters.iter().zip(times).map(|((name, filter), times)| {
+        let seconds = Spread::of(times).context("no runs")?;
+        Ok(Row { name, entries: filter.entries()?, seconds })
+    });
+    rows.collect()
 }
 
 /// What is to be reached, and whether it is.

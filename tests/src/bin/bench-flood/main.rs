@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use tests::{device, netns};
+use tests::{device, machine, netns};
 
 use flood::Flood;
 use peers::{Installed, PEERS, Peer};
@@ -65,6 +65,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !netns::available() {
         bail!("the benchmark needs root, for network namespaces and XDP programs");
     }
+    machine::take_precedence()?;
     let mut report = Report::new(arguments.rate, arguments.runs, arguments.seconds);
     println!("{}", report.describes());
     let mut stands = PEERS

@@ -12,7 +12,11 @@ use std::{
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::{Value, json};
-use tests::{machine::Machine, netns, plot, spread::Spread};
+use tests::{
+    machine::{self, Machine},
+    netns, plot,
+    spread::Spread,
+};
 
 use filters::{Filter, OfIpset, OfNft, OfNicgate, Rules};
 use lists::{LONGEST, Which};
@@ -61,9 +65,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !netns::available() {
         bail!("the benchmark needs root, for network namespaces and XDP programs");
     }
+    machine::take_precedence()?;
     let Arguments { prefixes, runs, .. } = *arguments;
-    let machine = Machine::this();
-    println!("{machine}");
+    let this = Machine::this();
+    println!("{this}");
     println!("{prefixes} IPv4 prefixes, all of them replaced by {prefixes} others, {runs} runs of each");
     let mut filters: Vec<(&str, Box<dyn Filter>)> = vec![
         ("nicgate reload", Box::new(OfNicgate::start(Rules::List(prefixes))?)),
@@ -80,7 +85,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     rows.extend(country);
     print(&rows, &goals);
     if let Some(path) = &arguments.json {
-        let text = format!("{:#}\n", for_programs(&machine, prefixes, &rows, &goals));
+        let text = format!("{:#}\n", for_programs(&this, prefixes, &rows, &goals));
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if let Some(directory) = &arguments.plot {

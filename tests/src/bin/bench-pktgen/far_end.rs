@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
+use ::tests::guarded::Arrived;
 use anyhow::{Context, bail};
 use serde_json::Value;
-use tests::guarded::Arrived;
 
 /// A command that prints `nicgate stats --json`, and the port whose counters matter.
 pub(crate) struct FarEnd {
@@ -55,8 +55,8 @@ fn arrived(stats: &Value, port: u16) -> Option<Arrived> {
 
 #[cfg(test)]
 mod tests {
+    use ::tests::guarded::Arrived;
     use serde_json::json;
-    use tests::guarded::Arrived;
 
     use super::arrived;
 

@@ -8,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
-use clap::Parser;
-use filter_user::config::InterfaceMode;
-use tests::{
+use ::tests::{
     device,
     guarded::{Arrived, Guarded},
     netns::Namespace,
     pktgen::{self, Order, Sent},
 };
+use anyhow::{Context, bail};
+use clap::Parser;
+use filter_user::config::InterfaceMode;
 
 use far_end::FarEnd;
 

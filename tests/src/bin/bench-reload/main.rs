@@ -82,14 +82,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut rows = measure(&mut filters, runs)?;
     let country = if rows.len() > 3 { rows.pop() } else { None };
     let goals = goals(&rows, country.as_ref());
+    if let Some(directory) = &arguments.plot {
+        draw(directory, prefixes, &rows)?;
+    }
     rows.extend(country);
     print(&rows, &goals);
     if let Some(path) = &arguments.json {
         let text = format!("{:#}\n", for_programs(&this, prefixes, &rows, &goals));
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(directory) = &arguments.plot {
-        draw(directory, prefixes, &rows)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! nicgate's XDP program: drops what the address alone decides, on protected ports, and nothing else.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(clippy::needless_pass_by_value, reason = "the `xdp` macro hands the context over by value")]
 
 use aya_ebpf::{
@@ -200,8 +201,23 @@ fn too_many_tags(ctx: &XdpContext) -> Outcome {
 fn port_entry(generation: u32, proto: u8, port: u16) -> Option<u16> {
     let ports = PORTS.get(layout::ports_index(generation, proto))?;
     // SAFETY: every u16 is an index into 65536 entries.
-    let entry = unsafe { *ports.get_unchecked(usize::from(port)) };
+    let entry = unsafe { *ports.get_unchecked(bounded(port)) };
     if entry == 0 { None } else { Some(entry) }
+}
+
+/// A port as an index that older verifiers accept (seen on 6.1 and 6.12): they know no bounds for what a byte
+/// swap leaves, and the compiler knows them too well to emit a mask by itself.
+#[inline(always)]
+fn bounded(port: u16) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut index = u64::from(port);
+        // SAFETY: changes one register, and not the value in it.
+        unsafe { core::arch::asm!("{0} &= 0xffff", inout(reg) index, options(pure, nomem, nostack)) };
+        index as usize
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    usize::from(port)
 }
 
 /// The service that names this packet's destination address.

@@ -1,10 +1,8 @@
 //! nicgate's XDP program: drops what the address alone decides, on protected ports, and nothing else.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(clippy::needless_pass_by_value, reason = "the `xdp` macro hands the context over by value")]
-
-use core::arch::asm;
 
 use aya_ebpf::{
     Global,
@@ -111,6 +109,7 @@ impl Frame for Buffer {
         at.wrapping_add(self.zero) & OFFSET_MASK
     }
 
+    #[cfg(target_arch = "bpf")]
     #[inline(always)]
     fn word(&self, at: usize) -> Option<u32> {
         let first = self.bytes::<4>(at)?.as_ptr();
@@ -118,18 +117,19 @@ impl Frame for Buffer {
         // SAFETY: reads the four bytes that were checked. The compiler would read them one by one, because
         // it does not know that every machine with an XDP driver reads across alignment.
         unsafe {
-            asm!("{0} = *(u32 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
+            core::arch::asm!("{0} = *(u32 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
         }
         Some((number as u32).swap_bytes())
     }
 
+    #[cfg(target_arch = "bpf")]
     #[inline(always)]
     fn long(&self, at: usize) -> Option<u64> {
         let first = self.bytes::<8>(at)?.as_ptr();
         let number: u64;
         // SAFETY: reads the eight bytes that were checked.
         unsafe {
-            asm!("{0} = *(u64 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
+            core::arch::asm!("{0} = *(u64 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
         }
         Some(number.swap_bytes())
     }
@@ -237,8 +237,23 @@ fn too_many_tags(ctx: &XdpContext) -> Outcome {
 fn port_entry(generation: u32, proto: u8, port: u16) -> Option<u16> {
     let ports = PORTS.get(layout::ports_index(generation, proto))?;
     // SAFETY: every u16 is an index into 65536 entries.
-    let entry = unsafe { *ports.get_unchecked(usize::from(port)) };
+    let entry = unsafe { *ports.get_unchecked(bounded(port)) };
     if entry == 0 { None } else { Some(entry) }
+}
+
+/// A port as an index that older verifiers accept (seen on 6.1 and 6.12): they know no bounds for what a byte
+/// swap leaves, and the compiler knows them too well to emit a mask by itself.
+#[inline(always)]
+fn bounded(port: u16) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut index = u64::from(port);
+        // SAFETY: changes one register, and not the value in it.
+        unsafe { core::arch::asm!("{0} &= 0xffff", inout(reg) index, options(pure, nomem, nostack)) };
+        index as usize
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    usize::from(port)
 }
 
 /// The service that names this packet's destination address.

@@ -27,20 +27,30 @@ pub(crate) fn nicgate(profile: Profile) -> anyhow::Result<PathBuf> {
         cargo.arg("--release");
     }
     run(cargo)?;
-    let directory = if profile == Profile::Release { "release" } else { "debug" };
-    Ok(machine::target().join(directory).join("nicgate"))
+    Ok(directory(profile).join("nicgate"))
 }
 
-/// Builds the demo's program and returns where it is.
+/// Builds programs of the package `tests` and returns where they are, in the same order.
 ///
 /// # Errors
 ///
-/// When it does not compile; cargo has said why.
-pub(crate) fn demo() -> anyhow::Result<PathBuf> {
+/// When one does not compile; cargo has said why.
+pub(crate) fn tools(names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
     let mut cargo = machine::cargo();
-    cargo.args(["build", "--package", "tests", "--bin", "demo"]);
+    cargo.args(["build", "--package", "tests"]);
+    for name in names {
+        cargo.args(["--bin", name]);
+    }
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
     run(cargo)?;
-    Ok(machine::target().join("debug/demo"))
+    Ok(names.iter().map(|name| directory(profile).join(name)).collect())
+}
+
+/// Where cargo puts programs.
+fn directory(profile: Profile) -> PathBuf {
+    machine::target().join(if profile == Profile::Release { "release" } else { "debug" })
 }
 
 fn run(mut cargo: std::process::Command) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use crate::{build, machine, setup};
 pub(crate) fn run(keep: bool) -> anyhow::Result<ExitCode> {
     setup::ensure(setup::Purpose::Demo)?;
     let nicgate = build::nicgate(build::Profile::Debug)?;
-    let demo = build::demo()?;
+    let demo = build::tools(&["demo"], build::Profile::Debug)?.remove(0);
     let nicgate = format!("NICGATE_BIN={}", nicgate.display());
     // Through env, because sudo may be set up to keep no variable.
     let mut command = machine::root_command("env", "the demo (network namespaces and an XDP program)")?;

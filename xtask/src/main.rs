@@ -10,12 +10,17 @@ mod setup;
 mod step;
 mod tally;
 mod test;
+mod vm;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::setup::Purpose;
+
+/// What there is in a machine.
+const VM_HELP: &str = "In a machine are nicgate, bench-pktgen, kernel-matrix, ip and busybox's commands. \
+                       qemu is the only thing that this installs; kernels are unpacked into target/vm.";
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Sets up, builds, demonstrates, tests and benchmarks nicgate")]
@@ -42,33 +47,29 @@ enum Command {
     },
     /// Format, clippy, and every test
     Test {
-        /// Also run every fuzz target for a minute
+        /// Also run every fuzz target for a minute, and the checks of `vm` on every kernel
         #[arg(long)]
         long: bool,
         /// Run only the tests whose name contains this, without the format, clippy and documentation checks
         #[arg(long, value_name = "NAME")]
         filter: Option<String>,
     },
+    /// Check nicgate on Debian's kernels, in virtual machines; or run one command in one
+    #[command(after_help = VM_HELP)]
+    Vm {
+        /// A series of kernels, or all: 6.1 is Debian 12's own, 6.12 the one of its backports
+        #[arg(long, default_value = "all", value_name = "SERIES")]
+        kernel: String,
+        /// Run this in the machine, instead of the checks
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
     /// Measure
     Bench {
         /// What to measure
-        #[arg(value_enum)]
-        what: Bench,
-        /// Write the figures to a file, too
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// How many prefixes the list has
-        #[arg(long, default_value_t = 1_000_000, value_name = "N")]
-        lines: u32,
+        #[command(subcommand)]
+        what: bench::What,
     },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Bench {
-    /// The offload compiler, beside Debian's iprange
-    Compile,
-    /// Everything
-    All,
 }
 
 fn main() -> ExitCode {
@@ -97,9 +98,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo { keep } => demo::run(keep),
+        Command::Vm { kernel, command } => vm::run(&kernel, &command),
         Command::Test { long, filter } => test::run(long, filter.as_deref()),
-        Command::Bench { what: Bench::Compile | Bench::All, json, lines } => {
-            bench::run(lines, json.as_deref())
-        }
+        Command::Bench { what } => bench::run(what),
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     setup::{self, Purpose},
     step,
     tally::Tally,
+    vm,
 };
 
 /// How long `--long` runs each fuzz target, in milliseconds; bolero reads this variable.
@@ -42,6 +43,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
             }
             if long {
                 tally.add(run.fuzz()?);
+                tally.add(vm::tally()?);
             }
         }
         Err(error) => {

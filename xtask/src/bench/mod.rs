@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: nicgate's offload compiler beside Debian's iprange, on the same file in the same run.
+//! `cargo xtask bench`: each benchmark compares nicgate with what else there is, on the same input in the same run.
 
 mod country;
 mod measure;
 mod prefixes;
 mod report;
+mod tool;
 
 use std::{
     fs,
@@ -12,6 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::Subcommand;
 
 use crate::{
     build, machine,
@@ -19,16 +21,90 @@ use crate::{
 };
 use measure::{Measured, rounds};
 use report::{Goal, Report};
+use tool::Own;
 
 /// How often each command is run.
 const ROUNDS: usize = 5;
 
-/// Measures, prints a table, and writes the figures to `json`.
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum What {
+    /// The offload compiler, beside Debian's iprange
+    Compile {
+        /// Write the figures to a file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// How many prefixes the list has
+        #[arg(long, default_value_t = 1_000_000, value_name = "N")]
+        lines: u32,
+    },
+    /// A flood, beside iptables, nftables, xdp-filter and a bare drop, and what a viewer gets meanwhile
+    Flood(Own),
+    /// The replacement of a whole list, beside nft and ipset
+    Reload(Own),
+    /// The kernel's packet generator against an interface that you name
+    Pktgen(Own),
+    /// Everything that aims at nothing outside this machine
+    All {
+        /// Write the figures to a file, too
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Write plots into a directory
+        #[arg(long, value_name = "DIR")]
+        plot: Option<PathBuf>,
+    },
+}
+
+/// Measures.
 ///
 /// # Errors
 ///
 /// When the machine cannot be set up, or a measured command fails.
-pub(crate) fn run(lines: u32, json: Option<&Path>) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(what: What) -> anyhow::Result<ExitCode> {
+    match what {
+        What::Compile { json, lines } => compile(lines, json.as_deref()),
+        What::Flood(own) => tool::run("bench-flood", &own.arguments),
+        What::Reload(own) => tool::run("bench-reload", &tool::with_database(&own.arguments)?),
+        What::Pktgen(own) => tool::run("bench-pktgen", &own.arguments),
+        What::All { json, plot } => all(json.as_deref(), plot.as_deref()),
+    }
+}
+
+/// One after the other; what fails does not keep the rest from being measured.
+fn all(json: Option<&Path>, plot: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let scratch = machine::scratch()?;
+    let part = |name: &str| scratch.join(format!("bench-{name}.json"));
+    let own = |name: &str| {
+        let mut own = vec!["--json".into(), part(name).into()];
+        own.extend(plot.into_iter().flat_map(|directory| ["--plot".into(), directory.into()]));
+        own
+    };
+    println!("compile:");
+    let mut worst = compile(1_000_000, Some(&part("compile")))?;
+    for (name, tool, own) in [
+        ("flood", "bench-flood", own("flood")),
+        ("reload", "bench-reload", tool::with_database(&own("reload"))?),
+    ] {
+        println!("\n{name}:");
+        // The figures of an earlier run are not this one's.
+        let _ = fs::remove_file(part(name));
+        if tool::run(tool, &own)? != ExitCode::SUCCESS {
+            worst = ExitCode::FAILURE;
+        }
+    }
+    if let Some(path) = json {
+        let parts = ["compile", "flood", "reload"].map(|name| {
+            let text = fs::read_to_string(part(name)).unwrap_or_else(|_| "null".to_owned());
+            format!("\"{name}\": {}", text.trim_end())
+        });
+        fs::write(path, format!("{{{}}}\n", parts.join(",\n")))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(worst)
+}
+
+/// The offload compiler: a table, and the figures in `json`.
+fn compile(lines: u32, json: Option<&Path>) -> anyhow::Result<ExitCode> {
     setup::ensure(Purpose::Bench)?;
     let nicgate = build::nicgate(build::Profile::Release)?;
     let mut report = Report::default();

@@ -21,6 +21,8 @@ pub(crate) enum Purpose {
     Test,
     /// The benchmarks.
     Bench,
+    /// The virtual machines.
+    Machine,
     /// All of these.
     Everything,
 }

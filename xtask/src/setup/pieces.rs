@@ -110,7 +110,7 @@ impl Install {
     }
 }
 
-const ALL: &[Purpose] = &[Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Bench];
+const ALL: &[Purpose] = &[Purpose::Build, Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Machine];
 
 /// Everything, in the order of installation.
 pub(super) const PIECES: &[Piece] = &[
@@ -153,7 +153,7 @@ pub(super) const PIECES: &[Piece] = &[
     Piece {
         name: "iproute2",
         why: "makes the network namespaces of the tests and the demo",
-        purposes: &[Purpose::Demo, Purpose::Test],
+        purposes: &[Purpose::Demo, Purpose::Test, Purpose::Bench, Purpose::Machine],
         present: || works("ip", &["-V"]),
         source: Source::Packages(&["iproute2"]),
         by_hand: "the package with the command `ip`",
@@ -176,6 +176,26 @@ pub(super) const PIECES: &[Piece] = &[
         source: Source::Packages(&["iprange"]),
         by_hand: "https://github.com/firehol/iprange",
         log: "iprange",
+    },
+    Piece {
+        name: "ipset, iptables, nftables and xdp-filter",
+        why: "the benchmarks compare nicgate with them",
+        purposes: &[Purpose::Bench],
+        present: || {
+            ["ipset", "iptables", "nft", "xdp-filter"].iter().all(|program| machine::find(program).is_some())
+        },
+        source: Source::Packages(&["ipset", "iptables", "nftables", "xdp-tools"]),
+        by_hand: "the packages with these commands",
+        log: "peers",
+    },
+    Piece {
+        name: "qemu",
+        why: "boots other kernels, for `cargo xtask vm` only",
+        purposes: &[Purpose::Machine],
+        present: || works("qemu-system-x86_64", &["--version"]),
+        source: Source::Packages(&["qemu-system-x86", "binutils", "xz-utils"]),
+        by_hand: "qemu for x86-64",
+        log: "qemu",
     },
 ];
 

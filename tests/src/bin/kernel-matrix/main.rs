@@ -1,0 +1,126 @@
+//! `kernel-matrix TEST…`: what nicgate does on the running kernel, one line a check:
+//! `check`, `ok`, `failed` or `skipped`, the check's name and details, between tabs.
+//!
+//! The arguments are compiled tests, which are run as they are.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, bail};
+use filter_user::{
+    config::InterfaceMode,
+    kernel::{Bench, Mode},
+};
+use tests::{device, guarded::Guarded, netns, pktgen};
+
+/// Frames from the kernel's generator: a multiple of the number of sources, half of which are denied.
+const FRAMES: u64 = 25_600;
+/// So slowly that the queue of a virtual interface never overflows, even when the machine is emulated.
+const RATE: u64 = 5_000;
+
+/// How a check came out.
+enum Outcome {
+    Passed(String),
+    Skipped(String),
+}
+
+fn main() -> ExitCode {
+    if !netns::available() {
+        return ExitCode::FAILURE;
+    }
+    let mut good = say("program loads", loads());
+    good &= say("attaches native", attaches(InterfaceMode::Native, Mode::Native));
+    good &= say("attaches generic", attaches(InterfaceMode::Generic, Mode::Generic));
+    for test in std::env::args().skip(1) {
+        good &= say(&test_name(&test), tests_pass(&test));
+    }
+    good &= say("pktgen", counts_exactly());
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Prints a check; whether it did not fail.
+fn say(check: &str, outcome: anyhow::Result<Outcome>) -> bool {
+    let one_line = |text: &str| text.replace(['\n', '\t'], " ");
+    match outcome {
+        Ok(Outcome::Passed(detail)) => println!("check\tok\t{check}\t{}", one_line(&detail)),
+        Ok(Outcome::Skipped(why)) => println!("check\tskipped\t{check}\t{}", one_line(&why)),
+        Err(error) => {
+            // In full first: the verifier's own words may be many lines.
+            let text = format!("{error:#}");
+            println!("{text}");
+            let short: String = text.lines().next().unwrap_or_default().chars().take(60).collect();
+            println!("check\tfailed\t{check}\t{}", one_line(&short));
+            return false;
+        }
+    }
+    true
+}
+
+fn loads() -> anyhow::Result<Outcome> {
+    Bench::new()?;
+    Ok(Outcome::Passed(String::new()))
+}
+
+fn attaches(wish: InterfaceMode, expected: Mode) -> anyhow::Result<Outcome> {
+    let guarded = Guarded::new("attach", wish)?;
+    let report = guarded.report.clone();
+    guarded.detach()?;
+    if report.mode != expected {
+        bail!("it was attached in {} mode", report.mode);
+    }
+    let notes: Vec<String> = report.notes.iter().map(|note| format!("; {note}")).collect();
+    Ok(Outcome::Passed(format!("{:?}{}", report.link, notes.concat())))
+}
+
+/// The name that cargo gave the test: without directories and without the hash at the end.
+fn test_name(path: &str) -> String {
+    let file = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
+    file.rsplit_once('-').map_or(&*file, |(name, _)| name).to_owned()
+}
+
+fn tests_pass(path: &str) -> anyhow::Result<Outcome> {
+    let output =
+        Command::new(path).arg("--test-threads=1").output().with_context(|| format!("cannot run {path}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let count = |word: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix("test result: "))?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = words.iter().position(|found| found.trim_end_matches(';') == word)?;
+        words[at.checked_sub(1)?].parse().ok()
+    };
+    match (count("passed"), count("failed")) {
+        (Some(passed), Some(0)) if output.status.success() && passed > 0 => {
+            Ok(Outcome::Passed(format!("{passed} of {passed}")))
+        }
+        (passed, failed) => {
+            print!("{text}{}", String::from_utf8_lossy(&output.stderr));
+            match (passed, failed) {
+                (Some(passed), Some(failed)) => bail!("{passed} of {}", passed + failed),
+                _ => bail!("it ended with {}", output.status),
+            }
+        }
+    }
+}
+
+/// Every frame that the kernel's generator sent was dropped or passed, and half of them each.
+fn counts_exactly() -> anyhow::Result<Outcome> {
+    if let Err(error) = pktgen::available() {
+        println!("{error:#}");
+        return Ok(Outcome::Skipped("this kernel has none".to_owned()));
+    }
+    let guarded = Guarded::new("pktgen", InterfaceMode::Native)?;
+    let order = pktgen::Order { count: FRAMES, rate: Some(RATE), ..guarded.order() };
+    let router = guarded.lab().router();
+    let before = router.run(|| device::counters(&order.interface))?;
+    let sent: u64 = pktgen::send(Some(router), &order)?.iter().map(|sent| sent.packets).sum();
+    let lost = router.run(|| device::counters(&order.interface))?.sending_dropped - before.sending_dropped;
+    let arrived = guarded.arrived()?;
+    guarded.detach()?;
+    let detail = format!("{sent} = {} dropped + {} passed", arrived.dropped, arrived.passed);
+    if (sent, lost) != (FRAMES, 0) || (arrived.dropped, arrived.passed) != (FRAMES / 2, FRAMES / 2) {
+        bail!("{sent} sent, {lost} lost on the way, {} dropped, {} passed", arrived.dropped, arrived.passed);
+    }
+    Ok(Outcome::Passed(detail))
+}

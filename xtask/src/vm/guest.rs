@@ -1,0 +1,155 @@
+//! What a guest holds: nicgate, the tests and benchmarks, a shell, and one script.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::{CHECKS, archive::Archive, elf, kernel, kernel::Kernel};
+use crate::{build, machine, step};
+
+/// The tests that need a kernel.
+const TESTS: [&str; 3] = ["kernel_verdicts", "kernel_attach", "netns_harness"];
+
+/// The programs that a command may name.
+const PROGRAMS: [&str; 3] = [CHECKS, "bench-pktgen", "hold_filter"];
+
+/// What the tests run, of this machine.
+const COMMANDS: [&str; 2] = ["ip", "readlink"];
+
+/// The modules that are loaded before the command runs.
+const MODULES: [&str; 3] = ["veth", "bridge", "pktgen"];
+
+/// The end of the guest's output, before the command's exit status.
+pub(super) const EXIT: &str = "nicgate-vm: exit ";
+
+/// What was built for it.
+pub(super) struct Guest {
+    nicgate: PathBuf,
+    tests: Vec<PathBuf>,
+    programs: Vec<PathBuf>,
+}
+
+impl Guest {
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// When something does not compile.
+    pub(super) fn build() -> anyhow::Result<Self> {
+        let nicgate = build::nicgate(build::Profile::Debug)?;
+        let programs = build::tools(&PROGRAMS, build::Profile::Debug)?;
+        Ok(Self { nicgate, tests: tests()?, programs })
+    }
+
+    /// nicgate's binary.
+    pub(super) fn nicgate(&self) -> &Path {
+        &self.nicgate
+    }
+
+    /// The command that checks a kernel.
+    pub(super) fn checks(&self) -> Vec<String> {
+        let program = self.programs.iter().find(|program| program.ends_with(CHECKS));
+        let words = program.into_iter().chain(&self.tests);
+        words.map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The initial file system for a kernel, that runs `command` and turns the machine off.
+    ///
+    /// # Errors
+    ///
+    /// When a part of it cannot be had.
+    pub(super) fn archive(&self, kernel: &Kernel, command: &[String]) -> anyhow::Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        for directory in ["/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/modules"] {
+            archive.directory(directory);
+        }
+        archive.device("/dev/console", 5, 1);
+        let busybox = kernel::busybox()?;
+        let contents =
+            std::fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
+        archive.file("/bin/busybox", &contents);
+        for command in COMMANDS {
+            let program = machine::find(command).with_context(|| format!("there is no {command} here"))?;
+            elf::add(&mut archive, &program)?;
+        }
+        for program in [&self.nicgate].into_iter().chain(&self.tests).chain(&self.programs) {
+            elf::add(&mut archive, program)?;
+        }
+        let modules = kernel.modules()?.load_order(&MODULES)?;
+        for (name, contents) in &modules {
+            archive.file(&format!("/modules/{name}.ko"), contents);
+        }
+        let names: Vec<&str> = modules.iter().map(|(name, _)| &**name).collect();
+        archive.file("/init", self.script(&names, command).as_bytes());
+        Ok(archive.finish())
+    }
+
+    /// The kernel's messages go to the first serial line, the command's output to the second.
+    fn script(&self, modules: &[&str], command: &[String]) -> String {
+        let programs = self.programs.iter().chain([&self.nicgate]).filter_map(|program| program.parent());
+        let mut path: Vec<String> = programs.map(|path| path.display().to_string()).collect();
+        path.dedup();
+        let path = path.join(":");
+        let nicgate = self.nicgate.display();
+        let insert: String = modules.iter().map(|name| format!("insmod /modules/{name}.ko\n")).collect();
+        let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+        format!(
+            "#!/bin/busybox sh\n\
+             /bin/busybox --install -s /bin\n\
+             export PATH={path}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n\
+             export NICGATE_BIN={nicgate} RUST_BACKTRACE=1\n\
+             mount -t proc proc /proc\n\
+             mount -t sysfs sysfs /sys\n\
+             mount -t devtmpfs devtmpfs /dev\n\
+             mount -t tmpfs tmpfs /run\n\
+             stty -F /dev/ttyS1 raw -echo\n\
+             exec >/dev/ttyS1 2>&1 </dev/null\n\
+             {insert}\
+             ip link set lo up\n\
+             {}\n\
+             echo \"{EXIT}$?\"\n\
+             exec >/dev/null 2>&1\n\
+             poweroff -f\n",
+            command.join(" ")
+        )
+    }
+}
+
+/// A word as the shell reads it back.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Builds the tests and returns where they are.
+fn tests() -> anyhow::Result<Vec<PathBuf>> {
+    let mut cargo = machine::cargo();
+    cargo.args(["test", "--package", "tests", "--no-run", "--message-format=json-render-diagnostics"]);
+    for test in TESTS {
+        cargo.args(["--test", test]);
+    }
+    let output = cargo.stderr(std::process::Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("`{}` failed", step::shown(&cargo));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let built = TESTS.iter().map(|test| {
+        // Of each artifact one line of JSON; only a test's has both fields with these values.
+        let kind = "\"kind\":[\"test\"]";
+        let name = format!("\"name\":\"{test}\"");
+        let line = text.lines().find(|line| line.contains(kind) && line.contains(&name));
+        let path = line.and_then(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
+        path.map(PathBuf::from).with_context(|| format!("cargo does not say where it put the test {test}"))
+    });
+    built.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_word_reaches_the_shell_as_it_is() {
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
+    }
+}

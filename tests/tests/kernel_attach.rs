@@ -434,7 +434,6 @@ fn a_version_with_other_tables_takes_over_without_a_gap() {
     assert!(report.adopted);
     assert_eq!(report.published.generation, 1, "tables of its own");
     assert!(!pins.join("layout-0").exists(), "the other version's tables are gone");
-    drop(server);
     check_enforced(&lab);
     assert!(lab.open().unwrap().stats().unwrap().outcome("drop") >= 2);
 }

@@ -168,9 +168,9 @@ fn lookups_agree_with_the_partition(engine: Engine) {
         nets.push((v4(n.wrapping_mul(2_654_435_761), 20 + (n % 13) as u8), class));
         let n = u128::from(n);
         nets.push((v6((0x2001_0db8 << 96) + 3 * n, 128), class));
-        nets.push((v6((0x2001_0db9 << 96) + (2 * n << 64), 64), class));
+        nets.push((v6((0x2001_0db9 << 96) + ((2 * n) << 64), 64), class));
         nets.push((v6((0x2001_0dba << 96) + (n << 66) + n, 128), class));
-        nets.push((v6((0x2400 << 112) + (n.wrapping_mul(0x9e37_79b9) & 0xffff_ffff) << 80, 48), class));
+        nets.push((v6((0x2400 << 112) + ((n.wrapping_mul(0x9e37_79b9) & 0xffff_ffff) << 80), 48), class));
     }
     let compiled = table.nets(nets).compiled();
     bench.publish(&compiled).unwrap();

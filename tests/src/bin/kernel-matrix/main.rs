@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use filter_user::{
-    config::InterfaceMode,
+    config::{Engine, InterfaceMode},
     kernel::{Bench, Mode},
 };
 use tests::{device, guarded::Guarded, netns, pktgen};
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     if !netns::available() {
         return ExitCode::FAILURE;
     }
-    let mut good = say("program loads", loads());
+    let mut good = say("lpm loads", loads(Engine::Lpm));
+    good &= say("flat loads", loads(Engine::Flat));
     good &= say("attaches native", attaches(InterfaceMode::Native, Mode::Native));
     good &= say("attaches generic", attaches(InterfaceMode::Generic, Mode::Generic));
     for test in std::env::args().skip(1) {
@@ -58,9 +59,9 @@ fn say(check: &str, outcome: anyhow::Result<Outcome>) -> bool {
     true
 }
 
-fn loads() -> anyhow::Result<Outcome> {
-    Bench::new()?;
-    Ok(Outcome::Passed(String::new()))
+fn loads(engine: Engine) -> anyhow::Result<Outcome> {
+    let instructions = Bench::new(engine)?.verified_instructions()?;
+    Ok(Outcome::Passed(instructions.map_or_else(String::new, |count| format!("{count} verified"))))
 }
 
 fn attaches(wish: InterfaceMode, expected: Mode) -> anyhow::Result<Outcome> {

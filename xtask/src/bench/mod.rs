@@ -38,6 +38,8 @@ pub(crate) enum What {
         #[arg(long, default_value_t = 1_000_000, value_name = "N")]
         lines: u32,
     },
+    /// One lookup and one packet, by engine, address family and number of prefixes, beside a bare drop
+    Verdict(Own),
     /// A flood, beside iptables, nftables, xdp-filter and a bare drop, and what a viewer gets meanwhile
     Flood(Own),
     /// The replacement of a whole list, beside nft and ipset
@@ -63,6 +65,7 @@ pub(crate) enum What {
 pub(crate) fn run(what: What) -> anyhow::Result<ExitCode> {
     match what {
         What::Compile { json, lines } => compile(lines, json.as_deref()),
+        What::Verdict(own) => tool::run("bench-verdict", &own.arguments),
         What::Flood(own) => tool::run("bench-flood", &own.arguments),
         What::Reload(own) => tool::run("bench-reload", &tool::with_database(&own.arguments)?),
         What::Pktgen(own) => tool::run("bench-pktgen", &own.arguments),
@@ -82,6 +85,8 @@ fn all(json: Option<&Path>, plot: Option<&Path>) -> anyhow::Result<ExitCode> {
     println!("compile:");
     let mut worst = compile(1_000_000, Some(&part("compile")))?;
     for (name, tool, own) in [
+        // It draws no plot.
+        ("verdict", "bench-verdict", vec!["--json".into(), part("verdict").into()]),
         ("flood", "bench-flood", own("flood")),
         ("reload", "bench-reload", tool::with_database(&own("reload"))?),
     ] {
@@ -93,7 +98,7 @@ fn all(json: Option<&Path>, plot: Option<&Path>) -> anyhow::Result<ExitCode> {
         }
     }
     if let Some(path) = json {
-        let parts = ["compile", "flood", "reload"].map(|name| {
+        let parts = ["compile", "verdict", "flood", "reload"].map(|name| {
             let text = fs::read_to_string(part(name)).unwrap_or_else(|_| "null".to_owned());
             format!("\"{name}\": {}", text.trim_end())
         });

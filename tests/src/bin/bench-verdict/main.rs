@@ -1,7 +1,7 @@
 //! What a verdict costs, by engine and number of prefixes, through BPF_PROG_TEST_RUN: the lookup alone on random
 //! sources, and the whole program on one source over a bare `return XDP_DROP`. Ratios are of medians of one run.
 //!
-//! `cargo run --release -p tests --bin bench_verdict -- [--json FILE] [--quick]`
+//! `cargo xtask bench verdict [--json FILE] [--quick] [--only flat|lpm]`
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

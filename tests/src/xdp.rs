@@ -6,9 +6,12 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
+use crate::{device, netns::Namespace};
+
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
@@ -155,9 +158,21 @@ impl Family {
 #[derive(Debug)]
 pub struct Program(OwnedFd);
 
-/// A program on an interface, until it is dropped.
+/// A program on an interface, until its last descriptor is closed.
 #[derive(Debug)]
-pub struct Attached(#[expect(dead_code, reason = "held for its drop")] OwnedFd);
+pub struct Attached(OwnedFd);
+
+impl Attached {
+    /// Detaches at once. Closing the descriptor would do so later, while a process that another test is just
+    /// starting still has its copy.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn detach(self) -> io::Result<()> {
+        call(BPF_LINK_DETACH, &(self.0.as_raw_fd() as u32)).map(drop)
+    }
+}
 
 impl Program {
     /// Passes everything.
@@ -167,6 +182,26 @@ impl Program {
     /// The kernel's.
     pub fn pass() -> io::Result<Self> {
         load(&[instruction(0xb7, 0, 0, 0, 2), instruction(0x95, 0, 0, 0, 0)])
+    }
+
+    /// Drops frames with a VLAN tag (type 0x8100) and passes all others.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub fn drop_tagged() -> io::Result<Self> {
+        load(&[
+            instruction(0x61, 2, 1, 0, 0),  // r2 = the frame's beginning
+            instruction(0x61, 3, 1, 4, 0),  // r3 = the frame's end
+            instruction(0xbf, 4, 2, 0, 0),  // r4 = r2
+            instruction(0x07, 4, 0, 0, 14), // r4 += 14
+            instruction(0xb7, 0, 0, 0, 2),  // r0 = XDP_PASS
+            instruction(0x2d, 4, 3, 3, 0),  // if r4 > r3, exit
+            instruction(0x69, 5, 2, 12, 0), // r5 = the frame's type, as it is in memory
+            instruction(0x55, 5, 0, 1, i32::from(0x8100_u16.to_be())), // if r5 is another, exit
+            instruction(0xb7, 0, 0, 0, 1),  // r0 = XDP_DROP
+            instruction(0x95, 0, 0, 0, 0),  // exit
+        ])
     }
 
     /// Drops what comes from 198.18/16 and *:*:bad::/48, two bytes that it compares with constants, and passes the
@@ -271,6 +306,15 @@ impl Program {
         };
         call(BPF_PROG_TEST_RUN, &run).map(drop)
     }
+}
+
+/// Attaches, in native mode or not at all, a program that drops frames with a VLAN tag and passes all others.
+///
+/// # Errors
+///
+/// When there is no such interface, or what the kernel says.
+pub fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> anyhow::Result<Attached> {
+    namespace.run(|| Ok(Program::drop_tagged()?.attach(device::index(interface)?)?))
 }
 
 fn load(program: &[Instruction]) -> io::Result<Program> {

@@ -1,8 +1,5 @@
 //! What a running controller enforces at the NIC and at the gate, and what it says of it.
 
-#[path = "netns_harness/xdp.rs"]
-mod xdp;
-
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
@@ -203,7 +200,7 @@ fn another_program_on_the_interface_is_named_and_left_alone() {
     }
     let edge = Edge::new("another");
     edge.configure(RULES, "");
-    let other = xdp::drop_tagged_natively(edge.lab.edge(), edge.lab.interface()).unwrap();
+    let other = tests::xdp::drop_tagged_natively(edge.lab.edge(), edge.lab.interface()).unwrap();
     for command in ["run", "attach"] {
         let said = edge.nicgate(&[command]).with(3);
         assert!(said.stderr.contains("another XDP program runs on"), "{said:?}");

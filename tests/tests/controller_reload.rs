@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helping functions too")]
 
-#[path = "netns_harness/xdp.rs"]
-mod xdp;
-
 use std::{fs, time::Duration};
 
 use serde_json::json;
@@ -44,7 +41,7 @@ fn a_wrong_reload_is_refused_with_its_reason_and_changes_nothing() {
         .edge()
         .batch("link add extra0 type veth peer name extra1\nlink add extra2 type veth peer name extra3\n")
         .unwrap();
-    let other = xdp::drop_tagged_natively(edge.lab.edge(), "extra2").unwrap();
+    let other = tests::xdp::drop_tagged_natively(edge.lab.edge(), "extra2").unwrap();
     // Something else listens there.
     let taken = edge.taken_port();
     let port = taken.local_addr().unwrap().port();

@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helping functions too")]
 
-#[path = "netns_harness/xdp.rs"]
-mod xdp;
-
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -21,6 +18,7 @@ use tests::{
     http::Get,
     netns::{self, EDGE_V4, EDGE_V6, Lab, Namespace},
     server::Server,
+    xdp,
 };
 
 fn ip(text: &str) -> IpAddr {

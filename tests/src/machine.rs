@@ -1,8 +1,16 @@
 //! What figures were measured on.
 
-use std::{fs, io};
+use std::{fs, io, process::ExitCode};
 
 use serde_json::{Value, json};
+
+/// How a benchmark ends: what went wrong on stderr, and the exit status.
+pub fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
 
 /// Gives this process, and what it starts from now on, the highest of the ordinary priorities, so that other work
 /// on the machine disturbs a measurement little. Call it before there are other threads.

@@ -11,6 +11,7 @@ use std::{
 use ::tests::{
     device,
     guarded::{Arrived, Guarded},
+    machine,
     netns::Namespace,
     pktgen::{self, Order, Sent},
 };
@@ -71,13 +72,7 @@ struct Arguments {
 struct HardwareAddress([u8; 6]);
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    machine::finish(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {

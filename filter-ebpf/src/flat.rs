@@ -1,112 +1,104 @@
 //! The `flat` engine's memory, and the lookup that both the program and the host's tests run.
 //!
-//! A generation's addresses lie in cache lines of 64 bytes, numbered from 0. The top 8 bits of an address
-//! (IPv4's 32, IPv6's upper 64) select one of 256 root entries. An entry points to
+//! A generation's addresses lie in *buckets* of 32 bytes, two in a cache line, numbered from 0. A family's
+//! [`Root`] says how many bits of an address select a bucket: directly, without an index in between, so that
+//! most lookups touch one line. An address is taken as 64 bits (IPv4's 32 above zeros; IPv6's upper half, and
+//! the lower half only where prefixes longer than /64 are), of which each step uses up some from the left.
 //!
-//! - a *node*: 2^w entries, selected by the next w bits, where w follows from how many pieces there are; or
-//! - a *leaf*: 2^w words in rising order, each the start of a piece and its class. A leaf of up to eight words
-//!   never crosses a line, and is searched without a branch.
+//! A *narrow* bucket divides its addresses by their next 15 bits into up to eight pieces: seven starts and
+//! eight classes of 16 bits each. All starts are compared at once, four to a word, because a start has a spare
+//! bit that catches the borrow; there is no branch for random sources to mispredict. Instead of a class a
+//! piece can have a pointer ([`DEEP`]) to where it is divided further:
 //!
-//! Where all addresses have one class there is a leaf of one word, the same for all of that class. An entry
-//! could say so itself; but whether it does is then a branch that random sources mispredict.
-//!
-//! Most lookups touch one entry and one leaf: two lines. Larger leaves exist only where the levels of nodes
-//! were used up; every eighth word is searched first.
-//!
-//! All of a leaf's words keep the bits of the address that the nodes have not used, left-aligned: IPv4 16
-//! bits above 16 bits for the class, IPv6 48 bits above 16. So nothing is looked up in a second array, and a
-//! search is for the last word that is not above the address with all lower bits set.
-//!
-//! Pieces that begin inside an IPv6 /64 are rare. Such a /64 has two words with the same upper bits, whose
-//! lower bits together point to *records*: the lower 64 bits of an address, and its class.
+//! - 2^k buckets, selected by the next k bits, for a bucket that would need more than eight pieces;
+//! - a bucket for the bits below the 15, where prefixes are longer;
+//! - a *wide* bucket, which has two starts of the full 64 bits and finishes a single long prefix at once.
 //!
 //! # What was measured
 //!
-//! One lookup of random IPv4 sources, ns (AMD EPYC, Linux 6.18). The rows are of different runs on a machine
-//! whose cores were busy with other work: LPM_TRIE alone went from 320 to 493 at 100,000 between runs, so
-//! differences below a factor of 1.5 between rows mean nothing. *Overlapping* lookups depend on nothing (the
-//! first three columns); of *chained* ones each waits for the one before.
-//!
-//! | layout | 1,000 | 100,000 | 1,000,000 | chained, 100,000 |
-//! |---|---|---|---|---|
-//! | LPM_TRIE | 79 | 400 | 977 | 403 |
-//! | leaves up to 8 words, searched with branches | 13 | 26 | 59 | 37 |
-//! | leaves up to 8 words, searched without (this one) | 15 | 24 | 59 | 45 |
-//!
-//! The two searches are not told apart by this; with branches the small table and chained lookups did better.
-//! The one without was kept on the expectation, not measured, that its cost depends less on what an attacker
-//! sends. Other layouts (B-trees, other numbers of pieces for an entry) were not measured.
+//! BENCHMARKS.md has the figures of this layout and of the ones that it took the place of.
 
 /// A cache line. All of a generation is made of them.
 pub type Line = [u64; 8];
+/// Half a line: `[starts, starts and upper pointer bits, classes, classes]`, or if it is wide
+/// `[start, start, classes, upper pointer bits]`.
+pub type Bucket = [u64; 4];
 
 /// Bytes in a line.
 pub const LINE_BYTES: usize = size_of::<Line>();
-/// Bits of an address that select a root entry.
-pub const ROOT_BITS: u32 = 8;
-/// Root entries of a family.
-pub const ROOTS: usize = 1 << ROOT_BITS;
-/// Bits that nodes and the root must have used before a leaf, so that the rest leaves room for a class.
-pub const LEAST_USED: u32 = 16;
-/// Levels of nodes for IPv4.
-pub const LEVELS_V4: u32 = 2;
-/// Levels of nodes for IPv6.
-pub const LEVELS_V6: u32 = 4;
-/// Bits that one node selects by, at most.
-pub const WIDEST_NODE: u32 = 14;
-/// The exponent of a leaf's or record block's size, at most; more than 2^20 words are never in one /16.
-pub const WIDEST_LEAF: u32 = 20;
-/// Classes that the words of a leaf have room for.
+/// Buckets in a line.
+pub const LINE_BUCKETS: usize = size_of::<Line>() / size_of::<Bucket>();
+/// Bits by which a narrow bucket tells its addresses apart.
+pub const CELL_BITS: u32 = 15;
+/// Pieces in a narrow bucket.
+pub const PIECES: usize = 8;
+/// Pieces in a wide bucket.
+pub const WIDE_PIECES: usize = 3;
+/// A start that no address reaches: it fills a narrow bucket's unused places.
+pub const NEVER: u16 = 1 << CELL_BITS;
+/// Classes that a piece has room for.
 pub const CLASSES: usize = 1 << 15;
-/// Offsets have so many bits.
-pub const OFFSET_BITS: u32 = 25;
+/// Set where a piece has a pointer in place of a class.
+pub const DEEP: u32 = 1 << 15;
+/// Steps of a lookup, at most. Most use 15 bits; an array has at least four buckets while two bits are left, so
+/// that 128 bits are used up after 64 steps and two where a half ends.
+pub const STEPS: u32 = 72;
+/// Bits that select one of a root's buckets, at most.
+pub const WIDEST_ROOT: u32 = 20;
 
-/// An entry of a node or root: `offset << 6 | node << 5 | width`.
-///
-/// The offset of a node counts 4-byte words, that of a leaf its own words (4 or 8 bytes), that of records
-/// 16 bytes.
-pub mod entry {
-    /// Set in a pointer to a node.
-    pub const NODE: u32 = 1 << 5;
-    /// The width's bits.
-    pub const WIDTH_MASK: u32 = 31;
-    /// Where the offset stands.
-    pub const OFFSET_SHIFT: u32 = 6;
+/// One in each 16-bit lane.
+const LANES: u64 = 0x0001_0001_0001_0001;
+/// The spare bit of each lane of starts.
+const SPARE: u64 = LANES << CELL_BITS;
 
-    /// A pointer to 2^width words.
-    #[inline(always)]
-    pub const fn pointer(offset: u32, width: u32, node: bool) -> u32 {
-        offset << OFFSET_SHIFT | if node { NODE } else { 0 } | width
-    }
+/// Where a piece is divided further. A bucket's pieces share the upper bits of their pointers, so that all
+/// targets of one bucket lie within [`pointer::BLOCK`] buckets.
+pub mod pointer {
+    /// The bucket's number inside its block.
+    pub const OFFSET_BITS: u32 = 8;
+    /// Buckets in a block.
+    pub const BLOCK: u32 = 1 << OFFSET_BITS;
+    /// Where the width stands: the target is 2^width buckets, selected by the next bits.
+    pub const WIDTH_SHIFT: u32 = OFFSET_BITS;
+    /// Bits of the width.
+    pub const WIDTH_MASK: u32 = 15;
+    /// The target is a wide bucket; its width is 0.
+    pub const WIDE: u32 = 1 << 12;
+    /// The bits that the bucket compared are used up.
+    pub const BELOW: u32 = 1 << 13;
+    /// The upper half is used up: go on with the lower.
+    pub const LOWER: u32 = 1 << 14;
+    /// Blocks that can be reached.
+    pub const BLOCKS: u32 = 1 << 16;
 }
 
-/// In the lower 16 bits of an IPv6 leaf's word: not a class, but the lower 15 bits of a pointer to records.
-/// The word before has the 16 bits above these. The pointer is an [`entry`] of at most 31 bits.
-pub const SPLIT: u64 = 1 << 15;
-/// The bits of a leaf's word that hold the class.
-pub const CLASS_MASK: u64 = 0xffff;
+/// Where a family's addresses begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Root {
+    /// The first bits of nearly all addresses in the table; only those have buckets of their own.
+    pub prefix: u64,
+    /// Which bits those are; 0 for IPv4.
+    pub mask: u64,
+    /// The bucket of all other addresses; the buckets of these follow. IPv4 has no others: this is the number
+    /// before its first bucket.
+    pub first: u32,
+    /// How many bits `mask` has.
+    pub skip: u32,
+    /// Bits that select a bucket: 1 to [`WIDEST_ROOT`].
+    pub width: u32,
+    /// 64 - `width`.
+    pub shift: u32,
+}
 
 /// Where a generation's lines are.
 pub trait Lines {
     /// One line; `None` outside.
     fn line(&self, index: u32) -> Option<&Line>;
 
-    /// Among 2^width runs of eight 4-byte words, the last one whose first word is at most `key`, or the first.
-    fn last_short(&self, first: u32, width: u32, key: u64) -> Option<u32> {
-        last(first, width, |run| {
-            let line = halves(self.line(run >> 1)?);
-            Some(at_most(u64::from(line[(run << 3 & 8) as usize]), key))
-        })
-    }
-
-    /// The same of lines and their first 8-byte word.
-    fn last_long(&self, first: u32, width: u32, key: u64) -> Option<u32> {
-        last(first, width, |line| Some(any_at_most(self.line(line)?[0], key)))
-    }
-
-    /// The class in the last record that is at most `lower`.
-    fn record(&self, records: u32, lower: u64) -> Option<u32> {
-        record(self, records, lower)
+    /// Goes on from a piece that has a pointer.
+    fn deeper(&self, way: Way) -> Option<u32> {
+        deeper(self, way)
     }
 }
 
@@ -116,126 +108,120 @@ impl Lines for [Line] {
     }
 }
 
-/// The class of an IPv4 address (host byte order). `None` only if the memory is not what the host wrote.
-#[inline(always)]
-pub fn class_v4<L: Lines + ?Sized>(lines: &L, roots: &[u32; ROOTS], address: u32) -> Option<u32> {
-    let root = roots[(address >> 24) as usize];
-    let (found, rest) = descend(lines, root, u64::from(address) << 40, LEVELS_V4)?;
-    let key = rest >> 32 | CLASS_MASK;
-    let (mut at, mut width) = (u64::from(found >> entry::OFFSET_SHIFT), width(found));
-    if width > 3 {
-        at = u64::from(lines.last_short((at >> 3) as u32, width - 3, key)?) << 3;
-        width = 3;
-    }
-    let line = halves(lines.line((at >> 4) as u32)?);
-    let mask = (1 << width) - 1;
-    for step in [4, 2, 1] {
-        // A step that is larger than the leaf compares the word with which it already is content.
-        let step = step & mask;
-        at += step & at_most(u64::from(line[((at + step) & 15) as usize]), key);
-    }
-    Some(line[(at & 15) as usize] & CLASS_MASK as u32)
+/// How far a lookup got.
+#[derive(Clone, Copy, Debug)]
+pub struct Way {
+    /// A class, or with [`DEEP`] the lower bits of a pointer; above them the pointer's upper bits.
+    pub found: u32,
+    /// What is left of the half in use.
+    pub rest: u64,
+    /// The half in use.
+    pub half: u64,
+    /// The half that comes after it.
+    pub lower: u64,
 }
 
-/// The class of an IPv6 address (host byte order), given as its upper and lower 64 bits. `None` only if the
+/// The class of an address, given as 64 bits (IPv4 in the uppermost 32) and the 64 below. `None` only if the
 /// memory is not what the host wrote.
 #[inline(always)]
-pub fn class_v6<L: Lines + ?Sized>(lines: &L, roots: &[u32; ROOTS], upper: u64, lower: u64) -> Option<u32> {
-    let root = roots[(upper >> 56) as usize];
-    let (found, rest) = descend(lines, root, upper << ROOT_BITS, LEVELS_V6)?;
-    let key = rest | CLASS_MASK;
-    let (mut at, mut width) = (u64::from(found >> entry::OFFSET_SHIFT), width(found));
-    if width > 3 {
-        at = u64::from(lines.last_long((at >> 3) as u32, width - 3, key)?) << 3;
-        width = 3;
+pub fn class<L: Lines + ?Sized>(lines: &L, root: &Root, upper: u64, lower: u64) -> Option<u32> {
+    let (mut bucket, mut rest) = (root.first, upper);
+    if (upper ^ root.prefix) & root.mask == 0 {
+        rest = upper << (root.skip & 63);
+        bucket = bucket.wrapping_add(1).wrapping_add((rest >> (root.shift & 63)) as u32);
+        rest <<= root.width & 63;
     }
-    let line = lines.line((at >> 3) as u32)?;
-    let mask = (1 << width) - 1;
-    for step in [4, 2, 1] {
-        let step = step & mask;
-        // The lowest bit belongs to the class: without it both are below 2^63.
-        at += step & at_most(line[((at + step) & 7) as usize] >> 1, key >> 1);
+    let found = narrow(at(lines, bucket)?, rest);
+    if found & DEEP == 0 {
+        return Some(found & (DEEP - 1));
     }
-    let word = line[(at & 7) as usize];
-    if word & SPLIT == 0 {
-        return Some((word & CLASS_MASK) as u32);
-    }
-    let before = (at as u32).wrapping_sub(1);
-    let before = lines.line(before >> 3)?[(before & 7) as usize];
-    let records = ((before & CLASS_MASK) << 15 | word & (SPLIT - 1)) as u32;
-    lines.record(records, lower)
+    let mut way = Way { found, rest, half: upper, lower };
+    // Prefixes of up to 48 bits and crowded places are found here.
+    way.step(lines)?;
+    if way.found & DEEP == 0 { Some(way.found & (DEEP - 1)) } else { lines.deeper(way) }
 }
 
-/// Follows nodes, at most `levels`; returns the entry at their end and the bits that were not used.
+/// Follows pointers to a class.
 #[inline(always)]
-fn descend<L: Lines + ?Sized>(lines: &L, root: u32, mut rest: u64, levels: u32) -> Option<(u32, u64)> {
-    let mut found = root;
-    for _ in 0..levels {
-        if found & entry::NODE == 0 {
-            break;
-        }
-        let width = width(found);
-        let at = u64::from(found >> entry::OFFSET_SHIFT) + (rest >> (64 - width));
-        rest <<= width;
-        found = halves(lines.line((at >> 4) as u32)?)[(at & 15) as usize];
-    }
-    Some((found, rest))
-}
-
-/// Among 2^width places from `first` on, the last one for which `reached` gives all ones, or the first. Not a
-/// branch here either: the verifier would follow both sides of every one.
-#[inline(always)]
-fn last(first: u32, width: u32, reached: impl Fn(u32) -> Option<u64>) -> Option<u32> {
-    let (mut at, mut step) = (u64::from(first), 1u64 << width >> 1);
+pub fn deeper<L: Lines + ?Sized>(lines: &L, mut way: Way) -> Option<u32> {
     // The compiler must not know how often, or it writes the loop out as often.
-    for _ in 0..opaque(u64::from(WIDEST_LEAF)) {
-        if step == 0 {
-            break;
+    for _ in 0..opaque(STEPS) {
+        if way.found & DEEP == 0 {
+            return Some(way.found & (DEEP - 1));
         }
-        at += step & reached((at + step) as u32)?;
-        step >>= 1;
+        way.step(lines)?;
     }
-    Some(at as u32)
+    None
 }
 
-/// The class in the last of some records that is at most `lower`.
-#[inline(always)]
-pub fn record<L: Lines + ?Sized>(lines: &L, records: u32, lower: u64) -> Option<u32> {
-    let (mut at, mut width) = (u64::from(records >> entry::OFFSET_SHIFT), width(records));
-    if width > 2 {
-        at = u64::from(lines.last_long((at >> 2) as u32, width - 2, lower)?) << 2;
-        width = 2;
+impl Way {
+    /// Follows one pointer. Nearly without a branch: the verifier would follow each in every step.
+    #[inline(always)]
+    fn step<L: Lines + ?Sized>(&mut self, lines: &L) -> Option<()> {
+        let found = u64::from(self.found);
+        let lower = all_or_none(found, pointer::LOWER);
+        self.half ^= (self.half ^ self.lower) & lower;
+        let rest = self.rest << (all_or_none(found, pointer::BELOW) & u64::from(CELL_BITS));
+        let rest = rest ^ (rest ^ self.lower) & lower;
+        let width = found >> pointer::WIDTH_SHIFT & u64::from(pointer::WIDTH_MASK);
+        let first = found >> 16 << pointer::OFFSET_BITS | found & u64::from(pointer::BLOCK - 1);
+        // In two steps, because a shift by 64 is none.
+        let bucket = at(lines, (first + (rest >> 1 >> (63 - width))) as u32)?;
+        self.rest = rest << width;
+        self.found = if found & u64::from(pointer::WIDE) != 0 {
+            wide(bucket, self.half)
+        } else {
+            narrow(bucket, self.rest)
+        };
+        Some(())
     }
-    let line = lines.line((at >> 2) as u32)?;
-    let mask = (1 << width) - 1;
-    for step in [2, 1] {
-        let step = step & mask;
-        at += step & any_at_most(line[((at + step) & 3) as usize * 2], lower);
-    }
-    Some((line[(at & 3) as usize * 2 + 1] & CLASS_MASK) as u32)
+}
+
+/// All bits if one is set, else none.
+#[inline(always)]
+fn all_or_none(bits: u64, bit: u32) -> u64 {
+    sign(bits << bit.leading_zeros() << 32)
 }
 
 #[inline(always)]
-fn width(pointer: u32) -> u32 {
-    pointer & entry::WIDTH_MASK
+fn at<L: Lines + ?Sized>(lines: &L, bucket: u32) -> Option<&Bucket> {
+    let line = lines.line(bucket / LINE_BUCKETS as u32)?;
+    // SAFETY: one of the line's two halves.
+    Some(unsafe { &*core::ptr::from_ref(line).cast::<Bucket>().add((bucket & 1) as usize) })
 }
 
-/// A line as 4-byte words.
+/// The piece that begins with `rest`: its class, or the lower bits of a pointer; and above them the pointer's
+/// upper bits.
 #[inline(always)]
-fn halves(line: &Line) -> &[u32; 16] {
-    // SAFETY: as many bytes, less aligned, and every bit pattern is a u32.
-    unsafe { &*core::ptr::from_ref(line).cast() }
+fn narrow(bucket: &Bucket, rest: u64) -> u32 {
+    // In each lane the spare bit, and below it what is searched for. Where a start is not above that, taking it
+    // away leaves the spare bit; and it never borrows from the next lane.
+    let key = (rest >> (64 - CELL_BITS)).wrapping_mul(LANES) | SPARE;
+    let reached = (key.wrapping_sub(bucket[0]) & SPARE) >> CELL_BITS;
+    // The uppermost lane holds a part of a pointer.
+    let more = (key.wrapping_sub(bucket[1]) & (SPARE >> 16)) >> CELL_BITS;
+    // The sum of all lanes, in the uppermost.
+    let piece = (reached + more).wrapping_mul(LANES) >> 48;
+    piece_of(bucket, piece & 7, bucket[1] >> 48)
 }
 
-/// All bits set if `a <= b`, else none; both below 2^63 - 1.
+/// The same of a wide bucket.
 #[inline(always)]
-fn at_most(a: u64, b: u64) -> u64 {
-    sign(a.wrapping_sub(b + 1))
+fn wide(bucket: &Bucket, half: u64) -> u32 {
+    let piece = (at_most(bucket[0], half) & 1) + (at_most(bucket[1], half) & 1);
+    piece_of(bucket, piece & 3, bucket[3])
+}
+
+#[inline(always)]
+fn piece_of(bucket: &Bucket, piece: u64, upper: u64) -> u32 {
+    // SAFETY: as many bytes, less aligned, and every bit pattern is a u16.
+    let quarters = unsafe { &*core::ptr::from_ref(bucket).cast::<[u16; 16]>() };
+    (upper as u32) << 16 | u32::from(quarters[PIECES + piece as usize])
 }
 
 /// All bits set if `a <= b`, else none.
 #[inline(always)]
-fn any_at_most(a: u64, b: u64) -> u64 {
+fn at_most(a: u64, b: u64) -> u64 {
     // The borrow of b - a.
     !sign((!b & a) | (!(b ^ a) & b.wrapping_sub(a)))
 }
@@ -259,13 +245,13 @@ fn sign(number: u64) -> u64 {
 
 /// Hides from the compiler what a number is.
 #[inline(always)]
-fn opaque(number: u64) -> u64 {
+fn opaque(number: u32) -> u32 {
     #[cfg(target_arch = "bpf")]
     {
-        let mut number = number;
+        let mut number = u64::from(number);
         // SAFETY: moves a register onto itself.
         unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack)) };
-        number
+        number as u32
     }
     #[cfg(not(target_arch = "bpf"))]
     {

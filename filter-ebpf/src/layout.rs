@@ -2,32 +2,25 @@
 //!
 //! A change of any of these is a new [`VERSION`]: programs of different versions never share maps.
 
-use crate::flat::ROOTS;
+use crate::flat::Root;
 
 /// The version of everything in this module. It is part of the pins' path.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Names of the maps.
 pub mod map {
-    /// ARRAY of u64, mmap-able: see [`super::control`].
-    pub const CONTROL: &str = "CONTROL";
-    /// ARRAY of [`super::Generation`], by generation index.
-    pub const GENERATIONS: &str = "GENERATIONS";
-    /// ARRAY of `[u16; 65536]`, by [`super::ports_index`]: what stands on each port, see [`super::port`].
-    pub const PORTS: &str = "PORTS";
-    /// HASH of [`super::LocalKey`] to a service slot (u32).
+    /// ARRAY of one [`super::State`], mmap-able.
+    pub const STATE: &str = "STATE";
+    /// HASH of [`super::LocalKey`] to a [`super::service`] entry (u32).
     pub const LOCAL: &str = "LOCAL";
-    /// ARRAY of [`super::Service`], by [`super::service_index`].
-    pub const SERVICES: &str = "SERVICES";
-    /// ARRAY of `[u16; CELLS]`, by generation index: 0 passes, n drops on account of rule slot n.
-    pub const VERDICTS: &str = "VERDICTS";
     /// ARRAY_OF_MAPS, by generation index: LPM_TRIE of IPv4 prefixes (network byte order) to class (u32).
     pub const V4: &str = "V4";
     /// ARRAY_OF_MAPS, by generation index: LPM_TRIE of IPv6 prefixes (network byte order) to class (u32).
     pub const V6: &str = "V6";
     /// ARRAY of [`crate::flat::Line`], mmap-able: the first half is generation 0's, the second generation 1's.
-    /// Its size is set when the program is loaded; the `lpm` engine's has one line and is not read.
-    pub const FLAT: &str = "FLAT";
+    /// Each begins with the verdicts, [`super::LINE_CELLS`] to a line; the `flat` engine's addresses follow. Its
+    /// size is set when the program is loaded.
+    pub const LINES: &str = "LINES";
     /// PERCPU_ARRAY of u64, by [`super::Outcome`], then [`super::EVENTS_LOST`].
     pub const OUTCOMES: &str = "OUTCOMES";
     /// PERCPU_ARRAY of [`super::RuleHits`], by rule slot.
@@ -42,23 +35,8 @@ pub mod map {
     pub const EVENTS: &str = "EVENTS";
 
     /// Every map that is pinned and outlives the program.
-    pub const ALL: [&str; 15] = [
-        CONTROL,
-        GENERATIONS,
-        PORTS,
-        LOCAL,
-        SERVICES,
-        VERDICTS,
-        V4,
-        V6,
-        FLAT,
-        OUTCOMES,
-        RULE_HITS,
-        SERVICE_HITS,
-        RULES,
-        SERVICE_NOTES,
-        EVENTS,
-    ];
+    pub const ALL: [&str; 11] =
+        [STATE, LOCAL, V4, V6, LINES, OUTCOMES, RULE_HITS, SERVICE_HITS, RULES, SERVICE_NOTES, EVENTS];
 }
 
 /// Name of the program that takes packets in several buffers (Linux 5.18 and newer).
@@ -70,18 +48,22 @@ pub const DEBUG_GLOBAL: &str = "NICGATE_DEBUG";
 
 /// Name of the program that only looks up addresses, for measurements.
 pub const PROGRAM_LOOKUPS: &str = "nicgate_lookups";
+/// Name of the program that draws addresses and looks up none, for measurements.
+pub const PROGRAM_DRAWS: &str = "nicgate_draws";
+/// Name of the program that parses a frame and drops it, for measurements.
+pub const PROGRAM_PARSES: &str = "nicgate_parses";
 /// Name of the program that drops everything, for measurements.
 pub const PROGRAM_BARE: &str = "nicgate_bare";
 /// Name of the read-only global that selects the engine: see [`engine`].
 pub const ENGINE_GLOBAL: &str = "NICGATE_ENGINE";
-/// Name of the read-only global with the number of lines that a generation has in [`map::FLAT`].
-pub const FLAT_LINES_GLOBAL: &str = "NICGATE_FLAT_LINES";
+/// Name of the read-only global with the number of lines that a generation has in [`map::LINES`].
+pub const LINES_GLOBAL: &str = "NICGATE_LINES";
 
 /// How the program looks up addresses. The verifier removes the engine that was not selected.
 pub mod engine {
     /// In two LPM_TRIE maps.
     pub const LPM: u8 = 0;
-    /// In the lines of [`super::map::FLAT`].
+    /// In the buckets of [`super::map::LINES`].
     pub const FLAT: u8 = 1;
 }
 
@@ -97,25 +79,16 @@ pub const SERVICE_SLOTS: u32 = 4_096;
 pub const MAX_SERVICES: u32 = (SERVICE_SLOTS - 1) / 2;
 /// Services with a local address, in both tables together.
 pub const LOCAL_ENTRIES: u32 = 2 * MAX_SERVICES;
-/// Cells of one verdict table; a power of two, because the program masks its index.
-pub const CELLS: usize = 1 << 17;
+/// Cells of one verdict table, at most.
+pub const CELLS: usize = 1 << 20;
+/// Cells of the verdict table in a line; each is a u16: 0 passes, n drops on account of rule slot n.
+pub const LINE_CELLS: usize = crate::flat::LINE_BYTES / 2;
+/// Protected ports, at most, and one for all others.
+pub const GROUPS: usize = 1 << 11;
 /// Ports of one protocol.
 pub const PORT_COUNT: usize = 1 << 16;
 /// Bytes of the ring buffer for sampled drops.
 pub const EVENTS_BYTES: u32 = 1 << 18;
-
-/// Indices of the control map.
-pub mod control {
-    /// The live table's serial number; 0 before the first. Its lowest bit is the live generation's index.
-    /// Written as one 8-byte store.
-    pub const LIVE: u32 = 0;
-    /// Report one drop in so many; 0 reports none.
-    pub const SAMPLING: u32 = 1;
-    /// Always 0, which the verifier cannot know.
-    pub const ZERO: u32 = 2;
-    /// Entries.
-    pub const ENTRIES: u32 = 3;
-}
 
 /// The index of the generation that a serial number stands for.
 #[inline(always)]
@@ -123,24 +96,14 @@ pub const fn generation_index(serial: u64) -> u32 {
     (serial & 1) as u32
 }
 
-/// Where the ports of a [`Proto`] stand in the map of ports.
-#[inline(always)]
-pub const fn ports_index(generation: u32, proto: u8) -> u32 {
-    generation * 3 + proto as u32
-}
-
-/// Where a service slot stands in the map of services.
-#[inline(always)]
-pub const fn service_index(generation: u32, slot: u32) -> u32 {
-    generation * SERVICE_SLOTS + slot
-}
-
-/// An entry of the map of ports: 0 is an unprotected port.
-pub mod port {
+/// What stands on a port: an entry of [`Generation::groups`], and the value of [`map::LOCAL`]. 0 is nothing.
+pub mod service {
+    /// The slot, plus 1, of the service for all addresses that have none of their own; 0 if there is none.
+    pub const SLOT_MASK: u32 = LOCAL - 1;
     /// Other services on this port name a local address: look there first.
-    pub const LOCAL: u16 = 1 << 15;
-    /// The slot, plus 1, of the service for all other addresses; 0 if there is none.
-    pub const SLOT_MASK: u16 = LOCAL - 1;
+    pub const LOCAL: u32 = 1 << 15;
+    /// Where the service's column in the verdict table stands.
+    pub const COLUMN_SHIFT: u32 = 16;
 }
 
 /// A transport protocol with ports.
@@ -160,22 +123,61 @@ impl Proto {
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
 }
 
-/// A table's own figures.
+/// What every packet needs, so that it is found once for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(64))]
+pub struct State {
+    /// What userspace changes while packets are judged.
+    pub control: Control,
+    /// Two tables' own figures.
+    pub generations: [Generation; GENERATIONS as usize],
+}
+
+/// The first line of the [`State`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Control {
+    /// The live table's serial number; 0 before the first. Its lowest bit is the live generation's index.
+    /// Written as one 8-byte store.
+    pub live: u64,
+    /// Report one drop in so many; 0 reports none.
+    pub sampling: u64,
+    /// Always 0, which the verifier cannot know.
+    pub zero: u64,
+    /// Unused.
+    pub padding: [u64; 5],
+}
+
+/// A table but for its lines and tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
 pub struct Generation {
+    /// Its figures.
+    pub figures: Figures,
+    /// What stands on a port, by [`Proto`]: see [`service`]. The first is for ports on which nothing does.
+    pub groups: [[u32; 4]; GROUPS],
+    /// The group of each port, by the port in network byte order; 0 if it is not protected.
+    pub ports: [u16; PORT_COUNT],
+}
+
+/// A table's own figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Figures {
     /// Cells in a row of the verdict table.
     pub columns: u32,
     /// The column for packets whose port cannot be seen.
     pub hidden_column: u32,
-    /// The class of IPv4 addresses that no prefix covers.
-    pub default_v4: u32,
-    /// The class of IPv6 addresses that no prefix covers.
-    pub default_v6: u32,
     /// See [`flags`].
     pub flags: u32,
-    /// Services with a local address; only for userspace.
-    pub local_entries: u32,
+    /// Cells of the verdict table; only for userspace.
+    pub cells: u32,
+    /// Where the `flat` engine's addresses begin: IPv4, IPv6.
+    pub roots: [Root; 2],
+    /// With the engine `lpm`, the class of IPv4 addresses that no prefix covers.
+    pub default_v4: u32,
+    /// The same for IPv6.
+    pub default_v6: u32,
     /// Prefixes in the IPv4 trie, or with the `flat` engine ranges that stand out from the rest; only for
     /// userspace.
     pub v4_entries: u32,
@@ -183,46 +185,16 @@ pub struct Generation {
     pub v6_entries: u32,
     /// When the table was published, in seconds since 1970; only for userspace.
     pub published: u64,
-    /// The `flat` engine's root entries for IPv4: see [`crate::flat::entry`].
-    pub v4_roots: [u32; ROOTS],
-    /// The same for IPv6.
-    pub v6_roots: [u32; ROOTS],
+    /// Zero.
+    pub padding: [u64; 3],
 }
 
-impl Default for Generation {
-    fn default() -> Self {
-        Self {
-            columns: 0,
-            hidden_column: 0,
-            default_v4: 0,
-            default_v6: 0,
-            flags: 0,
-            local_entries: 0,
-            v4_entries: 0,
-            v6_entries: 0,
-            published: 0,
-            v4_roots: [0; ROOTS],
-            v6_roots: [0; ROOTS],
-        }
-    }
-}
-
-/// Flags of a [`Generation`].
+/// Flags in [`Figures`].
 pub mod flags {
     /// Judge and count, drop nothing.
     pub const SHADOW: u32 = 1;
     /// At least one port is protected.
     pub const PROTECTS: u32 = 2;
-}
-
-/// A protected port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Service {
-    /// Its column in the verdict table.
-    pub column: u32,
-    /// 1 while the slot is in use; only for userspace.
-    pub used: u32,
 }
 
 /// A service on one local address.
@@ -438,7 +410,7 @@ pub const OUTCOME_ENTRIES: u32 = Outcome::COUNT + 1;
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Event, Generation, LocalKey, RuleHits, RuleNote, Service, ServiceHits, ServiceNote};
+    use super::{Event, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote};
 
     macro_rules! pod {
         ($($name:ty),*) => {
@@ -449,7 +421,7 @@ mod pod {
             )*
         };
     }
-    pod!(Event, Generation, LocalKey, RuleHits, RuleNote, Service, ServiceHits, ServiceNote);
+    pod!(Event, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote);
 }
 
 #[cfg(test)]
@@ -459,8 +431,8 @@ mod tests {
     #[test]
     fn sizes_belong_to_the_version() {
         let sizes = [
+            size_of::<State>(),
             size_of::<Generation>(),
-            size_of::<Service>(),
             size_of::<LocalKey>(),
             size_of::<RuleHits>(),
             size_of::<ServiceHits>(),
@@ -474,14 +446,15 @@ mod tests {
         ];
         assert_eq!(
             (VERSION, sizes),
-            (2, [2_088, 8, 20, 16, 32, 400, 20, 40, 14, 8_192, 4_096, 131_072]),
+            (3, [328_000, 163_968, 20, 16, 32, 400, 20, 40, 14, 8_192, 4_096, 1_048_576]),
             "a change of layout needs a new version"
         );
     }
 
     #[test]
     fn every_slot_fits_its_field() {
-        const { assert!(SERVICE_SLOTS <= port::SLOT_MASK as u32) };
+        const { assert!(SERVICE_SLOTS <= service::SLOT_MASK) };
+        const { assert!(MAX_SERVICES < GROUPS as u32) };
         const { assert!(RULE_SLOTS <= 1 << 16) };
         const { assert!(2 * MAX_RULES < RULE_SLOTS) };
         assert_eq!(Outcome::ALL.iter().position(|o| *o == Outcome::NoTable), Some(Outcome::NoTable as usize));

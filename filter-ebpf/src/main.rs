@@ -14,10 +14,10 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use filter_ebpf::{
-    flat::{self, Line, Lines},
+    flat::{self, Line, Lines, Way},
     layout::{
-        self, CELLS, Event, Generation, LocalKey, Outcome, PORT_COUNT, RuleHits, RuleNote, Service,
-        ServiceHits, ServiceNote, control, engine, flags, port,
+        self, Event, GROUPS, Generation, LINE_CELLS, LocalKey, Outcome, RuleHits, RuleNote, ServiceHits,
+        ServiceNote, State, engine, flags, service,
     },
     parse::{Address, Frame, Ip, Numbers, OFFSET_MASK, Parsed, parse},
 };
@@ -28,17 +28,9 @@ const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 const TEMPLATE: usize = 1;
 
 #[btf_map]
-static CONTROL: Array<u64, { control::ENTRIES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
-#[btf_map]
-static GENERATIONS: Array<Generation, { layout::GENERATIONS as usize }> = Array::new();
-#[btf_map]
-static PORTS: Array<[u16; PORT_COUNT], { layout::GENERATIONS as usize * 3 }> = Array::new();
+static STATE: Array<State, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static LOCAL: HashMap<LocalKey, u32, { layout::LOCAL_ENTRIES as usize }, NO_PREALLOC> = HashMap::new();
-#[btf_map]
-static SERVICES: Array<Service, { (layout::GENERATIONS * layout::SERVICE_SLOTS) as usize }> = Array::new();
-#[btf_map]
-static VERDICTS: Array<[u16; CELLS], { layout::GENERATIONS as usize }> = Array::new();
 #[btf_map]
 static V4: ArrayOfMaps<LpmTrie<[u8; 4], u32, TEMPLATE>, { layout::GENERATIONS as usize }> =
     ArrayOfMaps::new();
@@ -46,7 +38,7 @@ static V4: ArrayOfMaps<LpmTrie<[u8; 4], u32, TEMPLATE>, { layout::GENERATIONS as
 static V6: ArrayOfMaps<LpmTrie<[u8; 16], u32, TEMPLATE>, { layout::GENERATIONS as usize }> =
     ArrayOfMaps::new();
 #[btf_map]
-static FLAT: Array<Line, TEMPLATE, { BPF_F_MMAPABLE as usize }> = Array::new();
+static LINES: Array<Line, TEMPLATE, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static OUTCOMES: PerCpuArray<u64, { layout::OUTCOME_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -70,7 +62,7 @@ static NICGATE_DEBUG: Global<u8> = Global::new(0);
 static NICGATE_ENGINE: Global<u8> = Global::new(engine::LPM);
 /// Set at load time: where the second generation's lines begin.
 #[unsafe(no_mangle)]
-static NICGATE_FLAT_LINES: Global<u32> = Global::new(0);
+static NICGATE_LINES: Global<u32> = Global::new(0);
 
 /// For packets in any number of buffers; Linux 5.18.
 #[xdp(frags)]
@@ -108,43 +100,17 @@ impl Frame for Buffer {
     fn forget(&self, at: usize) -> usize {
         at.wrapping_add(self.zero) & OFFSET_MASK
     }
-
-    #[cfg(target_arch = "bpf")]
-    #[inline(always)]
-    fn word(&self, at: usize) -> Option<u32> {
-        let first = self.bytes::<4>(at)?.as_ptr();
-        let number: u64;
-        // SAFETY: reads the four bytes that were checked. The compiler would read them one by one, because
-        // it does not know that every machine with an XDP driver reads across alignment.
-        unsafe {
-            core::arch::asm!("{0} = *(u32 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
-        }
-        Some((number as u32).swap_bytes())
-    }
-
-    #[cfg(target_arch = "bpf")]
-    #[inline(always)]
-    fn long(&self, at: usize) -> Option<u64> {
-        let first = self.bytes::<8>(at)?.as_ptr();
-        let number: u64;
-        // SAFETY: reads the eight bytes that were checked.
-        unsafe {
-            core::arch::asm!("{0} = *(u64 *)({1} + 0)", out(reg) number, in(reg) first, options(pure, readonly, nostack));
-        }
-        Some(number.swap_bytes())
-    }
 }
 
 #[inline(always)]
 fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
-    let zero = match CONTROL.get_ptr(control::ZERO) {
-        // SAFETY: the element exists for as long as the program; volatile because its value must not be
-        // taken for known.
-        Some(zero) => unsafe { zero.read_volatile() as usize },
-        None => 0,
-    };
+    // Never: the map has one element.
+    let Some(state) = STATE.get_ptr(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: the element exists for as long as the program; volatile because its value must not be taken for
+    // known.
+    let zero = unsafe { (&raw const (*state).control.zero).read_volatile() } as usize;
     let buffer = Buffer { start: ctx.data(), end: ctx.data_end(), zero };
-    let outcome = judge::<FRAGS>(ctx, &buffer);
+    let outcome = judge::<FRAGS>(ctx, &buffer, state);
     if let Some(counter) = OUTCOMES.get_ptr_mut(outcome as u32) {
         // SAFETY: this CPU's own counter.
         unsafe { *counter += 1 };
@@ -152,93 +118,116 @@ fn run<const FRAGS: bool>(ctx: &XdpContext) -> u32 {
     if outcome.drops() { xdp_action::XDP_DROP } else { xdp_action::XDP_PASS }
 }
 
-/// A packet that the table has to decide.
-struct Judged {
-    ip: Ip,
-    column: u32,
-    /// The service, and the protocol and port that it is addressed to; `None` when the port cannot be seen.
-    service: Option<(u32, u8, u16)>,
+/// The live table.
+#[derive(Clone, Copy)]
+struct Table<'a> {
+    /// Its index.
+    index: u32,
+    generation: &'a Generation,
 }
 
+impl Table<'_> {
+    /// Reads which one is live; `None` before the first. Read once: one generation judges the whole packet.
+    #[inline(always)]
+    fn live(state: *const State) -> Option<Self> {
+        // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
+        let serial = unsafe { (&raw const (*state).control.live).read_volatile() };
+        if serial == 0 {
+            return None;
+        }
+        let index = layout::generation_index(serial);
+        // SAFETY: inside the array, because an index is 0 or 1; userspace writes only to the other one.
+        let generation =
+            unsafe { &*(&raw const (*state).generations).cast::<Generation>().add(index as usize) };
+        Some(Self { index, generation })
+    }
+
+    /// The first of its lines.
+    #[inline(always)]
+    fn lines(self) -> Half {
+        Half { first: if self.index == 0 { 0 } else { NICGATE_LINES.load() } }
+    }
+}
+
+/// What a packet is addressed to. Whole registers, because the compiler packs smaller fields together and takes
+/// them apart again.
+#[derive(Clone, Copy)]
+struct Target {
+    /// The service's slot, plus 1; 0 when the port cannot be seen.
+    slot: u64,
+    /// Its column in the verdict table.
+    column: u64,
+    /// The protocol; [`HIDDEN`] when the port cannot be seen.
+    proto: u64,
+    /// The port; 0 when it cannot be seen.
+    port: u64,
+}
+
+/// What stands for the protocol of a port that cannot be seen.
+const HIDDEN: u64 = 3;
+
 #[inline(always)]
-fn judge<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> Outcome {
-    let (ip, addressed) = match parse(buffer) {
-        // The protocol's number, unknown to the verifier, which would check the rest once for each.
-        Parsed::Port(ip, proto, port) => (ip, Some((buffer.forget(proto as usize) as u8 & 3, port))),
-        Parsed::Hidden(ip) => (ip, None),
+fn judge<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer, state: *const State) -> Outcome {
+    let (ip, proto, port) = match parse(buffer) {
+        Parsed::Port(ip, proto, port) => (ip, proto as usize, port),
+        Parsed::Hidden(ip) => (ip, HIDDEN as usize, 0),
         Parsed::NotIp => return Outcome::NotIp,
         Parsed::Truncated => return Outcome::Truncated,
         Parsed::LaterFragment => return Outcome::Fragment,
         Parsed::OtherProtocol => return Outcome::OtherProtocol,
-        Parsed::TooManyTags => return too_many_tags(ctx),
+        Parsed::TooManyTags => return too_many_tags(ctx, state),
     };
-    // Read once: one generation judges the whole packet.
-    let Some(generation) = live() else { return Outcome::NoTable };
-    let Some(table) = GENERATIONS.get(generation) else { return Outcome::NoTable };
-    let judged = match addressed {
-        Some((proto, port)) => {
-            let Some(slot) = service(generation, buffer, ip, proto, port) else {
-                return Outcome::PassUnprotected;
-            };
-            let Some(service) = SERVICES.get(layout::service_index(generation, slot)) else {
-                return Outcome::PassUnprotected;
-            };
-            Judged { ip, column: service.column, service: Some((slot, proto, port)) }
-        }
-        None => {
-            if NICGATE_DEBUG.load() != 0 {
-                debug!(ctx, "hidden port, IP header at {}", ip.at);
-            }
-            Judged { ip, column: table.hidden_column, service: None }
-        }
-    };
-    decide::<FRAGS>(ctx, buffer, generation, table, &judged)
-}
-
-/// The slot of the service that a packet is addressed to; `None` for an unprotected port, at the cost of one
-/// read.
-#[inline(always)]
-fn service(generation: u32, buffer: &Buffer, ip: Ip, proto: u8, port: u16) -> Option<u32> {
-    let entry = port_entry(generation, proto, port)?;
-    if entry & port::LOCAL != 0
-        && let Some(slot) = local_service(generation, buffer, ip, proto, port)
-    {
-        return Some(slot);
+    // Unknown to the verifier, which would check the rest once for each protocol.
+    let proto = buffer.forget(proto) as u64 & 3;
+    let Some(table) = Table::live(state) else { return Outcome::NoTable };
+    let Some(target) = target(table, buffer, ip, proto, port) else { return Outcome::PassUnprotected };
+    if NICGATE_DEBUG.load() != 0 && proto == HIDDEN {
+        debug!(ctx, "hidden port, IP header at {}", ip.at);
     }
-    u32::from(entry & port::SLOT_MASK).checked_sub(1)
+    decide::<FRAGS>(ctx, buffer, state, table, ip, target)
 }
 
-/// The index of the live generation; `None` before the first table.
+/// What a packet is addressed to; `None` for an unprotected port, at the cost of one read.
 #[inline(always)]
-fn live() -> Option<u32> {
-    let serial = CONTROL.get_ptr(control::LIVE)?;
-    // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
-    let serial = unsafe { serial.read_volatile() };
-    if serial == 0 { None } else { Some(layout::generation_index(serial)) }
+fn target(table: Table<'_>, buffer: &Buffer, ip: Ip, proto: u64, port: u16) -> Option<Target> {
+    let Generation { figures, groups, ports } = table.generation;
+    if proto == HIDDEN {
+        return Some(Target { slot: 0, column: u64::from(figures.hidden_column), proto, port: 0 });
+    }
+    // SAFETY: every u16 is an index into 65536 entries.
+    let group = unsafe { *ports.get_unchecked(bounded(port)) };
+    if group == 0 {
+        return None;
+    }
+    // SAFETY: the masks keep both indices inside.
+    let entry =
+        unsafe { groups.get_unchecked(usize::from(group) & (GROUPS - 1)).get_unchecked(proto as usize & 3) };
+    let mut entry = *entry;
+    if entry & service::LOCAL != 0
+        && let Some(local) = local_service(table.index, buffer, ip, proto as u8, port)
+    {
+        entry = local;
+    }
+    let slot = entry & service::SLOT_MASK;
+    if slot == 0 {
+        return None;
+    }
+    let column = entry >> service::COLUMN_SHIFT;
+    Some(Target { slot: u64::from(slot), column: u64::from(column), proto, port: u64::from(port) })
 }
 
 #[inline(always)]
-fn too_many_tags(ctx: &XdpContext) -> Outcome {
+fn too_many_tags(ctx: &XdpContext, state: *const State) -> Outcome {
     if NICGATE_DEBUG.load() != 0 {
         debug!(ctx, "more VLAN tags than are looked through");
     }
-    if let Some(generation) = live()
-        && let Some(table) = GENERATIONS.get(generation)
-        && table.flags & (flags::PROTECTS | flags::SHADOW) == flags::PROTECTS
+    if let Some(table) = Table::live(state)
+        && table.generation.figures.flags & (flags::PROTECTS | flags::SHADOW) == flags::PROTECTS
     {
         Outcome::VlanDepthDrop
     } else {
         Outcome::VlanDepth
     }
-}
-
-/// What stands on a port; `None` for nothing.
-#[inline(always)]
-fn port_entry(generation: u32, proto: u8, port: u16) -> Option<u16> {
-    let ports = PORTS.get(layout::ports_index(generation, proto))?;
-    // SAFETY: every u16 is an index into 65536 entries.
-    let entry = unsafe { *ports.get_unchecked(bounded(port)) };
-    if entry == 0 { None } else { Some(entry) }
 }
 
 /// A port as an index that older verifiers accept (seen on 6.1 and 6.12): they know no bounds for what a byte
@@ -247,13 +236,13 @@ fn port_entry(generation: u32, proto: u8, port: u16) -> Option<u16> {
 fn bounded(port: u16) -> usize {
     #[cfg(target_arch = "bpf")]
     {
-        let mut index = u64::from(port);
+        let mut index = u64::from(port.to_be());
         // SAFETY: changes one register, and not the value in it.
         unsafe { core::arch::asm!("{0} &= 0xffff", inout(reg) index, options(pure, nomem, nostack)) };
         index as usize
     }
     #[cfg(not(target_arch = "bpf"))]
-    usize::from(port)
+    usize::from(port.to_be())
 }
 
 /// The service that names this packet's destination address.
@@ -273,32 +262,18 @@ struct Half {
 impl Lines for Half {
     #[inline(always)]
     fn line(&self, index: u32) -> Option<&Line> {
-        FLAT.get(self.first.wrapping_add(index))
+        LINES.get(self.first.wrapping_add(index))
     }
 
-    // What follows is rare, and has functions of its own: the verifier looks at each of these once, and not
-    // once for every way that leads there. Their results are therefore unknown to it, but for their mask.
-
+    // Longer ways have a function of their own: the verifier looks at it once, and not once for every way that
+    // leads there.
     #[inline(always)]
-    fn last_short(&self, first: u32, width: u32, key: u64) -> Option<u32> {
-        Some(nicgate_last_short(self.first, first, width, key) & INDEX_MASK)
-    }
-
-    #[inline(always)]
-    fn last_long(&self, first: u32, width: u32, key: u64) -> Option<u32> {
-        Some(nicgate_last_long(self.first, first, width, key) & INDEX_MASK)
-    }
-
-    #[inline(always)]
-    fn record(&self, records: u32, lower: u64) -> Option<u32> {
-        Some(nicgate_record(self.first, records, lower))
+    fn deeper(&self, way: Way) -> Option<u32> {
+        Some(nicgate_deeper(self.first, way.found, way.rest, way.half, way.lower))
     }
 }
 
-/// The bits of a line's number.
-const INDEX_MASK: u32 = (1 << flat::OFFSET_BITS) - 1;
-
-/// Lines as the functions see them that are verified on their own.
+/// Lines as the function sees them that is verified on its own.
 struct Alone(Half);
 
 impl Lines for Alone {
@@ -310,43 +285,28 @@ impl Lines for Alone {
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn nicgate_last_short(half: u32, first: u32, width: u32, key: u64) -> u32 {
-    Alone(Half { first: half }).last_short(first, width, key).unwrap_or(first)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn nicgate_last_long(half: u32, first: u32, width: u32, key: u64) -> u32 {
-    Alone(Half { first: half }).last_long(first, width, key).unwrap_or(first)
-}
-
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn nicgate_record(half: u32, records: u32, lower: u64) -> u32 {
-    flat::record(&Alone(Half { first: half }), records, lower).unwrap_or(0)
+extern "C" fn nicgate_deeper(lines: u32, found: u32, rest: u64, half: u64, lower: u64) -> u32 {
+    // Class 0 only in the case that never happens: the host writes no pointer that leads outside.
+    flat::deeper(&Alone(Half { first: lines }), Way { found, rest, half, lower }).unwrap_or(0)
 }
 
 /// The class of a source address: the one place that knows how addresses are looked up.
 #[inline(always)]
-fn class(generation: u32, table: &Generation, source: Numbers) -> u32 {
+fn class(table: Table<'_>, source: Numbers) -> u32 {
     if NICGATE_ENGINE.load() == engine::LPM {
-        return class_lpm(generation, table, source.address());
+        return class_lpm(table, source.address());
     }
-    let lines = Half { first: if generation == 0 { 0 } else { NICGATE_FLAT_LINES.load() } };
-    let found = if source.v6 {
-        flat::class_v6(&lines, &table.v6_roots, source.upper, source.lower)
-    } else {
-        flat::class_v4(&lines, &table.v4_roots, (source.upper >> 32) as u32)
-    };
+    let root = &table.generation.figures.roots[usize::from(source.v6)];
     // Class 0 only in the case that never happens: the host writes no pointer that leads outside.
-    found.unwrap_or(0)
+    flat::class(&table.lines(), root, source.upper, source.lower).unwrap_or(0)
 }
 
 #[inline(always)]
-fn class_lpm(generation: u32, table: &Generation, source: Address) -> u32 {
+fn class_lpm(table: Table<'_>, source: Address) -> u32 {
+    let (index, figures) = (table.index, &table.generation.figures);
     let (found, default) = match source {
-        Address::V4(address) => (V4.get_value_ptr_mut(generation, &Key::new(32, address)), table.default_v4),
-        Address::V6(address) => (V6.get_value_ptr_mut(generation, &Key::new(128, address)), table.default_v6),
+        Address::V4(address) => (V4.get_value_ptr_mut(index, &Key::new(32, address)), figures.default_v4),
+        Address::V6(address) => (V6.get_value_ptr_mut(index, &Key::new(128, address)), figures.default_v6),
     };
     match found {
         // SAFETY: entries of a live generation are neither changed nor removed.
@@ -357,29 +317,29 @@ fn class_lpm(generation: u32, table: &Generation, source: Address) -> u32 {
 
 /// The rule slot that drops a class in a column; 0 for none.
 #[inline(always)]
-fn cell(generation: u32, table: &Generation, class: u32, column: u32) -> u32 {
-    let Some(cells) = VERDICTS.get(generation) else { return 0 };
-    let index = class.wrapping_mul(table.columns).wrapping_add(column) as usize & (CELLS - 1);
-    // SAFETY: the mask keeps the index inside.
-    u32::from(unsafe { *cells.get_unchecked(index) })
+fn cell(table: Table<'_>, class: u32, column: u64) -> u64 {
+    let index = u64::from(class) * u64::from(table.generation.figures.columns) + column;
+    let lines = table.lines();
+    let Some(line) = lines.line((index / LINE_CELLS as u64) as u32) else { return 0 };
+    // SAFETY: as many bytes, less aligned, and every bit pattern is a u16.
+    let cells = unsafe { &*core::ptr::from_ref(line).cast::<[u16; LINE_CELLS]>() };
+    u64::from(cells[index as usize % LINE_CELLS])
 }
 
 #[inline(always)]
 fn decide<const FRAGS: bool>(
     ctx: &XdpContext,
     buffer: &Buffer,
-    generation: u32,
-    table: &Generation,
-    judged: &Judged,
+    state: *const State,
+    table: Table<'_>,
+    ip: Ip,
+    target: Target,
 ) -> Outcome {
-    let Some(source) = judged.ip.source_numbers(buffer) else { return Outcome::Truncated };
-    let class = class(generation, table, source);
-    let rule = cell(generation, table, class, judged.column);
-    let length = length::<FRAGS>(ctx, buffer);
-    let shadow = table.flags & flags::SHADOW != 0;
-    if let Some((slot, ..)) = judged.service
-        && let Some(hits) = SERVICE_HITS.get_ptr_mut(slot)
-    {
+    let rule = cell(table, class(table, ip.source), target.column);
+    let length = length::<FRAGS>(ctx, buffer, ip);
+    let shadow = table.generation.figures.flags & flags::SHADOW != 0;
+    let hidden = target.slot == 0;
+    if !hidden && let Some(hits) = SERVICE_HITS.get_ptr_mut((target.slot - 1) as u32) {
         // SAFETY: this CPU's own counters.
         let hits = unsafe { &mut *hits };
         if rule != 0 && !shadow {
@@ -390,17 +350,16 @@ fn decide<const FRAGS: bool>(
             hits.passed_bytes += length;
         }
     }
-    let hidden = judged.service.is_none();
     if rule == 0 {
         return if hidden { Outcome::HiddenPass } else { Outcome::PassProtected };
     }
-    if let Some(hits) = RULE_HITS.get_ptr_mut(rule) {
+    if let Some(hits) = RULE_HITS.get_ptr_mut(rule as u32) {
         // SAFETY: this CPU's own counters.
         let hits = unsafe { &mut *hits };
         hits.packets += 1;
         hits.bytes += length;
     }
-    report(judged, source, rule, length, shadow);
+    report(state, target, ip.source, rule as u32, length, shadow);
     if shadow {
         Outcome::ShadowDrop
     } else if hidden {
@@ -412,21 +371,23 @@ fn decide<const FRAGS: bool>(
 
 /// The packet's length, link-layer header included.
 #[inline(always)]
-fn length<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> u64 {
-    if FRAGS {
+fn length<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer, ip: Ip) -> u64 {
+    let first = buffer.end - buffer.start;
+    // Only a packet that says it is longer can have more buffers, and nearly none do: a call costs more than the
+    // lookup. One that lies about it is counted with what it had in the first.
+    if FRAGS && ip.end > first {
         // SAFETY: the helper takes this program's own context.
         unsafe { bpf_xdp_get_buff_len(ctx.ctx) }
     } else {
-        (buffer.end - buffer.start) as u64
+        first as u64
     }
 }
 
 /// Reports one drop in so many to userspace.
 #[inline(always)]
-fn report(judged: &Judged, source: Numbers, rule: u32, length: u64, shadow: bool) {
-    let Some(sampling) = CONTROL.get_ptr(control::SAMPLING) else { return };
+fn report(state: *const State, target: Target, source: Numbers, rule: u32, length: u64, shadow: bool) {
     // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
-    let one_in = unsafe { sampling.read_volatile() } as u32;
+    let one_in = unsafe { (&raw const (*state).control.sampling).read_volatile() } as u32;
     // SAFETY: the helper has no preconditions.
     if one_in == 0 || (one_in > 1 && unsafe { bpf_get_prandom_u32() } % one_in != 0) {
         return;
@@ -442,18 +403,14 @@ fn report(judged: &Judged, source: Numbers, rule: u32, length: u64, shadow: bool
         Address::V4([a, b, c, d]) => (4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         Address::V6(address) => (6, address),
     };
-    let (proto, port) = match judged.service {
-        Some((_, proto, port)) => (proto, port),
-        None => (u8::MAX, 0),
-    };
     entry.write(Event {
         // SAFETY: the helper has no preconditions.
         time: unsafe { bpf_ktime_get_ns() },
         rule,
         length: length as u32,
         source,
-        port,
-        proto,
+        port: target.port as u16,
+        proto: if target.slot == 0 { u8::MAX } else { target.proto as u8 },
         family,
         shadow: u8::from(shadow),
         padding: [0; 3],
@@ -467,25 +424,48 @@ fn nicgate_bare(_: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// Lookups in one run of [`nicgate_lookups`].
-const LOOKUPS: u32 = layout::LOOKUPS;
+/// Nothing but the parser, and a drop whatever it finds: for measurements, never attached.
+#[xdp]
+fn nicgate_parses(ctx: XdpContext) -> u32 {
+    let buffer = Buffer { start: ctx.data(), end: ctx.data_end(), zero: 0 };
+    match parse(&buffer) {
+        // What was found has to count for something, or the compiler leaves it out.
+        Parsed::Port(ip, proto, port)
+            if ip.source.upper ^ u64::from(port) ^ proto as u64 ^ ip.end as u64 == u64::MAX =>
+        {
+            xdp_action::XDP_ABORTED
+        }
+        _ => xdp_action::XDP_DROP,
+    }
+}
 
 /// Nothing but lookups, of addresses that the frame's [`layout::Lookups`] says: for measurements. It is never
 /// attached, and not even loaded but by a benchmark.
 #[xdp]
 fn nicgate_lookups(ctx: XdpContext) -> u32 {
+    let Some(state) = STATE.get_ptr(0) else { return xdp_action::XDP_ABORTED };
+    let Some(table) = Table::live(state) else { return xdp_action::XDP_ABORTED };
+    lookups(&ctx, |source| class(table, source))
+}
+
+/// The same without the lookups.
+#[xdp]
+fn nicgate_draws(ctx: XdpContext) -> u32 {
+    lookups(&ctx, |source| source.upper as u32 & 1)
+}
+
+#[inline(always)]
+fn lookups(ctx: &XdpContext, class: impl Fn(Numbers) -> u32) -> u32 {
     let first = ctx.data();
     if first + size_of::<layout::Lookups>() > ctx.data_end() {
         return xdp_action::XDP_ABORTED;
     }
     // SAFETY: between `data` and `data_end`, and every bit pattern is one; alignment does not matter here.
     let state = unsafe { &mut *(first as *mut layout::Lookups) };
-    let Some(generation) = live() else { return xdp_action::XDP_ABORTED };
-    let Some(table) = GENERATIONS.get(generation) else { return xdp_action::XDP_ABORTED };
     let mut lookups = *state;
-    for _ in 0..LOOKUPS {
+    for _ in 0..layout::LOOKUPS {
         let (upper, lower) = lookups.draw();
-        lookups.found(class(generation, table, Numbers { v6: lookups.v6 != 0, upper, lower }));
+        lookups.found(class(Numbers { v6: lookups.v6 != 0, upper, lower }));
     }
     state.seed = lookups.seed;
     state.sum = lookups.sum;

@@ -17,18 +17,44 @@ pub trait Frame {
     fn forget(&self, at: usize) -> usize {
         at
     }
+}
 
-    /// Four bytes in network byte order, as a number.
-    #[inline(always)]
-    fn word(&self, at: usize) -> Option<u32> {
-        self.bytes(at).map(|bytes| u32::from_be_bytes(*bytes))
+/// The big-endian numbers at fixed places of a header. The compiler would read them byte by byte, because it does
+/// not know that every machine with an XDP driver reads across alignment.
+mod read {
+    macro_rules! reader {
+        ($name:ident, $type:ty, $load:literal) => {
+            #[inline(always)]
+            pub(super) fn $name<const AT: usize, const N: usize>(header: &[u8; N]) -> $type {
+                const { assert!(AT + size_of::<$type>() <= N) };
+                #[cfg(target_arch = "bpf")]
+                {
+                    let number: u64;
+                    // SAFETY: reads bytes of the header, as was checked above.
+                    unsafe {
+                        core::arch::asm!(
+                            concat!("{number} = *(", $load, " *)({header} + {at})"),
+                            number = out(reg) number,
+                            header = in(reg) header.as_ptr(),
+                            at = const AT,
+                            options(pure, readonly, nostack)
+                        );
+                    }
+                    <$type>::from_be(number as $type)
+                }
+                #[cfg(not(target_arch = "bpf"))]
+                {
+                    let mut bytes = [0; size_of::<$type>()];
+                    bytes.copy_from_slice(&header[AT..AT + size_of::<$type>()]);
+                    <$type>::from_be_bytes(bytes)
+                }
+            }
+        };
     }
 
-    /// Eight bytes in network byte order, as a number.
-    #[inline(always)]
-    fn long(&self, at: usize) -> Option<u64> {
-        self.bytes(at).map(|bytes| u64::from_be_bytes(*bytes))
-    }
+    reader!(half, u16, "u16");
+    reader!(word, u32, "u32");
+    reader!(long, u64, "u64");
 }
 
 impl Frame for [u8] {
@@ -53,6 +79,10 @@ pub struct Ip {
     pub v6: bool,
     /// Its offset in the frame. The fixed part of the header (20 or 40 bytes) is there.
     pub at: usize,
+    /// Where the frame ends according to this header; what is behind it is padding.
+    pub end: usize,
+    /// The source address.
+    pub source: Numbers,
 }
 
 /// A source or destination address in network byte order.
@@ -125,7 +155,7 @@ const SCTP: u8 = 132;
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
     let Some(ethernet) = frame.bytes::<14>(0) else { return Parsed::Truncated };
-    let mut ether_type = u16::from_be_bytes([ethernet[12], ethernet[13]]);
+    let mut ether_type = read::half::<12, 14>(ethernet);
     let mut at = 14;
     // Untagged frames, which are nearly all, leave at the first comparison.
     for _ in 0..MAX_TAGS {
@@ -133,7 +163,7 @@ pub fn parse<F: Frame + ?Sized>(frame: &F) -> Parsed {
             break;
         }
         let Some(tag) = frame.bytes::<4>(at) else { return Parsed::Truncated };
-        ether_type = u16::from_be_bytes([tag[2], tag[3]]);
+        ether_type = read::half::<2, 4>(tag);
         at += 4;
     }
     at = frame.forget(at);
@@ -154,10 +184,12 @@ fn parse_v4<F: Frame + ?Sized>(frame: &F, at: usize) -> Parsed {
     }
     // Offset in units of 8 bytes, without the flags. The ports of a first fragment are in it: Linux
     // discards one whose payload is shorter than 8 bytes, and any that overlap.
-    if u16::from_be_bytes([header[6] & 0x1f, header[7]]) != 0 {
+    if read::half::<6, 20>(header) & 0x1fff != 0 {
         return Parsed::LaterFragment;
     }
-    transport(frame, Ip { v6: false, at }, header[9], at + length)
+    let source = Numbers { v6: false, upper: u64::from(read::word::<12, 20>(header)) << 32, lower: 0 };
+    let end = at + usize::from(read::half::<2, 20>(header));
+    transport(frame, Ip { v6: false, at, end, source }, header[9], at + length)
 }
 
 #[inline(always)]
@@ -166,7 +198,14 @@ fn parse_v6<F: Frame + ?Sized>(frame: &F, start: usize) -> Parsed {
     if header[0] >> 4 != 6 {
         return Parsed::Truncated;
     }
-    let ip = Ip { v6: true, at: start };
+    let end = start + 40 + usize::from(read::half::<4, 40>(header));
+    let (upper, lower) = (read::long::<8, 40>(header), read::long::<16, 40>(header));
+    let source = if upper == 0 && lower >> 32 == 0xffff {
+        Numbers { v6: false, upper: lower << 32, lower: 0 }
+    } else {
+        Numbers { v6: true, upper, lower }
+    };
+    let ip = Ip { v6: true, at: start, end, source };
     let mut next = header[6];
     let mut at = start + 40;
     for _ in 0..MAX_EXTENSIONS {
@@ -177,7 +216,7 @@ fn parse_v6<F: Frame + ?Sized>(frame: &F, start: usize) -> Parsed {
         let Some(extension) = frame.bytes::<8>(at) else { return Parsed::Hidden(ip) };
         let length = match next {
             FRAGMENT => {
-                if u16::from_be_bytes([extension[2], extension[3] & 0xf8]) != 0 {
+                if read::half::<2, 8>(extension) & 0xfff8 != 0 {
                     return Parsed::LaterFragment;
                 }
                 8
@@ -206,36 +245,12 @@ fn transport<F: Frame + ?Sized>(frame: &F, ip: Ip, protocol: u8, at: usize) -> P
     };
     // All three begin with the source port and the destination port.
     match frame.bytes::<4>(at) {
-        Some(ports) => Parsed::Port(ip, proto, u16::from_be_bytes([ports[2], ports[3]])),
+        Some(ports) => Parsed::Port(ip, proto, read::half::<2, 4>(ports)),
         None => Parsed::Hidden(ip),
     }
 }
 
 impl Ip {
-    /// The source address as numbers. `None` only if the frame is not the one that was parsed.
-    #[inline(always)]
-    pub fn source_numbers<F: Frame + ?Sized>(self, frame: &F) -> Option<Numbers> {
-        if !self.v6 {
-            let address = frame.word(self.at + 12)?;
-            return Some(Numbers { v6: false, upper: u64::from(address) << 32, lower: 0 });
-        }
-        let (upper, lower) = (frame.long(self.at + 8)?, frame.long(self.at + 16)?);
-        if upper == 0 && lower >> 32 == 0xffff {
-            return Some(Numbers { v6: false, upper: lower << 32, lower: 0 });
-        }
-        Some(Numbers { v6: true, upper, lower })
-    }
-
-    /// The source address. `None` only if the frame is not the one that was parsed.
-    #[inline(always)]
-    pub fn source<F: Frame + ?Sized>(self, frame: &F) -> Option<Address> {
-        if self.v6 {
-            Some(canonical(frame.bytes::<16>(self.at + 8)?))
-        } else {
-            Some(Address::V4(*frame.bytes::<4>(self.at + 12)?))
-        }
-    }
-
     /// The destination address. `None` only if the frame is not the one that was parsed.
     #[inline(always)]
     pub fn destination<F: Frame + ?Sized>(self, frame: &F) -> Option<Address> {

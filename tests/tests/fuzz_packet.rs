@@ -31,7 +31,7 @@ fn check(input: &[u8]) {
     let check_ip = |ip: Ip| {
         let header = if ip.v6 { 40 } else { 20 };
         assert!(ip.at >= 14 && ip.at + header <= input.len());
-        let source = ip.source(input).expect("the header is there");
+        let source = ip.source.address();
         assert!(ip.destination(input).is_some());
         match source {
             Address::V4(bytes) if ip.v6 => {

@@ -114,6 +114,11 @@ impl<A: Address, L: Copy + PartialEq> Partition<A, L> {
         self.labels[self.starts.partition_point(|start| *start <= address) - 1]
     }
 
+    /// Where pieces start, and the label of each.
+    pub fn as_slices(&self) -> (&[A], &[L]) {
+        (&self.starts, &self.labels)
+    }
+
     /// How many pieces there are; at least one.
     pub fn pieces(&self) -> usize {
         self.starts.len()

@@ -1,11 +1,12 @@
 //! What an engine knows of a table's addresses.
 
-use filter_ebpf::flat::CLASSES;
+use filter_ebpf::{flat::CLASSES, layout::LINE_CELLS};
 
 use super::{
-    flat::{Flat, ranges},
+    flat::Flat,
     image::TooLarge,
     prefixes::{Prefix, cover},
+    ranges::ranges,
 };
 use crate::{
     config::Engine,
@@ -16,22 +17,31 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Addresses {
     /// Prefixes for two tries, and the classes of what they do not cover.
-    Lpm { v4: Vec<Prefix<u32>>, v6: Vec<Prefix<u128>>, default_v4: ClassId, default_v6: ClassId },
-    /// Lines, and how many ranges of addresses stand out from the rest.
+    Lpm {
+        v4: Vec<Prefix<u32>>,
+        v6: Vec<Prefix<u128>>,
+        default_v4: ClassId,
+        default_v6: ClassId,
+        /// Lines of verdicts.
+        verdicts: usize,
+    },
+    /// Buckets, and how many ranges of addresses stand out from the rest.
     Flat { flat: Box<Flat>, v4: usize, v6: usize },
 }
 
 impl Addresses {
     pub(super) fn new(engine: Engine, compiled: &Compiled) -> Result<Self, TooLarge> {
+        let verdicts = compiled.cells.len().div_ceil(LINE_CELLS);
         match engine {
             Engine::Lpm => {
                 let (default_v4, v4) = cover(&compiled.v4);
                 let (default_v6, v6) = cover(&compiled.v6);
-                Ok(Self::Lpm { v4, v6, default_v4, default_v6 })
+                Ok(Self::Lpm { v4, v6, default_v4, default_v6, verdicts })
             }
             Engine::Flat if compiled.classes() > CLASSES => Err(TooLarge::Classes(compiled.classes())),
             Engine::Flat => {
-                let flat = Flat::new(&compiled.v4, &compiled.v6).map_err(|_| TooLarge::Addresses)?;
+                let flat =
+                    Flat::new(&compiled.v4, &compiled.v6, verdicts).map_err(|_| TooLarge::Addresses)?;
                 let (v4, v6) = (ranges(&compiled.v4), ranges(&compiled.v6));
                 Ok(Self::Flat { flat: Box::new(flat), v4, v6 })
             }
@@ -46,11 +56,11 @@ impl Addresses {
         }
     }
 
-    /// Lines that the `flat` engine needs.
+    /// Lines that the table needs, those of the verdicts included.
     pub(super) fn lines(&self) -> usize {
         match self {
-            Self::Lpm { .. } => 0,
-            Self::Flat { flat, .. } => flat.lines.len(),
+            Self::Lpm { verdicts, .. } => *verdicts,
+            Self::Flat { flat, .. } => flat.first_line() + flat.lines().len(),
         }
     }
 }

@@ -11,21 +11,21 @@ use aya::{
     maps::{IterableMap, MapData},
     programs::{ProgramInfo, TestRun, loaded_programs},
 };
-use filter_ebpf::layout::{self, Generation, Lookups, flags};
+use filter_ebpf::layout::{self, Figures, Lookups, flags};
 use serde::Serialize;
 
 use super::{
     addresses::Addresses,
     bpffs::Bpffs,
-    control::Control,
     debug::DebugLines,
     events::Events,
-    flat,
+    installed,
     lines::Lines,
     link::{self, Device, LinkKind, Mode},
     object::Loaded,
     pins::Pins,
     publish::{self, PublishReport},
+    state::MappedState,
     stats::{self, Stats},
     status::{Entries, Status},
     sys,
@@ -38,7 +38,7 @@ use crate::{
 
 /// Lines are added in steps, and a table may grow by a quarter before its program is replaced by one with
 /// more: loading one costs more than publishing a small table.
-const STEP: usize = 1024;
+const STEP: usize = 128;
 
 /// The filter on one interface. What it enforces goes on when this value is dropped and when the process dies;
 /// only [`Filter::detach`] ends it.
@@ -124,13 +124,13 @@ impl Filter {
     ) -> Result<(Self, AttachReport)> {
         let begin = Instant::now();
         let addresses = Addresses::new(engine, compiled)?;
-        let (mut loaded, mut tables) = load(&device, pins, engine, room_for(&addresses))?;
+        let (mut loaded, mut tables) = load(&device, pins, engine, room_for(addresses.lines()))?;
         let program = present.program_info()?;
         let mut present = Some(present);
         // A program of the same tables reads other lines than the new one. Both hold the live generation, so
         // that the new program takes over first, and the table changes for it alone.
         let same = match &program {
-            Some(program) => program.map_ids()?.is_some_and(|maps| maps.contains(&tables.control_id)),
+            Some(program) => program.map_ids()?.is_some_and(|maps| maps.contains(&tables.state_id)),
             None => false,
         };
         let early = match present.take_if(|_| same) {
@@ -187,7 +187,7 @@ impl Filter {
         let present = [Engine::Flat, Engine::Lpm].into_iter().filter(|engine| pins.maps(*engine).is_dir());
         let mut found = None;
         for engine in present {
-            let lines = Lines::from_pin(&pins.maps(engine).join(layout::map::FLAT))?;
+            let lines = Lines::from_pin(&pins.maps(engine).join(layout::map::LINES))?;
             let tables = Tables::from_pins(&pins.maps(engine), lines, engine)?;
             let filter =
                 Self { device: device.clone(), pins: pins.clone(), tables, _lock: None, debug: None };
@@ -195,7 +195,7 @@ impl Filter {
             if filter
                 .program()?
                 .and_then(|program| program.map_ids().ok().flatten())
-                .is_none_or(|maps| maps.contains(&filter.tables.control_id))
+                .is_none_or(|maps| maps.contains(&filter.tables.state_id))
             {
                 return Ok(filter);
             }
@@ -237,7 +237,7 @@ impl Filter {
     pub fn publish(&mut self, compiled: &Compiled) -> Result<PublishReport> {
         let begin = Instant::now();
         let addresses = Addresses::new(self.tables.engine, compiled)?;
-        let room = room_for(&addresses);
+        let room = room_for(addresses.lines());
         let result = if addresses.lines() > self.tables.lines.room() { self.grow(room) } else { Ok(()) };
         result
             .and_then(|()| publish::publish(&mut self.tables, compiled, addresses, begin))
@@ -300,12 +300,12 @@ impl Filter {
 
     /// Reports one drop in `one_in`; 0 reports none.
     pub fn set_sampling(&self, one_in: u32) {
-        self.tables.control.set_sampling(one_in);
+        self.tables.state.set_sampling(one_in);
     }
 
     /// Sets the sampling from elsewhere than where the filter is.
     pub fn sampler(&self) -> Sampler {
-        Sampler(self.tables.control.clone())
+        Sampler(self.tables.state.clone())
     }
 
     /// Sampled drops. Must be called inside a tokio runtime.
@@ -333,7 +333,7 @@ impl Filter {
 }
 
 /// Says how many drops of an interface are reported.
-pub struct Sampler(Arc<Control>);
+pub struct Sampler(Arc<MappedState>);
 
 impl Sampler {
     /// Reports one drop in `one_in`; 0 reports none.
@@ -349,23 +349,23 @@ fn events(tables: &Tables) -> Result<Events> {
 }
 
 /// How many entries a generation really has, for IPv4 and IPv6.
-fn installed(tables: &Tables, generation: u32, table: &Generation) -> Result<(usize, usize)> {
+fn installed(tables: &Tables, generation: u32, table: &Figures) -> Result<(usize, usize)> {
     match tables.engine {
         Engine::Lpm => {
             let Tries { v4, v6 } = tables.tries(generation)?;
             Ok((v4.map_or(Ok(0), |trie| trie.count())?, v6.map_or(Ok(0), |trie| trie.count())?))
         }
         Engine::Flat => {
-            let lines = tables.lines.read(generation);
+            let lines = tables.lines.read_all(generation);
             // What leads nowhere counts for nothing: the difference to what should be there is an alarm.
-            let v4 = flat::ranges_v4(&lines, &table.v4_roots).unwrap_or(0);
-            Ok((v4, flat::ranges_v6(&lines, &table.v6_roots).unwrap_or(0)))
+            let v4 = installed::installed_v4(&lines, &table.roots[0]).unwrap_or(0);
+            Ok((v4, installed::installed_v6(&lines, &table.roots[1]).unwrap_or(0)))
         }
     }
 }
 
 fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
-    let live = tables.live()?;
+    let live = tables.live();
     let (generation, table) = live.unwrap_or_default();
     let (v4, v6) = if live.is_some() {
         installed(tables, layout::generation_index(generation), &table)?
@@ -385,7 +385,7 @@ fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
         rules: tables.live_rules()?.len(),
         v4: Entries { desired: table.v4_entries as usize, installed: v4 },
         v6: Entries { desired: table.v6_entries as usize, installed: v6 },
-        sampling: tables.control.sampling(),
+        sampling: tables.state.sampling(),
     })
 }
 
@@ -496,7 +496,7 @@ fn other_mode(device: &Device, wish: InterfaceMode, mode: Mode) -> Option<String
 /// Loads the program with the pinned tables and new lines, into which the live generation is copied before they
 /// are pinned.
 fn load(device: &Device, pins: &Pins, engine: Engine, room: usize) -> Result<(Loaded, Tables)> {
-    let pin = pins.maps(engine).join(layout::map::FLAT);
+    let pin = pins.maps(engine).join(layout::map::LINES);
     let old = if pin.exists() { Some(Lines::from_pin(&pin)?) } else { None };
     let mut loaded = Loaded::new(Some(pins), engine, room.max(old.as_ref().map_or(0, Lines::used)))?;
     let lines = loaded.lines()?;
@@ -506,7 +506,7 @@ fn load(device: &Device, pins: &Pins, engine: Engine, room: usize) -> Result<(Lo
             device.name, device.name
         )
     })?;
-    if let Some((serial, _)) = tables.live()?
+    if let Some((serial, _)) = tables.live()
         && let Some(old) = &old
     {
         tables.lines.take_over(old, layout::generation_index(serial))?;
@@ -515,12 +515,9 @@ fn load(device: &Device, pins: &Pins, engine: Engine, room: usize) -> Result<(Lo
     Ok((loaded, tables))
 }
 
-/// Lines for a table, and for one that is somewhat larger.
-fn room_for(addresses: &Addresses) -> usize {
-    match addresses.lines() {
-        0 if matches!(addresses, Addresses::Lpm { .. }) => 0,
-        lines => (lines + lines / 4).next_multiple_of(STEP).max(STEP),
-    }
+/// Lines for a table of so many, and for one that is somewhat larger.
+fn room_for(lines: usize) -> usize {
+    (lines + lines / 4).next_multiple_of(STEP).max(STEP)
 }
 
 /// A program that is in place.
@@ -594,7 +591,7 @@ impl Bench {
     ///
     /// Missing privileges, or whatever the kernel refuses.
     pub fn new(engine: Engine) -> Result<Self> {
-        Self::with_room(engine, if engine == Engine::Flat { STEP } else { 0 })
+        Self::with_room(engine, STEP)
     }
 
     fn with_room(engine: Engine, room: usize) -> Result<Self> {
@@ -616,7 +613,7 @@ impl Bench {
         let addresses = Addresses::new(engine, compiled)?;
         if addresses.lines() > self.tables.lines.room() {
             super::fits(engine, compiled)?;
-            *self = Self::with_room(engine, room_for(&addresses))?;
+            *self = Self::with_room(engine, room_for(addresses.lines()))?;
         }
         publish::publish(&mut self.tables, compiled, addresses, begin)
     }
@@ -628,7 +625,17 @@ impl Bench {
     ///
     /// There is no table yet, or the kernel refuses.
     pub fn look_up(&mut self, lookups: &mut Lookups, repeat: u32) -> Result<f64> {
-        let result = self.loaded.look_up(lookups, repeat)?;
+        let result = self.loaded.look_up(layout::PROGRAM_LOOKUPS, lookups, repeat)?;
+        Ok(result.as_nanos() as f64 / f64::from(layout::LOOKUPS))
+    }
+
+    /// What [`Bench::look_up`] takes without the lookups: the addresses are drawn, and nothing is looked up.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses.
+    pub fn draw(&mut self, lookups: &mut Lookups, repeat: u32) -> Result<f64> {
+        let result = self.loaded.look_up(layout::PROGRAM_DRAWS, lookups, repeat)?;
         Ok(result.as_nanos() as f64 / f64::from(layout::LOOKUPS))
     }
 
@@ -638,7 +645,16 @@ impl Bench {
     ///
     /// As [`Bench::run`].
     pub fn bare(&mut self, frame: &[u8], repeat: u32) -> Result<Duration> {
-        self.loaded.bare(frame, repeat)
+        self.loaded.measure(layout::PROGRAM_BARE, frame, repeat)
+    }
+
+    /// Parses a frame, and drops it whatever it is; returns the mean time of one run.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bench::run`].
+    pub fn parse(&mut self, frame: &[u8], repeat: u32) -> Result<Duration> {
+        self.loaded.measure(layout::PROGRAM_PARSES, frame, repeat)
     }
 
     /// Bytes of all maps, as the kernel accounts for them.
@@ -694,7 +710,7 @@ impl Bench {
 
     /// As [`Filter::set_sampling`].
     pub fn set_sampling(&self, one_in: u32) {
-        self.tables.control.set_sampling(one_in);
+        self.tables.state.set_sampling(one_in);
     }
 
     /// As [`Filter::events`].

@@ -1,461 +1,477 @@
-//! From a partition to the `flat` engine's lines: see [`filter_ebpf::flat`] for what they mean.
+//! From a partition to the `flat` engine's buckets: see [`filter_ebpf::flat`] for what they mean.
 
-use std::collections::HashMap;
+use std::ops::Range;
 
 use filter_ebpf::flat::{
-    CLASS_MASK, LEAST_USED, LEVELS_V4, LEVELS_V6, Line, OFFSET_BITS, ROOT_BITS, ROOTS, SPLIT, WIDEST_LEAF,
-    WIDEST_NODE, entry,
+    Bucket, CELL_BITS, CLASSES, DEEP, LINE_BUCKETS, Line, NEVER, PIECES, Root, WIDE_PIECES, WIDEST_ROOT,
+    pointer,
 };
 
 use crate::{
-    address::{Address, Partition, Piece},
+    address::{Address, Partition},
     offload::ClassId,
 };
 
-/// 4-byte words in a line.
-const LINE: u32 = 16;
+/// Pieces for each bucket of an array, at most: the array has the power of two of buckets that keeps this, so
+/// that the eight pieces that a bucket holds are rarely too few.
+const PIECES_FOR_A_BUCKET: usize = 4;
+/// From so many IPv4 pieces on, buckets know all 32 bits: 17 select them, and 15 are compared.
+const COMPLETE_V4: usize = 1 << 16;
+const COMPLETE_V4_WIDTH: u32 = 32 - CELL_BITS;
+/// Bits that select one of the root's buckets, at least.
+const NARROWEST: u32 = 4;
+/// Bits that an array below the root is selected by, at most.
+const WIDEST_ARRAY: u32 = pointer::WIDTH_MASK;
+/// The root's buckets are for the smallest block in which all but one in so many pieces begin.
+const STRAYS: usize = 16;
+/// Bits of that block, at most.
+const LONGEST_PREFIX: u32 = 32;
 
-/// Pieces for each entry of a node, about: fewer need more memory for nodes, more need larger leaves.
-const PIECES_FOR_AN_ENTRY: usize = 2;
-
-/// Words of a leaf where another node could be: the program searches so many in one go.
-const LEAF: u32 = 8;
-
-/// What the `flat` engine knows of a table's addresses: lines and, for each family, the roots.
+/// A table's addresses as buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Flat {
-    pub(super) lines: Vec<Line>,
-    pub(super) v4_roots: [u32; ROOTS],
-    pub(super) v6_roots: [u32; ROOTS],
+    first_line: usize,
+    /// An even number of them.
+    buckets: Vec<Bucket>,
+    pub(super) v4: Root,
+    pub(super) v6: Root,
 }
 
-/// The lines would be more than offsets can reach; at least 128 MiB.
+/// The buckets would be more than pointers can reach, which is 512 MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooMany;
 
 impl Flat {
-    /// Lays out two partitions, whose classes are below [`filter_ebpf::flat::CLASSES`].
-    pub(super) fn new(v4: &Partition<u32, ClassId>, v6: &Partition<u128, ClassId>) -> Result<Self, TooMany> {
-        let mut space = Space::default();
-        let pieces: Vec<(u64, ClassId)> =
-            v4.iter().map(|piece| (u64::from(piece.first) << 32, piece.label)).collect();
-        let v4_roots = roots::<V4>(&mut space, &pieces)?;
-        let pieces = uppers(&mut space, v6)?;
-        let v6_roots = roots::<V6>(&mut space, &pieces)?;
-        Ok(Self { lines: space.lines, v4_roots, v6_roots })
+    /// Lays out two partitions, whose classes are below [`CLASSES`], from a line on.
+    pub(super) fn new(
+        v4: &Partition<u32, ClassId>,
+        v6: &Partition<u128, ClassId>,
+        first_line: usize,
+    ) -> Result<Self, TooMany> {
+        let mut space = Space { first: (first_line * LINE_BUCKETS) as u32, buckets: Vec::new() };
+        let v4 = root_v4(&mut space, v4)?;
+        let v6 = root_v6(&mut space, v6)?;
+        if !space.buckets.len().is_multiple_of(LINE_BUCKETS) {
+            space.allocate(1)?;
+        }
+        Ok(Self { first_line, buckets: space.buckets, v4, v6 })
+    }
+
+    /// The number of the first line.
+    pub(super) fn first_line(&self) -> usize {
+        self.first_line
+    }
+
+    /// The lines from the first on.
+    pub(super) fn lines(&self) -> &[Line] {
+        // SAFETY: pairs of buckets have a line's size and alignment, and every bit pattern is a line.
+        unsafe { std::slice::from_raw_parts(self.buckets.as_ptr().cast(), self.buckets.len() / LINE_BUCKETS) }
     }
 }
 
-/// Pieces of the upper 64 bits, by where they start.
-fn uppers(space: &mut Space, partition: &Partition<u128, ClassId>) -> Result<Vec<(u64, Upper)>, TooMany> {
-    let mut uppers: Vec<(u64, Upper)> = Vec::with_capacity(partition.pieces());
-    let mut pieces = partition.iter().peekable();
-    let mut before = 0;
-    let mut inside = Vec::new();
-    while let Some(Piece { first, label, .. }) = pieces.next() {
-        let upper = (first >> 64) as u64;
-        if first as u64 == 0 && pieces.peek().is_none_or(|next| (next.first >> 64) as u64 != upper) {
-            uppers.push((upper, Upper::Class(label)));
-            before = label;
-            continue;
-        }
-        inside.clear();
-        if first as u64 != 0 {
-            inside.push((0, before));
-        }
-        inside.push((first as u64, label));
-        before = label;
-        while let Some(next) = pieces.next_if(|next| (next.first >> 64) as u64 == upper) {
-            inside.push((next.first as u64, next.label));
-            before = next.label;
-        }
-        uppers.push((upper, Upper::Split(space.records(&inside)?)));
-        // The /64 ends, and its last piece may go on.
-        if let Some(following) = upper.checked_add(1)
-            && pieces.peek().is_none_or(|next| (next.first >> 64) as u64 != following)
-        {
-            uppers.push((following, Upper::Class(before)));
-        }
-    }
-    Ok(uppers)
+/// An address as one or two halves of 64 bits, left-aligned.
+trait Halves: Address {
+    /// Bits of a half.
+    const HALF: u32;
+
+    fn half(self, lower: bool) -> u64;
+
+    /// What the upper half does not have.
+    fn below(self) -> u64;
+
+    /// The first address that has an upper half.
+    fn of_upper(half: u64) -> Self;
 }
 
-/// What holds from a start on, in the upper 64 bits of IPv6.
+impl Halves for u32 {
+    const HALF: u32 = 32;
+
+    fn half(self, _: bool) -> u64 {
+        u64::from(self) << 32
+    }
+
+    fn below(self) -> u64 {
+        0
+    }
+
+    fn of_upper(half: u64) -> Self {
+        (half >> 32) as u32
+    }
+}
+
+impl Halves for u128 {
+    const HALF: u32 = 64;
+
+    fn half(self, lower: bool) -> u64 {
+        if lower { self as u64 } else { (self >> 64) as u64 }
+    }
+
+    fn below(self) -> u64 {
+        self as u64
+    }
+
+    fn of_upper(half: u64) -> Self {
+        u128::from(half) << 64
+    }
+}
+
+/// Pieces in rising order, each from its start to the next one's.
 #[derive(Clone, Copy)]
-enum Upper {
-    /// A class.
+struct Pieces<'p, A> {
+    starts: &'p [A],
+    classes: &'p [ClassId],
+}
+
+/// A block of addresses: all that have the first `used` bits of a half in common (and, in the lower half, the
+/// whole upper one).
+#[derive(Clone, Debug)]
+struct Block {
+    /// The pieces in it. The first may have begun before it; the others begin inside.
+    pieces: Range<usize>,
+    lower: bool,
+    /// The first address, in the half.
+    start: u64,
+    used: u32,
+}
+
+impl Block {
+    /// The last address, in the half.
+    fn last(&self) -> u64 {
+        self.start | below(self.used)
+    }
+}
+
+/// All bits but the first `used`.
+fn below(used: u32) -> u64 {
+    u64::MAX.checked_shr(used).unwrap_or(0)
+}
+
+/// A part of a block: all that a bucket does not tell apart.
+struct Cell {
+    /// The first address, in the half.
+    start: u64,
+    content: Content,
+}
+
+enum Content {
     Class(ClassId),
-    /// In one /64 only: a pointer to records.
-    Split(u32),
+    /// Several pieces; the first may have begun before.
+    Pieces(Range<usize>),
 }
 
-/// How a family's leaves are written.
-trait Family {
-    type Value: Copy;
-    /// Bits of an address; addresses are left-aligned in 64.
-    const BITS: u32;
-    const LEVELS: u32;
-    /// 4-byte words in a leaf's word.
-    const UNIT: u32;
-    /// Words of a leaf that a value takes.
-    fn words(value: Self::Value) -> u32;
-    fn class(value: Self::Value) -> Option<ClassId>;
-    /// Writes a word, or two; `rest` is what nodes have not used of the start.
-    fn write(leaf: &mut Vec<u64>, rest: u64, value: Self::Value);
-}
-
-struct V4;
-
-impl Family for V4 {
-    type Value = ClassId;
-    const BITS: u32 = 32;
-    const LEVELS: u32 = LEVELS_V4;
-    const UNIT: u32 = 1;
-
-    fn words(_: ClassId) -> u32 {
-        1
+impl<A: Halves> Pieces<'_, A> {
+    /// Whether a piece begins where all bits after the first `used` are zero.
+    fn is_exact(&self, piece: usize, lower: bool, used: u32) -> bool {
+        let start = self.starts[piece];
+        start.half(lower) & below(used) == 0 && (lower || start.below() == 0)
     }
 
-    fn class(value: ClassId) -> Option<ClassId> {
-        Some(value)
-    }
-
-    fn write(leaf: &mut Vec<u64>, rest: u64, value: ClassId) {
-        leaf.push(rest >> 32 | u64::from(value));
-    }
-}
-
-struct V6;
-
-impl Family for V6 {
-    type Value = Upper;
-    const BITS: u32 = 64;
-    const LEVELS: u32 = LEVELS_V6;
-    const UNIT: u32 = 2;
-
-    fn words(value: Upper) -> u32 {
-        match value {
-            Upper::Class(_) => 1,
-            Upper::Split(_) => 2,
+    /// What `bits` more bits divide a block into, neighbours of one class joined; `None` for more than `most`.
+    fn cells(&self, block: &Block, bits: u32, most: usize) -> Option<Vec<Cell>> {
+        let used = block.used + bits;
+        let cell_of = |piece: usize| self.starts[piece].half(block.lower) & !below(used);
+        let mut cells = Vec::with_capacity(most + 2);
+        let mut piece = block.pieces.start;
+        while piece < block.pieces.end {
+            if cells.len() > most {
+                return None;
+            }
+            let first = piece == block.pieces.start;
+            let start = if first { block.start } else { cell_of(piece) };
+            let exact = first || self.is_exact(piece, block.lower, used);
+            let mut next = piece + 1;
+            while next < block.pieces.end && cell_of(next) == start {
+                next += 1;
+            }
+            if exact && next == piece + 1 {
+                cells.push(Cell { start, content: Content::Class(self.classes[piece]) });
+            } else {
+                let from = if exact { piece } else { piece - 1 };
+                cells.push(Cell { start, content: Content::Pieces(from..next) });
+                // The last piece goes on behind the cell.
+                if let Some(behind) = (start | below(used)).checked_add(1)
+                    && behind <= block.last()
+                    && (next == block.pieces.end || cell_of(next) != behind)
+                {
+                    cells.push(Cell { start: behind, content: Content::Class(self.classes[next - 1]) });
+                }
+            }
+            piece = next;
         }
+        (cells.len() <= most).then_some(cells)
     }
 
-    fn class(value: Upper) -> Option<ClassId> {
-        match value {
-            Upper::Class(class) => Some(class),
-            Upper::Split(_) => None,
-        }
+    /// The 2^width equal parts of a block.
+    fn parts(&self, block: &Block, width: u32) -> impl Iterator<Item = Block> {
+        let (lower, used) = (block.lower, block.used + width);
+        let (mut from, end) = (block.pieces.start, block.pieces.end);
+        let mut next = block.start;
+        (0..1u32 << width).map(move |_| {
+            let start = next;
+            let last = start | below(used);
+            next = last.wrapping_add(1);
+            // The piece that ends where this part begins is of no interest to it.
+            if from + 1 < end
+                && self.starts[from + 1].half(lower) == start
+                && (lower || self.starts[from + 1].below() == 0)
+            {
+                from += 1;
+            }
+            let first = from;
+            while from + 1 < end && self.starts[from + 1].half(lower) <= last {
+                from += 1;
+            }
+            Block { pieces: first..from + 1, lower, start, used }
+        })
     }
 
-    fn write(leaf: &mut Vec<u64>, rest: u64, value: Upper) {
-        match value {
-            Upper::Class(class) => leaf.push(rest | u64::from(class)),
-            Upper::Split(records) => {
-                let pointer = u64::from(records);
-                leaf.push(rest | pointer >> 15);
-                leaf.push(rest | SPLIT | pointer & (SPLIT - 1));
+    /// The smallest block in which nearly all pieces begin.
+    fn densest(&self) -> Block {
+        let changes = &self.starts[1..];
+        let strays = changes.len() / STRAYS;
+        let (mut start, mut used) = (0, 0);
+        let before = |half: u64| changes.partition_point(|change| change.half(false) < half);
+        while used < LONGEST_PREFIX && !changes.is_empty() {
+            let middle = start | 1 << (63 - used);
+            let last = start | below(used);
+            let (low, high) = (before(start), last.checked_add(1).map_or(changes.len(), before));
+            let inside = [before(middle) - low, high - before(middle)];
+            if changes.len() - inside[0] <= strays {
+                used += 1;
+            } else if changes.len() - inside[1] <= strays {
+                (start, used) = (middle, used + 1);
+            } else {
+                break;
             }
         }
+        let first = self.starts.partition_point(|piece| *piece <= A::of_upper(start)) - 1;
+        let block = Block { pieces: 0..0, lower: false, start, used };
+        let end = self.starts.partition_point(|piece| piece.half(false) <= block.last());
+        Block { pieces: first..end, ..block }
     }
-}
 
-fn roots<F: Family>(space: &mut Space, pieces: &[(u64, F::Value)]) -> Result<[u32; ROOTS], TooMany> {
-    let mut roots = [0; ROOTS];
-    for (part, root) in parts(pieces, 0, 0, ROOT_BITS).zip(&mut roots) {
-        *root = tree::<F>(space, &part, ROOT_BITS, 0)?;
-    }
-    Ok(roots)
-}
-
-/// A block of addresses that have their first bits in common.
-struct Part<'p, V> {
-    start: u64,
-    /// The pieces in it; the first may have begun before it.
-    pieces: &'p [(u64, V)],
-}
-
-/// The 2^width equal parts of the block at `start`, whose addresses have `used` bits in common.
-fn parts<V>(pieces: &[(u64, V)], start: u64, used: u32, width: u32) -> impl Iterator<Item = Part<'_, V>> {
-    let host = u64::MAX.checked_shr(used + width).unwrap_or(0);
-    let (mut from, mut next) = (0, start);
-    (0..1u32 << width).map(move |_| {
-        let start = next;
-        let last = start | host;
-        next = last.wrapping_add(1);
-        // The piece that ends where this part begins is of no interest to it.
-        if pieces.get(from + 1).is_some_and(|piece| piece.0 == start) {
-            from += 1;
+    /// The pieces outside a block; inside there is only the one before.
+    fn around(&self, block: &Block) -> (Vec<A>, Vec<ClassId>) {
+        let before = self.starts.partition_point(|piece| *piece < A::of_upper(block.start)).max(1);
+        let mut starts = self.starts[..before].to_vec();
+        let mut classes = self.classes[..before].to_vec();
+        if let Some(behind) = block.last().checked_add(1) {
+            let next = self.starts.partition_point(|piece| *piece <= A::of_upper(behind));
+            starts.push(A::of_upper(behind));
+            classes.push(self.classes[next - 1]);
+            starts.extend(&self.starts[next..]);
+            classes.extend(&self.classes[next..]);
         }
-        let first = from;
-        while pieces.get(from + 1).is_some_and(|piece| piece.0 <= last) {
-            from += 1;
-        }
-        Part { start, pieces: &pieces[first..=from] }
-    })
+        (starts, classes)
+    }
 }
 
-/// The entry for one part, whose addresses have `used` bits in common, `level` nodes below the root.
-fn tree<F: Family>(
-    space: &mut Space,
-    part: &Part<'_, F::Value>,
-    used: u32,
-    level: u32,
-) -> Result<u32, TooMany> {
-    if let [(_, only)] = part.pieces
-        && let Some(class) = F::class(*only)
-    {
-        return space.constant::<F>(class);
-    }
-    let words: u32 = part.pieces.iter().map(|(_, value)| F::words(*value)).sum();
-    let full = level == F::LEVELS || used == F::BITS;
-    if used >= LEAST_USED && (full || words <= LEAF) {
-        return leaf::<F>(space, part, used);
-    }
-    let least = LEAST_USED.saturating_sub(used).max(1);
-    let width = (part.pieces.len() / PIECES_FOR_AN_ENTRY)
-        .max(1)
-        .next_power_of_two()
-        .ilog2()
-        .clamp(least, WIDEST_NODE)
-        .min(F::BITS - used);
-    let node = space.node(width)?;
-    for (part, at) in parts(part.pieces, part.start, used, width).zip(node..) {
-        let entry = tree::<F>(space, &part, used + width, level + 1)?;
-        space.set(at, entry);
-    }
-    pointer(node, width, true)
-}
-
-fn leaf<F: Family>(space: &mut Space, part: &Part<'_, F::Value>, used: u32) -> Result<u32, TooMany> {
-    let mut words = Vec::with_capacity(part.pieces.len());
-    for (start, value) in part.pieces {
-        let rest = start.max(&part.start).checked_shl(used).unwrap_or(0);
-        F::write(&mut words, rest, *value);
-    }
-    let width = exponent(words.len())?;
-    let at = space.block((1 << width) * F::UNIT)?;
-    // What is too many repeats the first word, which is content with any address.
-    let padding = (1usize << width) - words.len();
-    let padded = std::iter::repeat_n(words[0], padding).chain(words);
-    for (word, at) in padded.zip((at..).step_by(F::UNIT as usize)) {
-        if F::UNIT == 1 {
-            space.set(at, word as u32);
-        } else {
-            space.set_long(at, word);
-        }
-    }
-    pointer(at / F::UNIT, width, false)
-}
-
-/// The exponent of the power of two that has room for so many.
-fn exponent(words: usize) -> Result<u32, TooMany> {
-    let width = words.next_power_of_two().ilog2();
-    if width > WIDEST_LEAF { Err(TooMany) } else { Ok(width) }
-}
-
-fn pointer(offset: u32, width: u32, node: bool) -> Result<u32, TooMany> {
-    if offset >> OFFSET_BITS != 0 { Err(TooMany) } else { Ok(entry::pointer(offset, width, node)) }
-}
-
-/// Lines in the making.
-#[derive(Default)]
+/// Buckets in the making.
 struct Space {
-    lines: Vec<Line>,
-    /// Unused blocks inside lines: of 1, 2, 4 and 8 words.
-    unused: [Vec<u32>; 4],
-    /// Leaves of one word, by its size and class.
-    constants: HashMap<(u32, ClassId), u32>,
+    /// The number of the first one.
+    first: u32,
+    buckets: Vec<Bucket>,
 }
 
 impl Space {
-    fn fresh(&mut self, lines: u32) -> Result<u32, TooMany> {
-        let first = self.lines.len();
-        let end = first + lines as usize;
-        if end > (1 << OFFSET_BITS) / LINE as usize {
+    /// The number of the first of so many new buckets.
+    fn allocate(&mut self, count: usize) -> Result<u32, TooMany> {
+        let end = self.buckets.len() + count;
+        if self.first as usize + end > (pointer::BLOCKS * pointer::BLOCK) as usize {
             return Err(TooMany);
         }
-        self.lines.resize(end, [0; 8]);
-        Ok(first as u32 * LINE)
+        let number = self.first + self.buckets.len() as u32;
+        self.buckets.resize(end, [0; 4]);
+        Ok(number)
     }
 
-    /// Room for a power of two of 4-byte words: never across lines unless it fills them.
-    fn block(&mut self, words: u32) -> Result<u32, TooMany> {
-        if words >= LINE {
-            return self.fresh(words / LINE);
+    /// The same, for at most [`PIECES`] buckets, all in one block.
+    fn allocate_together(&mut self, count: usize) -> Result<u32, TooMany> {
+        let next = self.first + self.buckets.len() as u32;
+        let left = (next.next_multiple_of(pointer::BLOCK) - next) as usize;
+        if left < count {
+            self.allocate(left)?;
         }
-        let wanted = words.ilog2() as usize;
-        let found = (wanted..self.unused.len()).find_map(|size| Some((size, self.unused[size].pop()?)));
-        let (size, at) = match found {
-            Some(found) => found,
-            None => (self.unused.len(), self.fresh(1)?),
-        };
-        // Halves of what was found stay unused down to the wanted size.
-        for size in wanted..size {
-            self.unused[size].push(at + (1 << size));
-        }
-        Ok(at)
+        self.allocate(count)
     }
 
-    /// The leaf for addresses that all have one class.
-    fn constant<F: Family>(&mut self, class: ClassId) -> Result<u32, TooMany> {
-        if let Some(known) = self.constants.get(&(F::UNIT, class)) {
-            return Ok(*known);
-        }
-        let at = self.block(F::UNIT)?;
-        self.set(at, class);
-        let entry = pointer(at / F::UNIT, 0, false)?;
-        self.constants.insert((F::UNIT, class), entry);
-        Ok(entry)
+    fn set(&mut self, number: u32, bucket: Bucket) {
+        self.buckets[(number - self.first) as usize] = bucket;
     }
 
-    fn node(&mut self, width: u32) -> Result<u32, TooMany> {
-        self.block(1 << width)
-    }
-
-    fn set(&mut self, at: u32, word: u32) {
-        let long = &mut self.lines[(at / LINE) as usize][(at % LINE / 2) as usize];
-        let shift = at % 2 * 32;
-        *long = *long & !(u64::from(u32::MAX) << shift) | u64::from(word) << shift;
-    }
-
-    fn set_long(&mut self, at: u32, word: u64) {
-        self.lines[(at / LINE) as usize][(at % LINE / 2) as usize] = word;
-    }
-
-    /// Writes the lower halves of addresses in one /64, and their classes.
-    fn records(&mut self, pieces: &[(u64, ClassId)]) -> Result<u32, TooMany> {
-        const WORDS: u32 = 4;
-        let width = exponent(pieces.len())?;
-        let at = self.block((1 << width) * WORDS)?;
-        let padding = (1usize << width) - pieces.len();
-        let padded = std::iter::repeat_n(&pieces[0], padding).chain(pieces);
-        for ((lower, class), at) in padded.zip((at..).step_by(WORDS as usize)) {
-            self.set_long(at, *lower);
-            self.set_long(at + 2, u64::from(*class));
-        }
-        pointer(at / WORDS, width, false)
-    }
-}
-
-/// [`ranges`] of IPv4 according to what the kernel holds. `None` if a pointer leads outside.
-pub(super) fn ranges_v4(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> {
-    walk(lines, roots, |lines, leaf, classes| {
-        let (at, width) = target(leaf);
-        for index in at..at + (1 << width) {
-            classes.next(word(lines, index)? & CLASS_MASK as u32);
-        }
-        Some(())
-    })
-}
-
-/// The same for IPv6.
-pub(super) fn ranges_v6(lines: &[Line], roots: &[u32; ROOTS]) -> Option<usize> {
-    walk(lines, roots, |lines, leaf, classes| {
-        let (at, width) = target(leaf);
-        let long = |at: u32| Some(lines.get(at as usize / 8)?[at as usize % 8]);
-        let end = at + (1 << width);
-        let mut index = at;
-        while index < end {
-            let mut one = long(index)?;
-            // The first of two words is told by the one behind it; padding may repeat it.
-            let upper = one & !CLASS_MASK;
-            let mut last = index;
-            while last + 1 < end && long(last + 1)? & !CLASS_MASK == upper {
-                last += 1;
+    /// Writes a narrow bucket.
+    fn narrow<A: Halves>(&mut self, at: u32, pieces: Pieces<'_, A>, block: &Block) -> Result<(), TooMany> {
+        let mut bucket = Narrow::default();
+        let left = A::HALF - block.used;
+        if block.pieces.len() == 1 {
+            bucket.classes[0] = class(pieces.classes[block.pieces.start]);
+        } else if let Some(cells) = pieces.cells(block, CELL_BITS.min(left), PIECES) {
+            for (start, cell) in bucket.starts.iter_mut().zip(&cells[1..]) {
+                *start = (cell.start << block.used >> (64 - CELL_BITS)) as u16;
             }
-            let split = long(last)? & SPLIT != 0 && last > index;
-            if split {
-                let before = long(last - 1)?;
-                one = long(last)?;
-                let records = ((before & CLASS_MASK) << 15 | one & (SPLIT - 1)) as u32;
-                let (at, width) = target(records);
-                for record in at..at + (1 << width) {
-                    classes.next((long(record * 2 + 1)? & CLASS_MASK) as u32);
-                }
-            } else {
-                classes.next((long(last)? & CLASS_MASK) as u32);
-            }
-            index = last + 1;
-        }
-        Some(())
-    })
-}
-
-fn target(pointer: u32) -> (u32, u32) {
-    (pointer >> entry::OFFSET_SHIFT, pointer & entry::WIDTH_MASK)
-}
-
-fn word(lines: &[Line], at: u32) -> Option<u32> {
-    let long = lines.get((at / LINE) as usize)?[(at % LINE / 2) as usize];
-    Some((long >> (at % 2 * 32)) as u32)
-}
-
-/// Counts ranges of one class in a sequence of classes from the lowest address to the highest.
-#[derive(Default)]
-struct Ranges {
-    last: Option<u32>,
-    counts: HashMap<u32, usize>,
-}
-
-impl Ranges {
-    fn next(&mut self, class: u32) {
-        if self.last != Some(class) {
-            *self.counts.entry(class).or_default() += 1;
-            self.last = Some(class);
-        }
-    }
-
-    /// All but those of the class that has the most, against which the others stand out.
-    fn standing_out(&self) -> usize {
-        self.counts.values().sum::<usize>() - self.counts.values().max().copied().unwrap_or(0)
-    }
-}
-
-/// Ranges of addresses that a table tells from the rest.
-pub(super) fn ranges<A: Address>(partition: &Partition<A, ClassId>) -> usize {
-    let mut ranges = Ranges::default();
-    partition.iter().for_each(|piece| ranges.next(piece.label));
-    ranges.standing_out()
-}
-
-fn walk(
-    lines: &[Line],
-    roots: &[u32; ROOTS],
-    leaf: impl Fn(&[Line], u32, &mut Ranges) -> Option<()>,
-) -> Option<usize> {
-    let mut classes = Ranges::default();
-    let mut todo: Vec<u32> = roots.iter().rev().copied().collect();
-    // A node that led to itself would never end.
-    let mut left = lines.len() * LINE as usize + ROOTS;
-    while let Some(found) = todo.pop() {
-        left = left.checked_sub(1)?;
-        if found & entry::NODE == 0 {
-            leaf(lines, found, &mut classes)?;
+            bucket.upper = self.targets(pieces, block, CELL_BITS.min(left), &cells, &mut bucket.classes)?;
         } else {
-            let (at, width) = target(found);
-            for index in (at..at + (1 << width)).rev() {
-                todo.push(word(lines, index)?);
-            }
+            let width = width_for(block.pieces.len()).clamp(1, WIDEST_ARRAY.min(left));
+            let array = self.array(pieces, block, width)?;
+            bucket.upper = (array / pointer::BLOCK) as u16;
+            bucket.classes[0] = (DEEP | width << pointer::WIDTH_SHIFT | array % pointer::BLOCK) as u16;
         }
+        self.set(at, bucket.words());
+        Ok(())
     }
-    Some(classes.standing_out())
+
+    /// Writes 2^width narrow buckets for the parts of a block.
+    fn array<A: Halves>(&mut self, pieces: Pieces<'_, A>, block: &Block, width: u32) -> Result<u32, TooMany> {
+        let array = self.allocate(1 << width)?;
+        for (at, part) in (array..).zip(pieces.parts(block, width)) {
+            self.narrow(at, pieces, &part)?;
+        }
+        Ok(array)
+    }
+
+    /// Says what a bucket's cells are, and writes the buckets of those that are divided further. Returns the
+    /// upper bits of the pointers to these.
+    fn targets<A: Halves>(
+        &mut self,
+        pieces: Pieces<'_, A>,
+        block: &Block,
+        bits: u32,
+        cells: &[Cell],
+        classes: &mut [u16],
+    ) -> Result<u16, TooMany> {
+        let divided = cells.iter().filter(|cell| matches!(cell.content, Content::Pieces(_))).count();
+        let first = if divided > 0 { self.allocate_together(divided)? } else { 0 };
+        let mut next = first;
+        for (cell, to) in cells.iter().zip(classes) {
+            let range = match &cell.content {
+                Content::Class(found) => {
+                    *to = class(*found);
+                    continue;
+                }
+                Content::Pieces(range) => range.clone(),
+            };
+            let used = block.used + bits;
+            let (inside, kind) = if used == A::HALF {
+                (Block { pieces: range, lower: true, start: 0, used: 0 }, pointer::LOWER)
+            } else {
+                (Block { pieces: range, lower: block.lower, start: cell.start, used }, pointer::BELOW)
+            };
+            *to = (DEEP | kind | next % pointer::BLOCK) as u16;
+            if let Some(cells) = pieces.cells(&inside, A::HALF - inside.used, WIDE_PIECES) {
+                *to |= pointer::WIDE as u16;
+                self.wide(next, pieces, &inside, &cells)?;
+            } else {
+                self.narrow(next, pieces, &inside)?;
+            }
+            next += 1;
+        }
+        Ok((first / pointer::BLOCK) as u16)
+    }
+
+    /// Writes a wide bucket.
+    fn wide<A: Halves>(
+        &mut self,
+        at: u32,
+        pieces: Pieces<'_, A>,
+        block: &Block,
+        cells: &[Cell],
+    ) -> Result<(), TooMany> {
+        let mut classes = [0; WIDE_PIECES];
+        let upper = self.targets(pieces, block, A::HALF - block.used, cells, &mut classes)?;
+        // An address that passes a start that stands twice passes two.
+        let (starts, classes) = match cells {
+            [only] => ([only.start; 2], [0, 0, classes[0]]),
+            [_, last] => ([last.start; 2], [classes[0], 0, classes[1]]),
+            [_, middle, last, ..] => ([middle.start, last.start], classes),
+            [] => unreachable!("a block has a cell"),
+        };
+        let words = classes.iter().rev().fold(0, |word, class| word << 16 | u64::from(*class));
+        self.set(at, [starts[0], starts[1], words, u64::from(upper)]);
+        Ok(())
+    }
+}
+
+fn class(class: ClassId) -> u16 {
+    debug_assert!((class as usize) < CLASSES);
+    class as u16
+}
+
+/// The width of an array for so many pieces.
+fn width_for(pieces: usize) -> u32 {
+    pieces.div_ceil(PIECES_FOR_A_BUCKET).next_power_of_two().ilog2()
+}
+
+/// What a narrow bucket consists of.
+struct Narrow {
+    starts: [u16; PIECES - 1],
+    /// The upper bits of pointers.
+    upper: u16,
+    classes: [u16; PIECES],
+}
+
+impl Default for Narrow {
+    fn default() -> Self {
+        Self { starts: [NEVER; PIECES - 1], upper: 0, classes: [0; PIECES] }
+    }
+}
+
+impl Narrow {
+    fn words(&self) -> Bucket {
+        let [a, b, c, d, e, f, g] = self.starts;
+        let [h, i, j, k, l, m, n, o] = self.classes;
+        [[a, b, c, d], [e, f, g, self.upper], [h, i, j, k], [l, m, n, o]]
+            .map(|quarters| quarters.iter().rev().fold(0, |word, quarter| word << 16 | u64::from(*quarter)))
+    }
+}
+
+fn root_v4(space: &mut Space, partition: &Partition<u32, ClassId>) -> Result<Root, TooMany> {
+    let (starts, classes) = partition.as_slices();
+    let mut width = width_for(starts.len()).clamp(NARROWEST, WIDEST_ROOT);
+    if starts.len() >= COMPLETE_V4 {
+        width = width.max(COMPLETE_V4_WIDTH);
+    }
+    let all = Block { pieces: 0..starts.len(), lower: false, start: 0, used: 0 };
+    let first = space.array(Pieces { starts, classes }, &all, width)?;
+    Ok(Root { prefix: 0, mask: 0, first: first.wrapping_sub(1), skip: 0, width, shift: 64 - width })
+}
+
+fn root_v6(space: &mut Space, partition: &Partition<u128, ClassId>) -> Result<Root, TooMany> {
+    let (starts, classes) = partition.as_slices();
+    let pieces = Pieces { starts, classes };
+    let inside = pieces.densest();
+    let width = width_for(inside.pieces.len()).clamp(NARROWEST, WIDEST_ROOT);
+    let first = space.allocate(1 + (1 << width))?;
+    for (at, part) in (first + 1..).zip(pieces.parts(&inside, width)) {
+        space.narrow(at, pieces, &part)?;
+    }
+    let (starts, classes) = pieces.around(&inside);
+    let all = Block { pieces: 0..starts.len(), lower: false, start: 0, used: 0 };
+    space.narrow(first, Pieces { starts: &starts, classes: &classes }, &all)?;
+    let Block { start: prefix, used: skip, .. } = inside;
+    Ok(Root { prefix, mask: !below(skip), first, skip, width, shift: 64 - width })
 }
 
 #[cfg(test)]
 mod tests {
     use std::ops::BitXor;
 
-    use filter_ebpf::flat::{class_v4, class_v6};
+    use filter_ebpf::flat;
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::{
+            installed::{installed_v4, installed_v6},
+            ranges::ranges,
+        },
+        *,
+    };
 
     fn ask_v4(flat: &Flat, address: u32) -> Option<u32> {
-        class_v4(flat.lines.as_slice(), &flat.v4_roots, address)
+        flat::class(flat.lines(), &flat.v4, u64::from(address) << 32, 0)
     }
 
     fn ask_v6(flat: &Flat, address: u128) -> Option<u32> {
-        class_v6(flat.lines.as_slice(), &flat.v6_roots, (address >> 64) as u64, address as u64)
+        flat::class(flat.lines(), &flat.v6, (address >> 64) as u64, address as u64)
     }
 
     fn around<A: Address>(partition: &Partition<A, ClassId>) -> Vec<A> {
@@ -469,15 +485,15 @@ mod tests {
     }
 
     fn check(v4: &Partition<u32, ClassId>, v6: &Partition<u128, ClassId>, more: &[u128]) {
-        let flat = Flat::new(v4, v6).unwrap();
+        let flat = Flat::new(v4, v6, 0).unwrap();
         for address in around(v4).into_iter().chain(more.iter().map(|bits| *bits as u32)) {
             assert_eq!(ask_v4(&flat, address), Some(v4.get(address)), "{}", address.ip());
         }
         for address in around(v6).into_iter().chain(more.iter().copied()) {
             assert_eq!(ask_v6(&flat, address), Some(v6.get(address)), "{}", address.ip());
         }
-        assert_eq!(ranges_v4(&flat.lines, &flat.v4_roots), Some(ranges(v4)));
-        assert_eq!(ranges_v6(&flat.lines, &flat.v6_roots), Some(ranges(v6)));
+        assert_eq!(installed_v4(flat.lines(), &flat.v4), Some(ranges(v4)));
+        assert_eq!(installed_v6(flat.lines(), &flat.v6), Some(ranges(v6)));
     }
 
     /// Pieces of random lengths, many of them short, from starts that meet often.
@@ -563,14 +579,33 @@ mod tests {
     }
 
     #[test]
-    fn one_class_needs_one_line() {
-        let flat = Flat::new(&Partition::constant(5), &Partition::constant(6)).unwrap();
-        assert_eq!((flat.lines.len(), ask_v4(&flat, 9), ask_v6(&flat, 9)), (1, Some(5), Some(6)));
+    fn a_small_table_needs_little() {
+        let flat = Flat::new(&Partition::constant(5), &Partition::constant(6), 0).unwrap();
+        assert_eq!((ask_v4(&flat, 9), ask_v6(&flat, 9)), (Some(5), Some(6)));
+        assert!(size_of_val(flat.lines()) <= 2_048, "{} lines", flat.lines().len());
+    }
+
+    #[test]
+    fn a_table_can_begin_behind_something_else() {
+        let v4 = dense(0x0a00_0000u32, 3_000, |at| at + 5);
+        let v6 = dense(0x2001u128 << 112, 3_000, |at| at + (7 << 60));
+        let flat = Flat::new(&v4, &v6, 700).unwrap();
+        let mut lines = vec![[u64::MAX; 8]; flat.first_line()];
+        lines.extend(flat.lines());
+        for address in around(&v4) {
+            let upper = u64::from(address) << 32;
+            assert_eq!(flat::class(&lines[..], &flat.v4, upper, 0), Some(v4.get(address)));
+        }
+        for address in around(&v6) {
+            let (upper, lower) = ((address >> 64) as u64, address as u64);
+            assert_eq!(flat::class(&lines[..], &flat.v6, upper, lower), Some(v6.get(address)));
+        }
     }
 
     #[test]
     fn memory_follows_the_pieces() {
-        // A scattered million, which is the worst: every prefix costs two pieces, and no two share an entry.
+        // A scattered million, which is the worst: every address costs two pieces, both in one bucket. With
+        // a quarter more for growth, two generations are below 64 MB.
         let mut state = 1u32;
         let nets = std::iter::repeat_with(|| {
             state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
@@ -578,14 +613,16 @@ mod tests {
             (address, address, 1)
         });
         let v4 = Partition::from_nested(nets.take(1_000_000).collect(), 0);
-        let flat = Flat::new(&v4, &Partition::constant(0)).unwrap();
-        let bytes = flat.lines.len() * size_of::<Line>();
-        assert!(bytes < 24 << 20, "{bytes} bytes for {} pieces", v4.pieces());
+        let flat = Flat::new(&v4, &Partition::constant(0), 0).unwrap();
+        let bytes = size_of_val(flat.lines());
+        assert!(bytes * 5 / 2 < 65_000_000, "{bytes} bytes for {} pieces", v4.pieces());
     }
 
     #[test]
-    fn more_than_a_leaf_can_hold_is_refused() {
-        let one_net = dense(0x2001u128 << 112, 1_100_000, |at| at + 2);
-        assert_eq!(Flat::new(&Partition::constant(0), &one_net), Err(TooMany));
+    fn more_than_pointers_reach_is_refused() {
+        let last = (pointer::BLOCKS * pointer::BLOCK) as usize / LINE_BUCKETS;
+        let none = (Partition::constant(0), Partition::constant(0));
+        assert_eq!(Flat::new(&none.0, &none.1, last - 8), Err(TooMany));
+        assert!(Flat::new(&none.0, &none.1, last - 64).is_ok());
     }
 }

@@ -3,11 +3,11 @@
 use std::{collections::HashMap, fmt, net::IpAddr};
 
 use filter_ebpf::layout::{
-    CELLS, Generation, LocalKey, MAX_RULES, MAX_SERVICES, NOTE_TEXT, PORT_COUNT, Proto as MapProto,
-    RULE_SLOTS, RuleNote, SERVICE_SLOTS, Service, ServiceNote, flags, port,
+    CELLS, Figures, GROUPS, LocalKey, MAX_RULES, MAX_SERVICES, NOTE_TEXT, PORT_COUNT, Proto as MapProto,
+    RULE_SLOTS, RuleNote, SERVICE_SLOTS, ServiceNote, flags, service,
 };
 
-use super::{addresses::Addresses, slots::assign};
+use super::{addresses::Addresses, slots::assign, state::Ports};
 use crate::{
     address::canonical,
     config::{Engine, Proto, ServiceKey},
@@ -26,14 +26,14 @@ pub struct Slots {
 /// A table that the kernel's maps can hold, ready to be written into them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    pub(super) generation: Generation,
-    /// By [`MapProto`].
-    pub(super) ports: [Box<[u16; PORT_COUNT]>; 3],
+    pub(super) figures: Figures,
+    pub(super) ports: Ports,
     /// Slots and services.
-    pub(super) services: Vec<(u32, Service, ServiceNote)>,
-    /// Services with a local address and their slots; the keys' generation is 0.
+    pub(super) services: Vec<(u32, ServiceNote)>,
+    /// Services with a local address and their entries; the keys' generation is 0.
     pub(super) local: Vec<(LocalKey, u32)>,
-    pub(super) verdicts: Box<[u16; CELLS]>,
+    /// The verdict table.
+    pub(super) cells: Vec<u16>,
     pub(super) addresses: Addresses,
     /// Slots and rules.
     pub(super) rules: Vec<(u32, RuleNote)>,
@@ -142,52 +142,61 @@ impl Image {
             assign(&previous.services, compiled.services.iter().map(|service| service.key), 0..SERVICE_SLOTS)
                 .ok_or(TooLarge::Services(compiled.services.len()))?;
 
-        let mut ports = [zeroed(), zeroed(), zeroed()];
+        let mut groups: Box<[[u32; 4]; GROUPS]> = zeroed();
+        let mut ports: Box<[u16; PORT_COUNT]> = zeroed();
+        let mut last = 0;
         let mut local = Vec::new();
         let mut services = Vec::with_capacity(service_slots.len());
-        for (service, slot) in compiled.services.iter().zip(service_slots) {
-            let ServiceKey { proto, port, address } = service.key;
+        for (protected, slot) in compiled.services.iter().zip(service_slots) {
+            let ServiceKey { proto, port, address } = protected.key;
             let proto = map_proto(proto);
-            let entry: &mut u16 = &mut ports[proto as usize][usize::from(port)];
+            let group = &mut ports[usize::from(port.to_be())];
+            if *group == 0 {
+                last += 1;
+                *group = last;
+            }
+            let standing = &mut groups[usize::from(*group)][proto as usize];
+            let entry = protected.column << service::COLUMN_SHIFT | (slot + 1);
             match address {
-                None => *entry = (*entry & port::LOCAL) | (slot as u16 + 1),
+                None => *standing |= entry,
                 Some(address) => {
-                    *entry |= port::LOCAL;
+                    *standing |= service::LOCAL;
                     let key = LocalKey { address: mapped(address), port, proto: proto as u8, generation: 0 };
-                    local.push((key, slot));
+                    local.push((key, entry));
                 }
             }
-            services.push((slot, Service { column: service.column, used: 1 }, service_note(service.key)));
+            services.push((slot, service_note(protected.key)));
         }
 
-        let mut verdicts = zeroed();
         let row = compiled.row();
-        for (index, cell) in compiled.cells.iter().enumerate() {
-            // Where nothing is protected, nothing may be dropped for hiding its port.
-            let vacuous = compiled.services.is_empty() && index % row == compiled.hidden_column() as usize;
-            if let Some(rule) = cell.filter(|_| !vacuous) {
-                verdicts[index] = rule_slots[rule.0 as usize] as u16;
-            }
-        }
+        let cells: Vec<u16> = compiled
+            .cells
+            .iter()
+            .enumerate()
+            .map(|(index, cell)| {
+                // Where nothing is protected, nothing may be dropped for hiding its port.
+                let vacuous =
+                    compiled.services.is_empty() && index % row == compiled.hidden_column() as usize;
+                cell.filter(|_| !vacuous).map_or(0, |rule| rule_slots[rule.0 as usize] as u16)
+            })
+            .collect();
 
         let (v4_entries, v6_entries) = addresses.entries();
-        let mut generation = Generation {
+        let mut figures = Figures {
             columns: row as u32,
             hidden_column: compiled.hidden_column(),
             flags: if compiled.shadow { flags::SHADOW } else { 0 }
                 | if compiled.services.is_empty() { 0 } else { flags::PROTECTS },
-            local_entries: local.len() as u32,
+            cells: cells.len() as u32,
             v4_entries: v4_entries as u32,
             v6_entries: v6_entries as u32,
-            ..Generation::default()
+            ..Figures::default()
         };
         match &addresses {
             Addresses::Lpm { default_v4, default_v6, .. } => {
-                (generation.default_v4, generation.default_v6) = (*default_v4, *default_v6);
+                (figures.default_v4, figures.default_v6) = (*default_v4, *default_v6);
             }
-            Addresses::Flat { flat, .. } => {
-                (generation.v4_roots, generation.v6_roots) = (flat.v4_roots, flat.v6_roots);
-            }
+            Addresses::Flat { flat, .. } => figures.roots = [flat.v4, flat.v6],
         }
         let rules = compiled
             .rules
@@ -205,14 +214,14 @@ impl Image {
                 (slot, note)
             })
             .collect();
-        Ok(Self { generation, ports, services, local, verdicts, addresses, rules })
+        Ok(Self { figures, ports: Ports { groups, ports }, services, local, cells, addresses, rules })
     }
 
     /// The slots of this table.
     pub fn slots(&self) -> Slots {
         Slots {
             rules: self.rules.iter().map(|(slot, note)| (note.identity, *slot)).collect(),
-            services: self.services.iter().map(|(slot, _, note)| (service_key(note), *slot)).collect(),
+            services: self.services.iter().map(|(slot, note)| (service_key(note), *slot)).collect(),
         }
     }
 
@@ -224,8 +233,11 @@ impl Image {
 }
 
 /// On the heap from the start: these arrays are too large for a stack.
-fn zeroed<const N: usize>() -> Box<[u16; N]> {
-    vec![0; N].into_boxed_slice().try_into().expect("a vector of N elements")
+fn zeroed<T: Clone + Default, const N: usize>() -> Box<[T; N]> {
+    vec![T::default(); N]
+        .into_boxed_slice()
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("a vector of N elements"))
 }
 
 fn map_proto(proto: Proto) -> MapProto {
@@ -334,13 +346,14 @@ mod tests {
             Image::new(Engine::Lpm, &compiled(&[key(80, None)], vec![rule("a", 1)]), &Slots::default())
                 .unwrap();
         let slot = image.services[0].0;
-        assert_eq!(image.ports[MapProto::Tcp as usize][80], slot as u16 + 1);
-        assert_eq!(image.ports[MapProto::Tcp as usize].iter().filter(|entry| **entry != 0).count(), 1);
-        assert!(image.ports[MapProto::Udp as usize].iter().all(|entry| *entry == 0));
+        let group = image.ports.ports[usize::from(80u16.to_be())];
+        assert_ne!(group, 0, "group 0 is nothing");
+        assert_eq!(image.ports.groups[usize::from(group)], [slot + 1, 0, 0, 0]);
+        assert_eq!(image.ports.ports.iter().filter(|entry| **entry != 0).count(), 1);
         let rule_slot = image.rules[0].0 as u16;
         assert_ne!(rule_slot, 0, "slot 0 passes");
-        assert_eq!(image.verdicts[..5], [0, 0, rule_slot, rule_slot, 0]);
-        assert_eq!((image.generation.columns, image.generation.hidden_column), (2, 1));
+        assert_eq!(image.cells, [0, 0, rule_slot, rule_slot]);
+        assert_eq!((image.figures.columns, image.figures.hidden_column), (2, 1));
         assert_eq!(text_of(&image.rules[0].1.file), "f.conf");
         assert_eq!(image.entries(), (1, 0));
     }
@@ -390,21 +403,24 @@ mod tests {
             key(81, None),
         ];
         let image = Image::new(Engine::Lpm, &compiled(&keys, vec![rule("a", 1)]), &Slots::default()).unwrap();
-        let ports = &image.ports[MapProto::Tcp as usize];
-        assert_eq!(ports[80], port::LOCAL, "no service for other addresses");
-        assert_eq!(ports[81], port::LOCAL | (image.slots().services[&keys[3]] as u16 + 1));
+        let standing = |port: u16| {
+            let group = image.ports.ports[usize::from(port.to_be())];
+            image.ports.groups[usize::from(group)][MapProto::Tcp as usize]
+        };
+        assert_eq!(standing(80), service::LOCAL, "no service for other addresses");
+        assert_eq!(standing(81), service::LOCAL | (image.slots().services[&keys[3]] + 1));
         assert_eq!(image.local.len(), 3);
         assert_eq!(image.local[0].0.address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1]);
-        for (_, service, note) in &image.services {
-            assert!(keys.contains(&service_key(note)) && service.used == 1);
+        for (_, note) in &image.services {
+            assert!(keys.contains(&service_key(note)));
         }
     }
 
     #[test]
     fn where_nothing_is_protected_a_hidden_port_is_no_reason_to_drop() {
         let image = Image::new(Engine::Lpm, &compiled(&[], vec![rule("a", 1)]), &Slots::default()).unwrap();
-        assert_eq!(image.verdicts[..4], [0, 0, 1, 0]);
-        assert_eq!(image.generation.flags, 0);
+        assert_eq!(image.cells, [0, 0, 1, 0]);
+        assert_eq!(image.figures.flags, 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 use std::{
     io,
+    ops::Range,
     os::fd::{AsFd, AsRawFd},
     path::Path,
     ptr::NonNull,
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use aya::maps::MapData;
 use filter_ebpf::flat::{LINE_BYTES, Line};
 
-/// The `flat` engine's lines, mapped into memory: a table of any size is written without a system call.
+/// The lines, mapped into memory: a table of any size is written without a system call.
 #[derive(Debug)]
 pub(super) struct Lines {
     first: NonNull<u64>,
@@ -65,21 +66,21 @@ impl Lines {
         generation as usize * self.room() * (LINE_BYTES / 8)
     }
 
-    /// Writes a generation's lines from its first on. No packet may be judged by it.
-    pub(super) fn write(&mut self, generation: u32, lines: &[Line]) {
-        assert!(lines.len() <= self.room() && generation < 2);
+    /// Writes lines of a generation. No packet may be judged by it.
+    pub(super) fn write(&mut self, generation: u32, first: usize, lines: &[Line]) {
+        assert!(first + lines.len() <= self.room() && generation < 2);
         // SAFETY: inside the mapping, which overlaps no Rust object; aligned because lines and mappings are.
         unsafe {
-            let to = self.first.as_ptr().add(self.start(generation)).cast::<Line>();
+            let to = self.first.as_ptr().add(self.start(generation)).cast::<Line>().add(first);
             to.copy_from_nonoverlapping(lines.as_ptr(), lines.len());
         }
     }
 
-    /// A copy of a generation's lines, the unused ones included.
-    pub(super) fn read(&self, generation: u32) -> Vec<Line> {
+    /// A copy of some lines of a generation; what is outside is left out.
+    pub(super) fn read(&self, generation: u32, lines: Range<usize>) -> Vec<Line> {
         assert!(generation < 2);
         let from = self.start(generation);
-        (0..self.room())
+        (lines.start..lines.end.min(self.room()))
             .map(|line| {
                 // SAFETY: inside the mapping; volatile because another process may write meanwhile, and every
                 // bit pattern is a line.
@@ -88,9 +89,14 @@ impl Lines {
             .collect()
     }
 
+    /// A copy of all lines of a generation, the unused ones included.
+    pub(super) fn read_all(&self, generation: u32) -> Vec<Line> {
+        self.read(generation, 0..self.room())
+    }
+
     /// Lines up to the last one that is not zero, in the larger of the two generations.
     pub(super) fn used(&self) -> usize {
-        (0..2).map(|generation| used(&self.read(generation))).max().unwrap_or(0)
+        (0..2).map(|generation| used(&self.read_all(generation))).max().unwrap_or(0)
     }
 
     /// Takes over the live generation of a smaller or larger map that a program may still judge by.
@@ -99,18 +105,18 @@ impl Lines {
     ///
     /// It does not fit.
     pub(super) fn take_over(&mut self, old: &Self, generation: u32) -> Result<()> {
-        let mut lines = old.read(generation);
+        let mut lines = old.read_all(generation);
         lines.truncate(used(&lines));
         if lines.len() > self.room() {
             bail!("the live table needs more room than the next");
         }
-        self.write(generation, &lines);
+        self.write(generation, 0, &lines);
         Ok(())
     }
 
     /// Pins the map in place of the one that was pinned there before.
     pub(super) fn pin(&self, path: &Path) -> Result<()> {
-        let next = path.with_file_name("flat-next");
+        let next = path.with_file_name("lines-next");
         if next.exists() {
             std::fs::remove_file(&next)?;
         }

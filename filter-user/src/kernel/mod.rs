@@ -10,12 +10,12 @@
 
 mod addresses;
 mod bpffs;
-mod control;
 mod debug;
 mod events;
 mod filter;
 mod flat;
 mod image;
+mod installed;
 mod lines;
 mod link;
 mod netlink;
@@ -23,7 +23,9 @@ mod object;
 mod pins;
 mod prefixes;
 mod publish;
+mod ranges;
 mod slots;
+mod state;
 mod stats;
 mod status;
 mod sys;

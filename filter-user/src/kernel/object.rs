@@ -48,10 +48,10 @@ impl Loaded {
         };
         loader.override_global(layout::ENGINE_GLOBAL, &selected, true);
         let room = u32::try_from(room).context("the table of addresses is too large")?;
-        loader.override_global(layout::FLAT_LINES_GLOBAL, &room, true);
-        loader.map_max_entries(layout::map::FLAT, (room * layout::GENERATIONS).max(1));
+        loader.override_global(layout::LINES_GLOBAL, &room, true);
+        loader.map_max_entries(layout::map::LINES, (room * layout::GENERATIONS).max(1));
         if let Some(pins) = pins {
-            for name in layout::map::ALL.into_iter().filter(|name| *name != layout::map::FLAT) {
+            for name in layout::map::ALL.into_iter().filter(|name| *name != layout::map::LINES) {
                 loader.map_pin_path(name, pins.maps(engine).join(name));
             }
         }
@@ -76,22 +76,22 @@ impl Loaded {
 
     /// The program's lines; once.
     pub(super) fn lines(&mut self) -> Result<Lines> {
-        match self.object.take_map(layout::map::FLAT) {
+        match self.object.take_map(layout::map::LINES) {
             Some(aya::maps::Map::Array(map)) => Lines::new(map),
-            _ => Err(anyhow!("the program has no map {}", layout::map::FLAT)),
+            _ => Err(anyhow!("the program has no map {}", layout::map::LINES)),
         }
     }
 
-    /// Runs the program that drops everything.
-    pub(super) fn bare(&mut self, frame: &[u8], repeat: u32) -> Result<Duration> {
-        let program = measuring(&mut self.object, layout::PROGRAM_BARE)?;
+    /// Runs a program that only measures on a frame.
+    pub(super) fn measure(&mut self, name: &str, frame: &[u8], repeat: u32) -> Result<Duration> {
+        let program = measuring(&mut self.object, name)?;
         let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
         Ok(program.test_run(options).context("BPF_PROG_TEST_RUN")?.duration)
     }
 
-    /// Runs the program that only looks up addresses.
-    pub(super) fn look_up(&mut self, lookups: &mut Lookups, repeat: u32) -> Result<Duration> {
-        let program = measuring(&mut self.object, layout::PROGRAM_LOOKUPS)?;
+    /// Runs a program that takes [`Lookups`].
+    pub(super) fn look_up(&mut self, name: &str, lookups: &mut Lookups, repeat: u32) -> Result<Duration> {
+        let program = measuring(&mut self.object, name)?;
         let mut frame = [lookups.seed, lookups.sum, lookups.random, lookups.set, lookups.chained, lookups.v6];
         let mut data = Vec::new();
         frame.iter().for_each(|word| data.extend(word.to_ne_bytes()));
@@ -104,7 +104,7 @@ impl Loaded {
         };
         let result = program.test_run(options).context("BPF_PROG_TEST_RUN")?;
         if result.return_value != XDP_PASS {
-            bail!("the lookups' program returned {}", result.return_value);
+            bail!("{name} returned {}", result.return_value);
         }
         for (word, bytes) in frame.iter_mut().zip(after.chunks_exact(8)) {
             *word = u64::from_ne_bytes(bytes.try_into()?);

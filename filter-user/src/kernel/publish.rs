@@ -5,13 +5,13 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use filter_ebpf::layout::{self, Generation, LocalKey, Proto, Service};
+use filter_ebpf::layout::{self, Figures, LocalKey};
 use serde::Serialize;
 
 use super::{
     addresses::Addresses,
     image::{Image, Slots},
-    tables::{Tables, Trie, Tries, zeros},
+    tables::{Tables, Trie, Tries, cell_lines, zeros},
 };
 use crate::{config::Engine, offload::Compiled};
 
@@ -53,7 +53,7 @@ pub(super) fn publish(
     addresses: Addresses,
     begin: Instant,
 ) -> Result<PublishReport> {
-    let live = tables.live().context("could not read the live table")?.map(|(serial, _)| serial);
+    let live = tables.live().map(|(serial, _)| serial);
     let previous = tables.live_slots().context("could not read the live table's rules")?;
     let image = Image::around(addresses, compiled, &previous)?;
     let serial = live.unwrap_or(0) + 1;
@@ -62,7 +62,7 @@ pub(super) fn publish(
     build(tables, &image, idle, &previous)
         .context("could not build the next table; the one before is still in force")?;
     tables.quiet = false;
-    tables.control.switch(serial);
+    tables.state.switch(serial);
 
     let mut warnings = Vec::new();
     if let Err(error) = settle(tables, &image) {
@@ -96,8 +96,9 @@ fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Res
             let v6 = Trie::filled(v6).context("IPv6 addresses")?;
             tables.set_tries(idle, &v4, &v6)?;
         }
-        Addresses::Flat { flat, .. } => tables.lines.write(idle, &flat.lines),
+        Addresses::Flat { flat, .. } => tables.lines.write(idle, flat.first_line(), flat.lines()),
     }
+    tables.lines.write(idle, 0, &cell_lines(&image.cells));
 
     for (slot, note) in &image.rules {
         // A slot that the live table uses goes on counting, and its note changes after the switch.
@@ -107,23 +108,11 @@ fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Res
         }
     }
     let live: HashSet<u32> = previous.services.values().copied().collect();
-    let mut used = vec![false; layout::SERVICE_SLOTS as usize];
-    for (slot, service, note) in &image.services {
+    for (slot, note) in &image.services {
         if !live.contains(slot) {
             tables.service_hits.set(*slot, zeros()?, 0)?;
             tables.service_notes.insert(slot, note, 0)?;
         }
-        tables.services.set(layout::service_index(idle, *slot), service, 0)?;
-        used[*slot as usize] = true;
-    }
-    for slot in (0..layout::SERVICE_SLOTS).filter(|slot| !used[*slot as usize]) {
-        let index = layout::service_index(idle, slot);
-        if tables.services.get(&index, 0)? != Service::default() {
-            tables.services.set(index, Service::default(), 0)?;
-        }
-    }
-    for proto in Proto::ALL {
-        tables.ports.set(layout::ports_index(idle, proto as u8), image.ports[proto as usize].as_ref(), 0)?;
     }
     let stale: Vec<LocalKey> = tables
         .local
@@ -133,12 +122,11 @@ fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Res
     for key in stale {
         tables.local.remove(&key)?;
     }
-    for (key, slot) in &image.local {
-        tables.local.insert(LocalKey { generation: idle as u8, ..*key }, slot, 0)?;
+    for (key, entry) in &image.local {
+        tables.local.insert(LocalKey { generation: idle as u8, ..*key }, entry, 0)?;
     }
-    tables.verdicts.set(idle, image.verdicts.as_ref(), 0)?;
     let published = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
-    tables.generations.set(idle, Generation { published, ..image.generation }, 0)?;
+    tables.state.write(idle, &Figures { published, ..image.figures }, &image.ports);
     Ok(())
 }
 
@@ -159,7 +147,7 @@ fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
     for slot in gone {
         tables.rules.remove(&slot)?;
     }
-    let services: HashSet<u32> = image.services.iter().map(|(slot, ..)| *slot).collect();
+    let services: HashSet<u32> = image.services.iter().map(|(slot, _)| *slot).collect();
     let gone: Vec<u32> = tables
         .service_notes
         .keys()
@@ -177,7 +165,7 @@ fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
 fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
     // A packet that read the control map just before the switch has to find the tries as they were.
     tables.wait_for_packets(generation)?;
-    let Generation { v4_entries, v6_entries, .. } = tables.generations.get(&generation, 0)?;
+    let Figures { v4_entries, v6_entries, .. } = tables.state.figures(generation);
     if tables.engine == Engine::Flat || (v4_entries + v6_entries) as usize <= LARGE {
         return Ok(());
     }

@@ -13,7 +13,6 @@ use std::{
 
 use aya::Pod;
 
-const LOOKUP_ELEMENT: libc::c_long = 1;
 const OBJECT_GET: libc::c_long = 7;
 const LINK_DETACH: libc::c_long = 34;
 const LOOKUP: libc::c_long = 24;
@@ -31,28 +30,6 @@ struct Attributes {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
-}
-
-/// The element member of `union bpf_attr`.
-#[repr(C)]
-struct Element {
-    map_fd: u32,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
-}
-
-/// Reads one element of an array into place. `value` must have the element's size.
-pub(super) fn lookup_array<T: Pod>(map: BorrowedFd<'_>, index: u32, value: &mut [T]) -> io::Result<()> {
-    let mut element = Element {
-        map_fd: map.as_raw_fd() as u32,
-        padding: 0,
-        key: std::ptr::from_ref(&index) as u64,
-        value: value.as_mut_ptr() as u64,
-        flags: 0,
-    };
-    call(LOOKUP_ELEMENT, &mut element).map(drop)
 }
 
 /// The object member of `union bpf_attr`.

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap as StdHashMap,
+    collections::{HashMap as StdHashMap, HashSet},
     io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -10,15 +10,18 @@ use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, Pod,
     maps::{
-        Array, ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
+        ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
         lpm_trie::Key,
     },
 };
-use filter_ebpf::layout::{
-    self, CELLS, Generation, LocalKey, PORT_COUNT, RuleHits, RuleNote, Service, ServiceHits, ServiceNote, map,
+use filter_ebpf::{
+    flat::Line,
+    layout::{
+        self, Figures, LINE_CELLS, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote, map, service,
+    },
 };
 
-use super::{control::Control, image::Slots, lines::Lines, prefixes::Prefix, sys};
+use super::{image::Slots, lines::Lines, prefixes::Prefix, state::MappedState, sys};
 use crate::config::Engine;
 
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
@@ -160,15 +163,11 @@ pub(super) struct Tries {
 pub(super) struct Tables {
     pub(super) engine: Engine,
     pub(super) lines: Lines,
-    pub(super) control: Arc<Control>,
+    pub(super) state: Arc<MappedState>,
     /// No packet is judged by the generation that is not live. Unknown, so false, until this process has
     /// waited for it: another may have been stopped before it did.
     pub(super) quiet: bool,
-    pub(super) generations: Array<MapData, Generation>,
-    pub(super) ports: Array<MapData, [u16; PORT_COUNT]>,
     pub(super) local: HashMap<MapData, LocalKey, u32>,
-    pub(super) services: Array<MapData, Service>,
-    pub(super) verdicts: Array<MapData, [u16; CELLS]>,
     pub(super) v4: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 4], u32>>,
     pub(super) v6: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 16], u32>>,
     pub(super) outcomes: PerCpuArray<MapData, u64>,
@@ -178,8 +177,8 @@ pub(super) struct Tables {
     pub(super) service_notes: HashMap<MapData, u32, ServiceNote>,
     /// The id of the ring buffer, which only a reader opens.
     pub(super) events: u32,
-    /// The id of the control map, by which a program is known to use these tables.
-    pub(super) control_id: u32,
+    /// The id of the state's map, by which a program is known to use these tables.
+    pub(super) state_id: u32,
 }
 
 impl Tables {
@@ -205,8 +204,8 @@ impl Tables {
         lines: Lines,
         mut source: impl FnMut(&str) -> Result<Map>,
     ) -> Result<Self> {
-        let Map::Array(control) = source(map::CONTROL)? else {
-            return Err(anyhow!("{} is not an array", map::CONTROL));
+        let Map::Array(state) = source(map::STATE)? else {
+            return Err(anyhow!("{} is not an array", map::STATE));
         };
         let Map::RingBuf(events) = source(map::EVENTS)? else {
             return Err(anyhow!("{} is not a ring buffer", map::EVENTS));
@@ -214,15 +213,11 @@ impl Tables {
         Ok(Self {
             engine,
             lines,
-            control_id: control.info()?.id(),
+            state_id: state.info()?.id(),
             events: events.info()?.id(),
-            control: Arc::new(Control::new(control)?),
+            state: Arc::new(MappedState::new(state)?),
             quiet: false,
-            generations: typed(&mut source, map::GENERATIONS)?,
-            ports: typed(&mut source, map::PORTS)?,
             local: typed(&mut source, map::LOCAL)?,
-            services: typed(&mut source, map::SERVICES)?,
-            verdicts: typed(&mut source, map::VERDICTS)?,
             v4: typed(&mut source, map::V4)?,
             v6: typed(&mut source, map::V6)?,
             outcomes: typed(&mut source, map::OUTCOMES)?,
@@ -233,24 +228,20 @@ impl Tables {
         })
     }
 
-    /// The live generation's index, and its own figures; `None` before the first table.
-    pub(super) fn live(&self) -> Result<Option<(u64, Generation)>> {
-        let serial = self.control.live();
-        if serial == 0 {
-            return Ok(None);
-        }
-        Ok(Some((serial, self.generations.get(&layout::generation_index(serial), 0)?)))
+    /// The live table's serial number, and its own figures; `None` before the first table.
+    pub(super) fn live(&self) -> Option<(u64, Figures)> {
+        let serial = self.state.live();
+        (serial != 0).then(|| (serial, self.state.figures(layout::generation_index(serial))))
     }
 
     /// The rules of the live table, by slot. Notes of other slots are left-overs of an interrupted reload.
     pub(super) fn live_rules(&self) -> Result<StdHashMap<u32, RuleNote>> {
-        let Some((serial, _)) = self.live()? else { return Ok(StdHashMap::new()) };
-        let mut verdicts = vec![0u16; CELLS];
-        sys::lookup_array(self.verdicts.map().fd().as_fd(), layout::generation_index(serial), &mut verdicts)
-            .context("could not read the live verdicts")?;
+        let Some((serial, figures)) = self.live() else { return Ok(StdHashMap::new()) };
+        let cells = figures.cells as usize;
+        let lines = self.lines.read(layout::generation_index(serial), 0..cells.div_ceil(LINE_CELLS));
         let mut used = vec![false; layout::RULE_SLOTS as usize];
-        for slot in &verdicts {
-            if let Some(used) = used.get_mut(usize::from(*slot)) {
+        for cell in cells_of(&lines).take(cells) {
+            if let Some(used) = used.get_mut(usize::from(cell)) {
                 *used = true;
             }
         }
@@ -266,14 +257,21 @@ impl Tables {
 
     /// The services of the live table, by slot.
     pub(super) fn live_services(&self) -> Result<StdHashMap<u32, ServiceNote>> {
-        let Some((serial, _)) = self.live()? else { return Ok(StdHashMap::new()) };
+        let Some((serial, _)) = self.live() else { return Ok(StdHashMap::new()) };
         let generation = layout::generation_index(serial);
+        let mut used = HashSet::new();
+        let mut stands = |entry: u32| used.extend((entry & service::SLOT_MASK).checked_sub(1));
+        self.state.groups(generation).into_iter().flatten().for_each(&mut stands);
+        for entry in self.local.iter() {
+            let (key, entry) = entry?;
+            if u32::from(key.generation) == generation {
+                stands(entry);
+            }
+        }
         let mut services = StdHashMap::new();
         for entry in self.service_notes.iter() {
             let (slot, note) = entry?;
-            if slot < layout::SERVICE_SLOTS
-                && self.services.get(&layout::service_index(generation, slot), 0)?.used != 0
-            {
+            if used.contains(&slot) {
                 services.insert(slot, note);
             }
         }
@@ -317,6 +315,25 @@ impl Tables {
         self.v6.set(generation, &v6.map, 0)?;
         Ok(())
     }
+}
+
+/// The cells of a verdict table.
+fn cells_of(lines: &[Line]) -> impl Iterator<Item = u16> {
+    lines.iter().flatten().flat_map(|word| (0..4).map(move |quarter| (word >> (quarter * 16)) as u16))
+}
+
+/// A verdict table's lines.
+pub(super) fn cell_lines(cells: &[u16]) -> Vec<Line> {
+    cells
+        .chunks(LINE_CELLS)
+        .map(|chunk| {
+            let mut line = [0; 8];
+            for (at, cell) in chunk.iter().enumerate() {
+                line[at / 4] |= u64::from(*cell) << (at % 4 * 16);
+            }
+            line
+        })
+        .collect()
 }
 
 /// One value for each CPU, all zero.

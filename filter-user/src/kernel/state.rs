@@ -1,0 +1,144 @@
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use anyhow::{Context, Result, bail};
+use aya::maps::MapData;
+use filter_ebpf::layout::{self, Figures, GROUPS, Generation, PORT_COUNT, State};
+
+/// What stands on each port: a table's part of the [`Generation`] beside its figures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ports {
+    /// As [`Generation::groups`].
+    pub(super) groups: Box<[[u32; 4]; GROUPS]>,
+    /// As [`Generation::ports`].
+    pub(super) ports: Box<[u16; PORT_COUNT]>,
+}
+
+/// The state, mapped into memory, because a system call copies a value byte by byte, and the switch to another
+/// table has to be one store.
+#[derive(Debug)]
+pub(super) struct MappedState {
+    state: NonNull<State>,
+    /// Keeps the map alive; the mapping alone would, too.
+    _map: MapData,
+}
+
+// SAFETY: the mapping belongs to this value alone until it is dropped; what several threads touch is accessed
+// atomically, and the rest needs the value exclusively.
+unsafe impl Send for MappedState {}
+// SAFETY: as above.
+unsafe impl Sync for MappedState {}
+
+impl MappedState {
+    pub(super) fn new(map: MapData) -> Result<Self> {
+        if map.info().context("could not look at the map of the state")?.value_size() as usize
+            != size_of::<State>()
+        {
+            bail!("the map of the state is of another build");
+        }
+        // SAFETY: a fresh shared mapping of a file descriptor; no Rust object is at the address. The kernel
+        // refuses a length that is more than the map has.
+        let address = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size_of::<State>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.fd().as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error()).context("could not map the state into memory");
+        }
+        let state = NonNull::new(address.cast()).context("the state was mapped at address 0")?;
+        Ok(Self { state, _map: map })
+    }
+
+    /// One of the words that change while packets are judged.
+    fn word(&self, word: impl FnOnce(*mut State) -> *mut u64) -> &AtomicU64 {
+        // SAFETY: inside the mapping, aligned because mappings and the structure are, and accessed atomically
+        // by all sides.
+        unsafe { AtomicU64::from_ptr(word(self.state.as_ptr())) }
+    }
+
+    fn live_word(&self) -> &AtomicU64 {
+        // SAFETY: a place inside the mapping.
+        self.word(|state| unsafe { &raw mut (*state).control.live })
+    }
+
+    fn sampling_word(&self) -> &AtomicU64 {
+        // SAFETY: a place inside the mapping.
+        self.word(|state| unsafe { &raw mut (*state).control.sampling })
+    }
+
+    /// The live table's serial number; 0 before the first.
+    pub(super) fn live(&self) -> u64 {
+        self.live_word().load(Ordering::Acquire)
+    }
+
+    /// Makes another table the live one. Everything in it must have been written.
+    pub(super) fn switch(&self, serial: u64) {
+        self.live_word().store(serial, Ordering::Release);
+    }
+
+    /// One drop in so many is reported; 0 for none.
+    pub(super) fn sampling(&self) -> u64 {
+        self.sampling_word().load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_sampling(&self, one_in: u32) {
+        self.sampling_word().store(u64::from(one_in), Ordering::Relaxed);
+    }
+
+    fn generation(&self, index: u32) -> *mut Generation {
+        assert!(index < layout::GENERATIONS);
+        // SAFETY: a place inside the mapping.
+        unsafe { (&raw mut (*self.state.as_ptr()).generations).cast::<Generation>().add(index as usize) }
+    }
+
+    /// A generation's figures.
+    pub(super) fn figures(&self, index: u32) -> Figures {
+        // SAFETY: inside the mapping; volatile because another process may write meanwhile, and every bit
+        // pattern is one.
+        unsafe { (&raw const (*self.generation(index)).figures).read_volatile() }
+    }
+
+    /// What stands on a generation's ports, group by group.
+    pub(super) fn groups(&self, index: u32) -> Vec<[u32; 4]> {
+        (0..GROUPS)
+            .map(|group| {
+                // SAFETY: as above.
+                unsafe {
+                    (&raw const (*self.generation(index)).groups)
+                        .cast::<[u32; 4]>()
+                        .add(group)
+                        .read_volatile()
+                }
+            })
+            .collect()
+    }
+
+    /// Writes a generation. No packet may be judged by it, and nobody else may write: publications need the
+    /// tables, of which this is a part, exclusively.
+    pub(super) fn write(&self, index: u32, figures: &Figures, ports: &Ports) {
+        let to = self.generation(index);
+        // SAFETY: inside the mapping, which overlaps no Rust object.
+        unsafe {
+            (&raw mut (*to).groups).copy_from_nonoverlapping(ports.groups.as_ref(), 1);
+            (&raw mut (*to).ports).copy_from_nonoverlapping(ports.ports.as_ref(), 1);
+            (&raw mut (*to).figures).write_volatile(*figures);
+        }
+    }
+}
+
+impl Drop for MappedState {
+    fn drop(&mut self) {
+        // SAFETY: the mapping that `new` made; no reference into it outlives `self`.
+        unsafe { libc::munmap(self.state.as_ptr().cast(), size_of::<State>()) };
+    }
+}

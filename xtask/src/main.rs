@@ -64,6 +64,15 @@ enum Command {
         #[arg(last = true)]
         command: Vec<String>,
     },
+    /// What the kernel's verifier says of each variant of the program, beside what tests/verifier.txt records
+    Verifier {
+        /// A series of kernels, in a virtual machine; running, for this machine's; or all
+        #[arg(long, default_value = "running", value_name = "SERIES")]
+        kernel: String,
+        /// Record it
+        #[arg(long)]
+        accept: bool,
+    },
     /// Measure
     Bench {
         /// What to measure
@@ -99,6 +108,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Demo { keep } => demo::run(keep),
         Command::Vm { kernel, command } => vm::run(&kernel, &command),
+        Command::Verifier { kernel, accept } => vm::verifier(&kernel, accept),
         Command::Test { long, filter } => test::run(long, filter.as_deref()),
         Command::Bench { what } => bench::run(what),
     }

@@ -43,7 +43,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
             }
             if long {
                 tally.add(run.fuzz()?);
-                tally.add(vm::tally()?);
+                tally.add(vm::tally(true)?);
             }
         }
         Err(error) => {

@@ -1,10 +1,12 @@
 //! What the kernel's verifier says of each variant of the program, beside what it said when that was last accepted.
 
-use std::{fmt, fs};
+use std::fmt;
 
 use anyhow::Context;
 use filter_ebpf::layout;
 use filter_user::{config::Engine, kernel::Verified};
+
+use crate::machine;
 
 /// The accepted figures; `cargo xtask verifier --accept` writes them.
 pub const RECORD: &str = include_str!("../verifier.txt");
@@ -41,25 +43,19 @@ pub struct Row {
     verified: Verified,
 }
 
-/// The running kernel's series: `6.18`.
-///
-/// # Errors
-///
-/// When the kernel does not tell its release.
-pub fn kernel() -> anyhow::Result<String> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").context("which kernel is this?")?;
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    let (major, minor) = numbers.next().zip(numbers.next()).context("the kernel's release has no numbers")?;
-    Ok(format!("{major}.{minor}"))
+/// The running kernel's series, as the record has it: `6.18`.
+pub fn kernel() -> String {
+    let (major, minor) = machine::kernel();
+    format!("{major}.{minor}")
 }
 
-/// Loads every variant that there is. This must be the only thread of its process.
+/// Loads every variant that the running kernel can have. This must be the only thread of its process.
 ///
 /// # Errors
 ///
 /// When one does not load.
 pub fn measure() -> anyhow::Result<Vec<Row>> {
-    let kernel = kernel()?;
+    let kernel = kernel();
     let mut rows = Vec::new();
     for (program, debug) in [
         (layout::PROGRAM, false),
@@ -69,6 +65,9 @@ pub fn measure() -> anyhow::Result<Vec<Row>> {
         (layout::PROGRAM_LOOKUPS, false),
         (layout::PROGRAM_BARE, false),
     ] {
+        if program == layout::PROGRAM && !machine::knows_frags() {
+            continue;
+        }
         for (engine, room) in [(Engine::Flat, ROOM), (Engine::Lpm, 0)] {
             let variant = Variant { program: program.to_owned(), engine: engine.to_string(), debug };
             let verified =

@@ -29,6 +29,9 @@ const SERIES: [&str; 2] = ["6.1", "6.12"];
 /// How long a command may take in a machine; emulation makes everything ten to thirty times slower.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
+/// How long the checks may take, which are done in two or three minutes on two cores that do nothing else.
+const CHECKS_LIMIT: Duration = Duration::from_secs(10 * 60);
+
 /// What every machine checks, and this one beside them.
 const CHECKS: &str = "kernel-matrix";
 
@@ -68,13 +71,14 @@ pub(crate) fn run(series: &str, command: &[String]) -> anyhow::Result<ExitCode> 
 /// As [`run`].
 pub(crate) fn tally(needed: bool) -> anyhow::Result<Tally> {
     println!("vm: the same checks on other kernels");
-    let machines = match Machines::get("all") {
+    let kernels = match kernels("all") {
         Err(error) if !needed => {
             println!("vm: skipped, because there is no machine to be had: {error:#}");
             return Ok(Tally::default());
         }
-        machines => machines?,
+        kernels => kernels?,
     };
+    let machines = Machines { guest: Guest::build()?, kernels };
     let matrix = machines.compare()?;
     print!("{matrix}");
     Ok(Tally { passed: matrix.passed(), failed: matrix.failed() })
@@ -111,6 +115,15 @@ pub(crate) fn verifier(series: &str, accept: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The emulator and what it boots, fetched where they are missing.
+fn kernels(series: &str) -> anyhow::Result<Vec<Kernel>> {
+    setup::ensure(Purpose::Machine)?;
+    let chosen: Vec<&str> = if series == "all" { SERIES.to_vec() } else { vec![series] };
+    let kernels = chosen.into_iter().map(Kernel::fetch).collect::<anyhow::Result<Vec<_>>>()?;
+    kernel::busybox()?;
+    Ok(kernels)
+}
+
 /// All that it takes to start machines.
 struct Machines {
     guest: Guest,
@@ -119,10 +132,7 @@ struct Machines {
 
 impl Machines {
     fn get(series: &str) -> anyhow::Result<Self> {
-        setup::ensure(Purpose::Machine)?;
-        let chosen: Vec<&str> = if series == "all" { SERIES.to_vec() } else { vec![series] };
-        let kernels = chosen.into_iter().map(Kernel::fetch).collect::<anyhow::Result<Vec<_>>>()?;
-        kernel::busybox()?;
+        let kernels = kernels(series)?;
         Ok(Self { guest: Guest::build()?, kernels })
     }
 
@@ -150,7 +160,7 @@ fn each<T: Send>(kernels: &[Kernel], work: impl Fn(&Kernel) -> T + Sync) -> Vec<
 fn check(kernel: &Kernel, guest: &Guest, checks: &[String]) -> anyhow::Result<matrix::Column> {
     println!("Linux {} in qemu …", kernel.release());
     let mut column = matrix::Column::new(kernel.release());
-    let outcome = boot::run(kernel, guest, checks, LIMIT, |line| column.read(line))?;
+    let outcome = boot::run(kernel, guest, checks, CHECKS_LIMIT, |line| column.read(line))?;
     match outcome {
         Outcome::Died(why) => column.died(&why),
         Outcome::Exited(status) if status != 0 && column.failed() == 0 => {

@@ -24,7 +24,7 @@ const ROOM: usize = 1024;
 const GROWTH: u64 = 10;
 
 /// The command that accepts new figures.
-const ACCEPT: &str = "cargo xtask verifier --accept";
+const ACCEPT: &str = "cargo xtask verifier --accept [--kernel all]";
 
 /// One program as it is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -179,11 +179,12 @@ fn judge<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer, state: *const Sta
     };
     // Unknown to the verifier, which would check the rest once for each protocol.
     let proto = buffer.forget(proto) as u64 & 3;
-    let Some(table) = Table::live(state) else { return Outcome::NoTable };
-    let Some(target) = target(table, buffer, ip, proto, port) else { return Outcome::PassUnprotected };
+    // Before anything is looked up: the compiler would keep what it knows to be undefined across the calls.
     if NICGATE_DEBUG.load() != 0 && proto == HIDDEN {
         debug!(ctx, "hidden port, IP header at {}", ip.at);
     }
+    let Some(table) = Table::live(state) else { return Outcome::NoTable };
+    let Some(target) = target(table, buffer, ip, proto, port) else { return Outcome::PassUnprotected };
     decide::<FRAGS>(ctx, buffer, state, table, ip, target)
 }
 

@@ -42,11 +42,10 @@ impl Guarded {
     /// # Errors
     ///
     /// When this is not root, or the kernel refuses.
-    pub fn new(label: &str, mode: InterfaceMode) -> anyhow::Result<Self> {
+    pub fn new(label: &str, mode: InterfaceMode, engine: Engine) -> anyhow::Result<Self> {
         let lab = Lab::new(label)?;
         let table = Table::denying(&format!("deny ip {DENIED}"), &[DENIED], &[(Proto::Udp, PORT)]).compiled();
-        let (filter, report) =
-            lab.edge().run(|| Filter::attach(lab.interface(), mode, Engine::default(), &table))?;
+        let (filter, report) = lab.edge().run(|| Filter::attach(lab.interface(), mode, engine, &table))?;
         Ok(Self { lab, filter, report })
     }
 

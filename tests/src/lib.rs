@@ -21,5 +21,6 @@ pub mod raw;
 pub mod server;
 pub mod spread;
 pub mod tables;
+pub mod verifier;
 pub mod wait;
 pub mod xdp;

@@ -26,6 +26,26 @@ pub fn take_precedence() -> io::Result<()> {
     }
 }
 
+/// The running kernel's series: 6 and 18 for `6.18.44`.
+///
+/// # Panics
+///
+/// When the kernel does not tell its release.
+pub fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
+    series(&release).unwrap_or_else(|| panic!("the kernel's release has no two numbers: {release}"))
+}
+
+fn series(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Whether the running kernel knows packets in several buffers; those before Linux 5.18 do not.
+pub fn knows_frags() -> bool {
+    kernel() >= (5, 18)
+}
+
 /// This machine, for the head of a table and for programs.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -56,5 +76,17 @@ impl Machine {
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}, {} cores, Linux {}", self.processor, self.cores, self.kernel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::series;
+
+    #[test]
+    fn a_release_begins_with_its_series() {
+        assert_eq!(series("6.12.117+deb12-amd64\n"), Some((6, 12)));
+        assert_eq!(series("5.10-rc3"), Some((5, 10)));
+        assert_eq!(series("custom"), None);
     }
 }

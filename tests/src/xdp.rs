@@ -3,8 +3,11 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
 };
+
+use aya::programs::ProgramInfo;
 
 use crate::{device, netns::Namespace};
 
@@ -170,7 +173,7 @@ impl Attached {
     ///
     /// What the kernel says.
     pub fn detach(self) -> io::Result<()> {
-        call(BPF_LINK_DETACH, &(self.0.as_raw_fd() as u32)).map(drop)
+        call(BPF_LINK_DETACH, &mut (self.0.as_raw_fd() as u32)).map(drop)
     }
 }
 
@@ -280,13 +283,40 @@ impl Program {
     ///
     /// The kernel's: another program is attached, or the driver has no XDP.
     pub fn attach(&self, interface: u32) -> io::Result<Attached> {
-        let link = Link {
+        let mut link = Link {
             program: self.0.as_raw_fd() as u32,
             interface,
             attach_type: BPF_XDP,
             flags: XDP_FLAGS_DRV_MODE,
         };
-        bpf(BPF_LINK_CREATE, &link).map(Attached)
+        bpf(BPF_LINK_CREATE, &mut link).map(Attached)
+    }
+
+    /// Opens one that is pinned.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn pinned(pin: &Path) -> anyhow::Result<Self> {
+        Ok(Self(ProgramInfo::from_pin(pin)?.fd()?.as_fd().try_clone_to_owned()?))
+    }
+
+    /// Runs it on a copy of a frame, `repeat` times; returns what it returned the last time. Any number of threads
+    /// may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn run(&self, frame: &[u8], repeat: u32) -> io::Result<u32> {
+        let mut run = TestRun {
+            program: self.0.as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat,
+            ..TestRun::default()
+        };
+        call(BPF_PROG_TEST_RUN, &mut run)?;
+        Ok(run.result)
     }
 
     /// Runs it on `repeat` live frames that begin as copies of `frame`, in the calling thread's namespace.
@@ -295,7 +325,7 @@ impl Program {
     ///
     /// The kernel's; live frames need Linux 5.18.
     pub fn run_live(&self, frame: &[u8], repeat: u32) -> io::Result<()> {
-        let run = TestRun {
+        let mut run = TestRun {
             program: self.0.as_raw_fd() as u32,
             data_size_in: frame.len() as u32,
             data_in: frame.as_ptr() as u64,
@@ -304,7 +334,7 @@ impl Program {
             batch_size: BATCH,
             ..TestRun::default()
         };
-        call(BPF_PROG_TEST_RUN, &run).map(drop)
+        call(BPF_PROG_TEST_RUN, &mut run).map(drop)
     }
 }
 
@@ -319,7 +349,7 @@ pub fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> anyhow::R
 
 fn load(program: &[Instruction]) -> io::Result<Program> {
     let mut log = vec![0u8; 1 << 16];
-    let load = Load {
+    let mut load = Load {
         program_type: BPF_PROG_TYPE_XDP,
         instruction_count: program.len() as u32,
         instructions: program.as_ptr() as u64,
@@ -330,22 +360,23 @@ fn load(program: &[Instruction]) -> io::Result<Program> {
         attach_type: BPF_XDP,
         ..Load::default()
     };
-    bpf(BPF_PROG_LOAD, &load).map(Program).map_err(|error| {
+    bpf(BPF_PROG_LOAD, &mut load).map(Program).map_err(|error| {
         let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
         io::Error::new(error.kind(), format!("{error}: {}", String::from_utf8_lossy(&log[..end]).trim()))
     })
 }
 
 /// A command that makes a descriptor.
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<OwnedFd> {
     let descriptor = call(command, attributes)?;
     // SAFETY: a descriptor that the command made and that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-fn call<T>(command: libc::c_int, attributes: &T) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are laid out as the command has them, and what they point to outlives the call.
+fn call<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: the attributes are laid out as the command has them, and what they point to outlives the call; the
+    // kernel may write into them.
     let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) };
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

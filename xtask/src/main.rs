@@ -45,12 +45,12 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
-    /// Format, clippy, and every test
+    /// Format, clippy, every test, and the checks of `vm` on every kernel
     Test {
-        /// Also run every fuzz target for a minute, and the checks of `vm` on every kernel
+        /// Also run every fuzz target for a minute, and fail where there is no virtual machine
         #[arg(long)]
         long: bool,
-        /// Run only the tests whose name contains this, without the format, clippy and documentation checks
+        /// Run only the tests whose name contains this, without the format, clippy, documentation and kernel checks
         #[arg(long, value_name = "NAME")]
         filter: Option<String>,
     },
@@ -63,6 +63,15 @@ enum Command {
         /// Run this in the machine, instead of the checks
         #[arg(last = true)]
         command: Vec<String>,
+    },
+    /// What the kernel's verifier says of each variant of the program, beside what tests/verifier.txt records
+    Verifier {
+        /// A series of kernels, in a virtual machine; running, for this machine's; or all
+        #[arg(long, default_value = "running", value_name = "SERIES")]
+        kernel: String,
+        /// Record it
+        #[arg(long)]
+        accept: bool,
     },
     /// Measure
     Bench {
@@ -99,6 +108,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Demo { keep } => demo::run(keep),
         Command::Vm { kernel, command } => vm::run(&kernel, &command),
+        Command::Verifier { kernel, accept } => vm::verifier(&kernel, accept),
         Command::Test { long, filter } => test::run(long, filter.as_deref()),
         Command::Bench { what } => bench::run(what),
     }

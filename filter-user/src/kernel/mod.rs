@@ -30,6 +30,7 @@ mod stats;
 mod status;
 mod sys;
 mod tables;
+mod verifier;
 
 pub use bpffs::Bpffs;
 pub use debug::DebugLines;
@@ -40,3 +41,4 @@ pub use link::{LinkKind, Mode};
 pub use publish::PublishReport;
 pub use stats::{Count, RuleStats, ServiceStats, Stats};
 pub use status::{Entries, Status};
+pub use verifier::Verified;

@@ -5,7 +5,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader, TestRunOptions, include_bytes_aligned,
+    Ebpf, EbpfLoader, TestRunOptions, VerifierLogLevel, include_bytes_aligned,
     maps::MapData,
     programs::{ProgramError, TestRun, Xdp},
     util::KernelVersion,
@@ -39,24 +39,7 @@ impl Loaded {
     /// generation.
     pub(super) fn new(pins: Option<&Pins>, engine: Engine, room: usize) -> Result<Self> {
         let debug = std::env::var_os(DEBUG).is_some_and(|value| value != "0");
-        let global = u8::from(debug);
-        let mut loader = EbpfLoader::new();
-        loader.override_global(layout::DEBUG_GLOBAL, &global, true);
-        let selected = match engine {
-            Engine::Lpm => layout::engine::LPM,
-            Engine::Flat => layout::engine::FLAT,
-        };
-        loader.override_global(layout::ENGINE_GLOBAL, &selected, true);
-        let room = u32::try_from(room).context("the table of addresses is too large")?;
-        loader.override_global(layout::LINES_GLOBAL, &room, true);
-        loader.map_max_entries(layout::map::LINES, (room * layout::GENERATIONS).max(1));
-        if let Some(pins) = pins {
-            for name in layout::map::ALL.into_iter().filter(|name| *name != layout::map::LINES) {
-                loader.map_pin_path(name, pins.maps(engine).join(name));
-            }
-        }
-        let mut object =
-            loader.load(OBJECT).map_err(|error| explain(&error)).context("could not create the maps")?;
+        let mut object = object(pins, engine, room, debug, VerifierLogLevel::default())?;
         let frags = match program(&mut object, layout::PROGRAM)?.load() {
             Ok(()) => true,
             // BPF_F_XDP_HAS_FRAGS is refused before Linux 5.18.
@@ -131,6 +114,34 @@ impl Loaded {
     }
 }
 
+/// The maps, and programs that are not loaded yet: see [`Loaded::new`].
+pub(super) fn object(
+    pins: Option<&Pins>,
+    engine: Engine,
+    room: usize,
+    debug: bool,
+    log: VerifierLogLevel,
+) -> Result<Ebpf> {
+    let global = u8::from(debug);
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(log);
+    loader.override_global(layout::DEBUG_GLOBAL, &global, true);
+    let selected = match engine {
+        Engine::Lpm => layout::engine::LPM,
+        Engine::Flat => layout::engine::FLAT,
+    };
+    loader.override_global(layout::ENGINE_GLOBAL, &selected, true);
+    let room = u32::try_from(room).context("the table of addresses is too large")?;
+    loader.override_global(layout::LINES_GLOBAL, &room, true);
+    loader.map_max_entries(layout::map::LINES, (room * layout::GENERATIONS).max(1));
+    if let Some(pins) = pins {
+        for name in layout::map::ALL.into_iter().filter(|name| *name != layout::map::LINES) {
+            loader.map_pin_path(name, pins.maps(engine).join(name));
+        }
+    }
+    loader.load(OBJECT).map_err(|error| explain(&error)).context("could not create the maps")
+}
+
 /// A program that only measures; loaded when it is first asked for.
 fn measuring<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = program(object, name)?;
@@ -145,7 +156,7 @@ fn knows_frags() -> bool {
     KernelVersion::current().map_or(true, |version| version >= KernelVersion::new(5, 18, 0))
 }
 
-fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+pub(super) fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     Ok(object.program_mut(name).with_context(|| format!("the object has no program {name}"))?.try_into()?)
 }
 

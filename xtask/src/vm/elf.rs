@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context, bail};
@@ -43,7 +44,10 @@ fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// Most of a test's file is debug information, which would only fill the guest's memory.
 fn without_debug_information(program: &Path) -> anyhow::Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let stripped = machine::scratch()?.join(format!("stripped-{}", std::process::id()));
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Several guests are made at once.
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let stripped = machine::scratch()?.join(format!("stripped-{}-{number}", std::process::id()));
     let mut strip = machine::command("strip");
     strip.arg("--strip-debug").arg("-o").arg(&stripped).arg(program).stderr(std::process::Stdio::null());
     if !strip.status().is_ok_and(|status| status.success()) {

@@ -4,20 +4,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::{CHECKS, archive::Archive, elf, kernel, kernel::Kernel};
+use super::{CHECKS, FIGURES, archive::Archive, boot, elf, kernel, kernel::Kernel};
 use crate::{build, machine, step};
 
 /// The tests that need a kernel.
 const TESTS: [&str; 3] = ["kernel_verdicts", "kernel_attach", "netns_harness"];
 
 /// The programs that a command may name.
-const PROGRAMS: [&str; 3] = [CHECKS, "bench-pktgen", "hold_filter"];
+const PROGRAMS: [&str; 4] = [CHECKS, FIGURES, "bench-pktgen", "hold_filter"];
 
 /// What the tests run, of this machine.
 const COMMANDS: [&str; 2] = ["ip", "readlink"];
 
 /// The modules that are loaded before the command runs.
 const MODULES: [&str; 3] = ["veth", "bridge", "pktgen"];
+
+/// Random cases of a test, where each is emulated; proptest's own variable.
+const CASES: &str = "PROPTEST_CASES=12";
 
 /// The end of the guest's output, before the command's exit status.
 pub(super) const EXIT: &str = "nicgate-vm: exit ";
@@ -48,9 +51,17 @@ impl Guest {
 
     /// The command that checks a kernel.
     pub(super) fn checks(&self) -> Vec<String> {
-        let program = self.programs.iter().find(|program| program.ends_with(CHECKS));
-        let words = program.into_iter().chain(&self.tests);
+        let words = std::iter::once(self.program(CHECKS)).chain(&self.tests);
         words.map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+
+    /// The command that prints what the verifier says.
+    pub(super) fn figures(&self) -> Vec<String> {
+        vec![self.program(FIGURES).to_string_lossy().into_owned()]
+    }
+
+    fn program(&self, name: &str) -> &PathBuf {
+        self.programs.iter().find(|program| program.ends_with(name)).expect("it is one of those built")
     }
 
     /// The initial file system for a kernel, that runs `command` and turns the machine off.
@@ -91,13 +102,14 @@ impl Guest {
         path.dedup();
         let path = path.join(":");
         let nicgate = self.nicgate.display();
+        let cases = if boot::accelerator() == "kvm" { "" } else { CASES };
         let insert: String = modules.iter().map(|name| format!("insmod /modules/{name}.ko\n")).collect();
         let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
         format!(
             "#!/bin/busybox sh\n\
              /bin/busybox --install -s /bin\n\
              export PATH={path}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root\n\
-             export NICGATE_BIN={nicgate} RUST_BACKTRACE=1\n\
+             export NICGATE_BIN={nicgate} RUST_BACKTRACE=1 {cases}\n\
              mount -t proc proc /proc\n\
              mount -t sysfs sysfs /sys\n\
              mount -t devtmpfs devtmpfs /dev\n\

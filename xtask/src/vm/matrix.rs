@@ -34,7 +34,7 @@ impl Column {
     pub(super) fn read(&mut self, line: &str) {
         let fields: Vec<&str> = line.splitn(4, '\t').collect();
         let ["check", verdict, check, detail] = fields[..] else {
-            println!("  {line}");
+            println!("  {:<8} {line}", self.series());
             return;
         };
         let verdict = match verdict {
@@ -42,13 +42,13 @@ impl Column {
             "skipped" => Verdict::Skipped,
             _ => Verdict::Failed,
         };
-        println!("  {verdict:<7} {check}: {detail}");
+        println!("  {:<8} {verdict:<7} {check}: {detail}", self.series());
         self.cells.push(Cell { check: check.to_owned(), verdict, detail: detail.to_owned() });
     }
 
     /// The machine did not get to its end.
     pub(super) fn died(&mut self, why: &str) {
-        println!("  the machine died: {why}");
+        println!("  {:<8} the machine died: {why}", self.series());
         let detail = "died".to_owned();
         self.cells.push(Cell { check: "runs to its end".to_owned(), verdict: Verdict::Failed, detail });
     }
@@ -56,6 +56,12 @@ impl Column {
     /// How many checks failed.
     pub(super) fn failed(&self) -> u64 {
         self.count(Verdict::Failed)
+    }
+
+    /// The kernel's name, up to its second dot or first dash.
+    fn series(&self) -> &str {
+        let end = self.kernel.match_indices(['.', '-']).nth(1).map_or(self.kernel.len(), |(at, _)| at);
+        &self.kernel[..end]
     }
 
     fn count(&self, verdict: Verdict) -> u64 {

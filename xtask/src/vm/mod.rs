@@ -7,8 +7,9 @@ mod guest;
 mod kernel;
 mod matrix;
 mod module;
+mod record;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, thread, time::Duration};
 
 use anyhow::bail;
 
@@ -28,8 +29,17 @@ const SERIES: [&str; 2] = ["6.1", "6.12"];
 /// How long a command may take in a machine; emulation makes everything ten to thirty times slower.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
+/// How long the checks may take, which are done in two or three minutes on two cores that do nothing else.
+const CHECKS_LIMIT: Duration = Duration::from_secs(10 * 60);
+
 /// What every machine checks, and this one beside them.
 const CHECKS: &str = "kernel-matrix";
+
+/// What prints the verifier's figures of the kernel that it runs on.
+const FIGURES: &str = "verifier-figures";
+
+/// Stands for this machine's kernel where a series is named.
+const RUNNING: &str = "running";
 
 /// Runs a command in one machine, or the checks in each and here.
 ///
@@ -38,7 +48,7 @@ const CHECKS: &str = "kernel-matrix";
 /// When the kernels cannot be had, nothing builds, or a machine does not start.
 pub(crate) fn run(series: &str, command: &[String]) -> anyhow::Result<ExitCode> {
     if command.is_empty() {
-        let matrix = compare(series)?;
+        let matrix = Machines::get(series)?.compare()?;
         print!("{matrix}");
         return Ok(if matrix.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
@@ -53,36 +63,112 @@ pub(crate) fn run(series: &str, command: &[String]) -> anyhow::Result<ExitCode> 
     }
 }
 
-/// The checks on every kernel, each counted as a test.
+/// The checks on every kernel, each counted as a test. Where a virtual machine cannot be had, and it need not be, that
+/// is said, and nothing counted.
 ///
 /// # Errors
 ///
 /// As [`run`].
-pub(crate) fn tally() -> anyhow::Result<Tally> {
+pub(crate) fn tally(needed: bool) -> anyhow::Result<Tally> {
     println!("vm: the same checks on other kernels");
-    let matrix = compare("all")?;
+    let kernels = match kernels("all") {
+        Err(error) if !needed => {
+            println!("vm: skipped, because there is no machine to be had: {error:#}");
+            return Ok(Tally::default());
+        }
+        kernels => kernels?,
+    };
+    let machines = Machines { guest: Guest::build()?, kernels };
+    let matrix = machines.compare()?;
     print!("{matrix}");
     Ok(Tally { passed: matrix.passed(), failed: matrix.failed() })
 }
 
-fn compare(series: &str) -> anyhow::Result<Matrix> {
+/// Measures what the verifier says of each variant of the program, shows it beside what was recorded, and records it
+/// if it is accepted.
+///
+/// # Errors
+///
+/// As [`run`]; a variant that does not load, on whichever kernel, leaves the record as it is.
+pub(crate) fn verifier(series: &str, accept: bool) -> anyhow::Result<ExitCode> {
+    let machines = if series == RUNNING { None } else { Some(Machines::get(series)?) };
+    let mut measured = Vec::new();
+    match &machines {
+        None => {
+            let program = crate::build::tools(&[FIGURES], crate::build::Profile::Debug)?;
+            measured.extend(record::here(&program[0])?);
+        }
+        Some(Machines { guest, kernels }) => {
+            let command = guest.figures();
+            for lines in each(kernels, |kernel| record::there(kernel, guest, &command)) {
+                measured.extend(lines?);
+            }
+            if series == "all" {
+                measured.extend(record::here(command[0].as_ref())?);
+            }
+        }
+    }
+    record::show(&measured)?;
+    if accept {
+        record::accept(&measured)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The emulator and what it boots, fetched where they are missing.
+fn kernels(series: &str) -> anyhow::Result<Vec<Kernel>> {
     setup::ensure(Purpose::Machine)?;
-    let guest = Guest::build()?;
     let chosen: Vec<&str> = if series == "all" { SERIES.to_vec() } else { vec![series] };
     let kernels = chosen.into_iter().map(Kernel::fetch).collect::<anyhow::Result<Vec<_>>>()?;
-    let checks = guest.checks();
-    let mut matrix = Matrix::default();
-    for kernel in &kernels {
-        println!("Linux {} in qemu …", kernel.release());
-        let mut column = matrix::Column::new(kernel.release());
-        let outcome = boot::run(kernel, &guest, &checks, LIMIT, |line| column.read(line))?;
-        if let Outcome::Died(why) = outcome {
-            column.died(&why);
-        }
-        matrix.add(column);
+    kernel::busybox()?;
+    Ok(kernels)
+}
+
+/// All that it takes to start machines.
+struct Machines {
+    guest: Guest,
+    kernels: Vec<Kernel>,
+}
+
+impl Machines {
+    fn get(series: &str) -> anyhow::Result<Self> {
+        let kernels = kernels(series)?;
+        Ok(Self { guest: Guest::build()?, kernels })
     }
-    matrix.add(here(&guest, &checks)?);
-    Ok(matrix)
+
+    /// The checks on each kernel, and then here.
+    fn compare(&self) -> anyhow::Result<Matrix> {
+        let checks = self.guest.checks();
+        let mut matrix = Matrix::default();
+        for column in each(&self.kernels, |kernel| check(kernel, &self.guest, &checks)) {
+            matrix.add(column?);
+        }
+        matrix.add(here(&self.guest, &checks)?);
+        Ok(matrix)
+    }
+}
+
+/// Does something with each kernel, side by side: an emulated machine is busy on one core most of the time.
+fn each<T: Send>(kernels: &[Kernel], work: impl Fn(&Kernel) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let running: Vec<_> = kernels.iter().map(|kernel| scope.spawn(|| work(kernel))).collect();
+        let joined = running.into_iter().map(thread::ScopedJoinHandle::join);
+        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+fn check(kernel: &Kernel, guest: &Guest, checks: &[String]) -> anyhow::Result<matrix::Column> {
+    println!("Linux {} in qemu …", kernel.release());
+    let mut column = matrix::Column::new(kernel.release());
+    let outcome = boot::run(kernel, guest, checks, CHECKS_LIMIT, |line| column.read(line))?;
+    match outcome {
+        Outcome::Died(why) => column.died(&why),
+        Outcome::Exited(status) if status != 0 && column.failed() == 0 => {
+            column.died(&format!("{CHECKS} ended with {status}"));
+        }
+        Outcome::Exited(_) => {}
+    }
+    Ok(column)
 }
 
 /// The checks on the running kernel.

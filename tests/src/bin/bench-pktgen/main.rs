@@ -17,7 +17,7 @@ use ::tests::{
 };
 use anyhow::{Context, bail};
 use clap::Parser;
-use filter_user::config::InterfaceMode;
+use filter_user::config::{Engine, InterfaceMode};
 
 use far_end::FarEnd;
 
@@ -110,7 +110,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Between two namespaces of our own.
 fn in_a_lab(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let guarded = Guarded::new("pktgen", InterfaceMode::Native)?;
+    let guarded = Guarded::new("pktgen", InterfaceMode::Native, Engine::default())?;
     let order = complete(arguments, guarded.order());
     println!(
         "a pair of virtual interfaces, nicgate in {} mode on one end; sources {}–{}, half of them denied",

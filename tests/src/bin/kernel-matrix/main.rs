@@ -1,7 +1,7 @@
 //! `kernel-matrix TEST…`: what nicgate does on the running kernel, one line a check:
 //! `check`, `ok`, `failed` or `skipped`, the check's name and details, between tabs.
 //!
-//! The arguments are compiled tests, which are run as they are.
+//! The arguments are compiled tests, which are run as they are; those of the verdicts once for each engine.
 
 use std::{
     path::Path,
@@ -13,10 +13,18 @@ use filter_user::{
     config::{Engine, InterfaceMode},
     kernel::{Bench, Mode},
 };
-use tests::{device, guarded::Guarded, netns, pktgen};
+use tests::{
+    device,
+    guarded::Guarded,
+    netns, pktgen,
+    verifier::{self, Comparison},
+};
+
+/// The test whose cases are all there for each engine, in a module of its name.
+const PER_ENGINE: &str = "kernel_verdicts";
 
 /// Frames from the kernel's generator: a multiple of the number of sources, half of which are denied.
-const FRAMES: u64 = 25_600;
+const FRAMES: u64 = 12_800;
 /// So slowly that the queue of a virtual interface never overflows, even when the machine is emulated.
 const RATE: u64 = 5_000;
 
@@ -30,14 +38,22 @@ fn main() -> ExitCode {
     if !netns::available() {
         return ExitCode::FAILURE;
     }
-    let mut good = say("lpm loads", loads(Engine::Lpm));
-    good &= say("flat loads", loads(Engine::Flat));
-    good &= say("attaches native", attaches(InterfaceMode::Native, Mode::Native));
-    good &= say("attaches generic", attaches(InterfaceMode::Generic, Mode::Generic));
-    for test in std::env::args().skip(1) {
-        good &= say(&test_name(&test), tests_pass(&test));
+    let tests: Vec<String> = std::env::args().skip(1).collect();
+    // Before there is any other thread.
+    let mut good = say("verifier", verifies());
+    for engine in [Engine::Flat, Engine::Lpm] {
+        let mut check = |name: &str, outcome| good &= say(&format!("{engine}: {name}"), outcome);
+        check("loads", loads(engine));
+        check("attaches native", attaches(InterfaceMode::Native, Mode::Native, engine));
+        check("attaches generic", attaches(InterfaceMode::Generic, Mode::Generic, engine));
+        for test in tests.iter().filter(|test| test_name(test) == PER_ENGINE) {
+            check("verdicts", tests_pass(test, &[&format!("{engine}::")]));
+        }
+        check("pktgen", counts_exactly(engine));
     }
-    good &= say("pktgen", counts_exactly());
+    for test in tests.iter().filter(|test| test_name(test) != PER_ENGINE) {
+        good &= say(&test_name(test), tests_pass(test, &[]));
+    }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -59,13 +75,24 @@ fn say(check: &str, outcome: anyhow::Result<Outcome>) -> bool {
     true
 }
 
+/// Every variant of the program loads, and costs what was accepted.
+fn verifies() -> anyhow::Result<Outcome> {
+    let measured = verifier::measure()?;
+    let variants = measured.len();
+    match verifier::compare(&verifier::parse(verifier::RECORD)?, &measured) {
+        Comparison::Close(_) => Ok(Outcome::Passed(format!("{variants} variants as recorded"))),
+        Comparison::NotRecorded => Ok(Outcome::Passed(format!("{variants} variants, none recorded"))),
+        Comparison::Grown(wrong) => bail!("{}", wrong.join("\n")),
+    }
+}
+
 fn loads(engine: Engine) -> anyhow::Result<Outcome> {
     let instructions = Bench::new(engine)?.verified_instructions()?;
     Ok(Outcome::Passed(instructions.map_or_else(String::new, |count| format!("{count} verified"))))
 }
 
-fn attaches(wish: InterfaceMode, expected: Mode) -> anyhow::Result<Outcome> {
-    let guarded = Guarded::new("attach", wish)?;
+fn attaches(wish: InterfaceMode, expected: Mode, engine: Engine) -> anyhow::Result<Outcome> {
+    let guarded = Guarded::new("attach", wish, engine)?;
     let report = guarded.report.clone();
     guarded.detach()?;
     if report.mode != expected {
@@ -81,9 +108,10 @@ fn test_name(path: &str) -> String {
     file.rsplit_once('-').map_or(&*file, |(name, _)| name).to_owned()
 }
 
-fn tests_pass(path: &str) -> anyhow::Result<Outcome> {
-    let output =
-        Command::new(path).arg("--test-threads=1").output().with_context(|| format!("cannot run {path}"))?;
+fn tests_pass(path: &str, arguments: &[&str]) -> anyhow::Result<Outcome> {
+    let mut command = Command::new(path);
+    command.arg("--test-threads=1").args(arguments);
+    let output = command.output().with_context(|| format!("cannot run {path}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let count = |word: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix("test result: "))?;
@@ -106,12 +134,12 @@ fn tests_pass(path: &str) -> anyhow::Result<Outcome> {
 }
 
 /// Every frame that the kernel's generator sent was dropped or passed, and half of them each.
-fn counts_exactly() -> anyhow::Result<Outcome> {
+fn counts_exactly(engine: Engine) -> anyhow::Result<Outcome> {
     if let Err(error) = pktgen::available() {
         println!("{error:#}");
         return Ok(Outcome::Skipped("this kernel has none".to_owned()));
     }
-    let guarded = Guarded::new("pktgen", InterfaceMode::Native)?;
+    let guarded = Guarded::new("pktgen", InterfaceMode::Native, engine)?;
     let order = pktgen::Order { count: FRAMES, rate: Some(RATE), ..guarded.order() };
     let router = guarded.lab().router();
     let before = router.run(|| device::counters(&order.interface))?;

@@ -4,6 +4,8 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(clippy::needless_pass_by_value, reason = "the `xdp` macro hands the context over by value")]
 
+mod banned;
+
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action},
@@ -377,12 +379,13 @@ fn decide<const FRAGS: bool>(
     let rule = cell(generation, table, class, judged.column);
     let length = length::<FRAGS>(ctx, buffer);
     let shadow = table.flags & flags::SHADOW != 0;
+    let ban = if rule == 0 { banned::ban(judged, source, table.flags, length) } else { 0 };
     if let Some((slot, ..)) = judged.service
         && let Some(hits) = SERVICE_HITS.get_ptr_mut(slot)
     {
         // SAFETY: this CPU's own counters.
         let hits = unsafe { &mut *hits };
-        if rule != 0 && !shadow {
+        if rule | ban != 0 && !shadow {
             hits.dropped_packets += 1;
             hits.dropped_bytes += length;
         } else {
@@ -391,6 +394,10 @@ fn decide<const FRAGS: bool>(
         }
     }
     let hidden = judged.service.is_none();
+    if ban != 0 {
+        report(judged, source, Cause::Ban(ban), length, shadow);
+        return if shadow { Outcome::ShadowDrop } else { Outcome::BanDrop };
+    }
     if rule == 0 {
         return if hidden { Outcome::HiddenPass } else { Outcome::PassProtected };
     }
@@ -400,7 +407,7 @@ fn decide<const FRAGS: bool>(
         hits.packets += 1;
         hits.bytes += length;
     }
-    report(judged, source, rule, length, shadow);
+    report(judged, source, Cause::Rule(rule), length, shadow);
     if shadow {
         Outcome::ShadowDrop
     } else if hidden {
@@ -421,9 +428,18 @@ fn length<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer) -> u64 {
     }
 }
 
+/// On account of what a packet is dropped.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// A rule slot.
+    Rule(u32),
+    /// A ban's id.
+    Ban(u32),
+}
+
 /// Reports one drop in so many to userspace.
 #[inline(always)]
-fn report(judged: &Judged, source: Numbers, rule: u32, length: u64, shadow: bool) {
+fn report(judged: &Judged, source: Numbers, cause: Cause, length: u64, shadow: bool) {
     let Some(sampling) = CONTROL.get_ptr(control::SAMPLING) else { return };
     // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
     let one_in = unsafe { sampling.read_volatile() } as u32;
@@ -446,6 +462,10 @@ fn report(judged: &Judged, source: Numbers, rule: u32, length: u64, shadow: bool
         Some((_, proto, port)) => (proto, port),
         None => (u8::MAX, 0),
     };
+    let (rule, ban) = match cause {
+        Cause::Rule(rule) => (rule, 0),
+        Cause::Ban(id) => (id, 1),
+    };
     entry.write(Event {
         // SAFETY: the helper has no preconditions.
         time: unsafe { bpf_ktime_get_ns() },
@@ -456,7 +476,8 @@ fn report(judged: &Judged, source: Numbers, rule: u32, length: u64, shadow: bool
         proto,
         family,
         shadow: u8::from(shadow),
-        padding: [0; 3],
+        ban,
+        padding: [0; 2],
     });
     entry.submit(0);
 }

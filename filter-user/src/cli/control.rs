@@ -14,12 +14,12 @@ use crate::daemon::{
 };
 
 /// `nicgate run`.
-pub(super) fn run(path: &Path, control: &Path) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, control: &Path, state: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::System(anyhow!(error).context("starting the runtime")))?;
-    let result = runtime.block_on(daemon::run(path, control));
+    let result = runtime.block_on(daemon::run(path, control, state));
     // Tasks that still wait for a client have nothing to lose.
     runtime.shutdown_background();
     result.map_err(|error| match error {

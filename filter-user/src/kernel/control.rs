@@ -72,6 +72,17 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Entries in the tries of bans; while it is 0, the program does not look there.
+    pub(super) fn bans(&self) -> u64 {
+        self.entry(control::BANS).load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_bans(&self, entries: u64) {
+        self.entry(control::BANS).store(entries, Ordering::Release);
+    }
+}
+
 impl Drop for Control {
     fn drop(&mut self) {
         // SAFETY: the mapping that `new` made; no reference into it outlives `self`.

@@ -228,7 +228,7 @@ fn zeroed<const N: usize>() -> Box<[u16; N]> {
     vec![0; N].into_boxed_slice().try_into().expect("a vector of N elements")
 }
 
-fn map_proto(proto: Proto) -> MapProto {
+pub(super) fn map_proto(proto: Proto) -> MapProto {
     match proto {
         Proto::Tcp => MapProto::Tcp,
         Proto::Udp => MapProto::Udp,

@@ -9,6 +9,7 @@
 //! judge has left the program.
 
 mod addresses;
+mod bans;
 mod bpffs;
 mod control;
 mod debug;
@@ -29,6 +30,7 @@ mod status;
 mod sys;
 mod tables;
 
+pub use bans::BanMaps;
 pub use bpffs::Bpffs;
 pub use debug::DebugLines;
 pub use events::{DropEvent, Events};

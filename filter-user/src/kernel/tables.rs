@@ -18,7 +18,7 @@ use filter_ebpf::layout::{
     self, CELLS, Generation, LocalKey, PORT_COUNT, RuleHits, RuleNote, Service, ServiceHits, ServiceNote, map,
 };
 
-use super::{control::Control, image::Slots, lines::Lines, prefixes::Prefix, sys};
+use super::{bans::BanMaps, control::Control, image::Slots, lines::Lines, prefixes::Prefix, sys};
 use crate::config::Engine;
 
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
@@ -57,9 +57,9 @@ pub(super) struct Trie<A: TrieAddress> {
 /// A trie's key as it lies in memory; aya's own hides its fields' default.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct TrieKey<B> {
-    len: u32,
-    network: B,
+pub(super) struct TrieKey<B> {
+    pub(super) len: u32,
+    pub(super) network: B,
 }
 
 // SAFETY: `repr(C)`, a u32 and an array of bytes whose length is a multiple of 4: no padding.
@@ -176,6 +176,7 @@ pub(super) struct Tables {
     pub(super) service_hits: PerCpuArray<MapData, ServiceHits>,
     pub(super) rules: HashMap<MapData, u32, RuleNote>,
     pub(super) service_notes: HashMap<MapData, u32, ServiceNote>,
+    pub(super) bans: BanMaps,
     /// The id of the ring buffer, which only a reader opens.
     pub(super) events: u32,
     /// The id of the control map, by which a program is known to use these tables.
@@ -211,12 +212,20 @@ impl Tables {
         let Map::RingBuf(events) = source(map::EVENTS)? else {
             return Err(anyhow!("{} is not a ring buffer", map::EVENTS));
         };
+        let control_id = control.info()?.id();
+        let control = Arc::new(Control::new(control)?);
         Ok(Self {
             engine,
             lines,
-            control_id: control.info()?.id(),
+            control_id,
             events: events.info()?.id(),
-            control: Arc::new(Control::new(control)?),
+            bans: BanMaps::new(
+                control.clone(),
+                typed(&mut source, map::BANS_V4)?,
+                typed(&mut source, map::BANS_V6)?,
+                typed(&mut source, map::BAN_HITS)?,
+            ),
+            control,
             quiet: false,
             generations: typed(&mut source, map::GENERATIONS)?,
             ports: typed(&mut source, map::PORTS)?,

@@ -1,0 +1,83 @@
+//! The program's look into the runtime bans.
+
+use aya_ebpf::{
+    btf_maps::{LpmTrie, PerCpuHashMap, lpm_trie::Key},
+    helpers::bpf_ktime_get_boot_ns,
+    macros::btf_map,
+};
+use filter_ebpf::{
+    bans::{self, Ban, KeyV4, KeyV6},
+    layout::{RuleHits, control, flags},
+    parse::{Address, Numbers},
+};
+
+use crate::{CONTROL, Judged, NO_PREALLOC};
+
+#[btf_map]
+static BANS_V4: LpmTrie<KeyV4, Ban, { bans::MAX_ENTRIES as usize }> = LpmTrie::new();
+#[btf_map]
+static BANS_V6: LpmTrie<KeyV6, Ban, { bans::MAX_ENTRIES as usize }> = LpmTrie::new();
+#[btf_map]
+static BAN_HITS: PerCpuHashMap<u32, RuleHits, { bans::MAX_BANS as usize }, NO_PREALLOC> =
+    PerCpuHashMap::new();
+
+/// The ban that a packet falls under, which counts it; 0 for none, at the cost of one read while there are no
+/// bans at all. `flags` are the live table's.
+#[inline(always)]
+pub(crate) fn ban(judged: &Judged, source: Numbers, flags: u32, length: u64) -> u32 {
+    let Some(entries) = CONTROL.get_ptr(control::BANS) else { return 0 };
+    // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
+    if unsafe { entries.read_volatile() } == 0 {
+        return 0;
+    }
+    let scope = match judged.service {
+        Some((_, proto, port)) => bans::scope(proto, port),
+        // Where nothing is protected, nothing may be dropped for hiding its port.
+        None if flags & flags::PROTECTS == 0 => return 0,
+        None => bans::EVERYWHERE,
+    };
+    nicgate_ban(u32::from_ne_bytes(scope), u32::from(source.v6), source.upper, source.lower, length)
+}
+
+/// A function of its own, which the verifier looks at once, and not once for every way that leads there.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nicgate_ban(scope: u32, v6: u32, upper: u64, lower: u64, length: u64) -> u32 {
+    let address = Numbers { v6: v6 != 0, upper, lower }.address();
+    let mut id = active(bans::EVERYWHERE, &address);
+    if id == 0 && scope != 0 {
+        id = active(scope.to_ne_bytes(), &address);
+    }
+    if id == 0 {
+        return 0;
+    }
+    if let Some(hits) = BAN_HITS.get_ptr_mut(id) {
+        // SAFETY: this CPU's own counters.
+        let hits = unsafe { &mut *hits };
+        hits.packets += 1;
+        hits.bytes += length;
+    }
+    id
+}
+
+/// The ban on an address in one scope, if it has not run out.
+#[inline(always)]
+fn active(scope: [u8; 4], address: &Address) -> u32 {
+    let [s, t, u, v] = scope;
+    let found = match *address {
+        Address::V4([a, b, c, d]) => {
+            BANS_V4.get(&Key::new(bans::SCOPE_BITS_V4 + 32, [s, t, u, v, a, b, c, d]))
+        }
+        Address::V6(address) => {
+            let mut key: KeyV6 = [s, t, u, v, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            key[8..].copy_from_slice(&address);
+            BANS_V6.get(&Key::new(bans::SCOPE_BITS_V6 + 128, key))
+        }
+    };
+    match found {
+        Some(ban) if ban.until == bans::FOR_EVER => ban.id,
+        // SAFETY: the helper has no preconditions.
+        Some(ban) if ban.until > unsafe { bpf_ktime_get_boot_ns() } => ban.id,
+        _ => 0,
+    }
+}

@@ -277,11 +277,14 @@ mod tests {
         let folder = Folder::new("restart");
         let store = Store::open(&folder.0.join("bans.json")).unwrap();
         store.save(&book()).unwrap();
-        let text = fs::read_to_string(store.path()).unwrap();
-        let other = text
-            .replace(&boot_id().unwrap(), "another")
-            .replace("\"until_boottime\": ", "\"until_boottime\": 1");
-        fs::write(store.path(), other).unwrap();
+        let mut other: serde_json::Value = serde_json::from_slice(&fs::read(store.path()).unwrap()).unwrap();
+        other["boot_id"] = "another".into();
+        for ban in other["bans"].as_array_mut().unwrap() {
+            if !ban["until_boottime"].is_null() {
+                ban["until_boottime"] = 1.into();
+            }
+        }
+        fs::write(store.path(), other.to_string()).unwrap();
         let Found::Bans(found) = store.load() else { panic!("it is whole") };
         let ends: Vec<_> =
             found.iter().map(|ban| ban.until.map(|until| until.since(Boottime::now()))).collect();

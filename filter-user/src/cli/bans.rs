@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Sends a request that changes bans, tells what the controller says of it, and hands on what was done.
-fn change(control: &Path, request: Request, output: &Output) -> Result<Value, Failure> {
+fn change(control: &Path, request: &Request, output: &Output) -> Result<Value, Failure> {
     let reply = Client::require(control)?.ask(request)?;
     let Reply { ok, message, result, fault } = reply;
     if !ok && fault != Some(Fault::System) {
@@ -50,7 +50,7 @@ fn time(ban: &Value) -> Option<String> {
 }
 
 /// `nicgate ban`.
-pub(super) fn ban(control: &Path, request: Request, output: &Output) -> Result<(), Failure> {
+pub(super) fn ban(control: &Path, request: &Request, output: &Output) -> Result<(), Failure> {
     let result = change(control, request, output)?;
     if output.json {
         return Ok(());
@@ -77,7 +77,7 @@ pub(super) fn ban(control: &Path, request: Request, output: &Output) -> Result<(
 }
 
 /// `nicgate unban`.
-pub(super) fn unban(control: &Path, request: Request, output: &Output) -> Result<(), Failure> {
+pub(super) fn unban(control: &Path, request: &Request, output: &Output) -> Result<(), Failure> {
     let result = change(control, request, output)?;
     if output.json {
         return Ok(());
@@ -96,7 +96,7 @@ pub(super) fn unban(control: &Path, request: Request, output: &Output) -> Result
 
 /// `nicgate bans`.
 pub(super) fn list(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(Request::Bans {})?;
+    let reply = Client::require(control)?.ask(&Request::Bans {})?;
     if !reply.ok {
         return Err(Failure::System(anyhow!("{}", reply.message)));
     }

@@ -30,7 +30,7 @@ pub(super) fn run(path: &Path, control: &Path, state: &Path) -> Result<(), Failu
 
 /// `nicgate reload`.
 pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(Request::Reload {})?;
+    let reply = Client::require(control)?.ask(&Request::Reload {})?;
     if output.json {
         output.print_json(&reply)?;
     } else if !reply.message.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
 
 /// `nicgate sessions`.
 pub(super) fn sessions(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(Request::Sessions {})?;
+    let reply = Client::require(control)?.ask(&Request::Sessions {})?;
     if output.json {
         output.print_json(&reply.result)?;
         return Ok(());

@@ -216,10 +216,10 @@ pub fn main() -> ExitCode {
         Command::Sessions => control::sessions(&control, &output),
         Command::Ban { prefix, time, reason, service, yes } => {
             let seconds = time.map(|time| time.as_secs());
-            bans::ban(&control, Request::Ban { prefix, service, seconds, reason, yes }, &output)
+            bans::ban(&control, &Request::Ban { prefix, service, seconds, reason, yes }, &output)
         }
         Command::Unban { prefix, service, all } => {
-            bans::unban(&control, Request::Unban { prefix, service, all }, &output)
+            bans::unban(&control, &Request::Unban { prefix, service, all }, &output)
         }
         Command::Bans => bans::list(&control, &output),
         Command::Attach { interfaces, state } => {

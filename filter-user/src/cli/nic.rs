@@ -137,7 +137,7 @@ fn list(names: &[String]) -> String {
 /// `nicgate status`: from the controller when it runs, and from the pins either way.
 pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
     let controller = match Client::connect(control)? {
-        Some(client) => Some(client.ask(Request::Status {})?.result),
+        Some(client) => Some(client.ask(&Request::Status {})?.result),
         None => None,
     };
     let interfaces: Vec<Value> = match &controller {
@@ -271,7 +271,7 @@ fn read_stats(names: &[String], output: &Output) -> Result<Vec<(String, Stats)>,
 pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result<(), Failure> {
     let interfaces = read_stats(names, output)?;
     let gate = match Client::connect(control)? {
-        Some(client) => client.ask(Request::Stats {})?.result,
+        Some(client) => client.ask(&Request::Stats {})?.result,
         None => Value::Null,
     };
     if output.json {
@@ -433,7 +433,7 @@ pub(super) fn top(names: &[String], interval: Duration, output: &Output) -> Resu
 /// `nicgate monitor`: sampled drops as they happen.
 pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<(), Failure> {
     let mut client = Client::require(control)?;
-    client.send(Request::Monitor { sample })?;
+    client.send(&Request::Monitor { sample })?;
     while let Some(line) = client.line()? {
         let mut out = stdout();
         if output.json {

@@ -1,99 +1,45 @@
-//! The controller's runtime bans: the book, the file that it outlives a restart in, the kernel's maps and the
-//! gates, which all have to say the same.
-//!
-//! The kernel ends bans by itself; what the controller does when one has run out is tidying up.
-
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::Ordering},
-    time::{Duration, SystemTime},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use ipnet::IpNet;
-use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
 
 use super::{
-    control::{Fault, Reply},
-    enforced::away,
+    Order,
+    words::{named, place, reason, shown, wall},
 };
 use crate::{
-    bans::{Ban, Banned, Book, Boottime, Desired, Found, Label, Place, Put, Scope, Store, format_duration},
-    config::{Config, Proto, ServiceKey, ServiceKind, parse_prefix},
+    bans::{Ban, Banned, Book, Boottime, Found, Label, Place, Put, Scope, Store},
+    config::{Proto, ServiceKey},
+    daemon::control::{Fault, Reply},
     kernel::{BanMaps, Count},
     policy::Origin,
     session::{Rejudged, Sessions},
 };
 
 /// How long to wait before what failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-/// The timer looks at the clock this often at least: it does not run while the machine sleeps.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Longest reason, in characters.
-const LONGEST_REASON: usize = 200;
+pub(super) const RETRY: Duration = Duration::from_secs(5);
 
-/// What `nicgate ban` asks for.
-#[derive(Clone, Debug)]
-pub(super) struct Order {
-    pub(super) prefix: String,
-    pub(super) service: Option<String>,
-    pub(super) seconds: Option<u64>,
-    pub(super) reason: Option<String>,
-    pub(super) yes: bool,
-}
-
-/// The bans in force.
-pub(super) struct Bans {
-    inner: Mutex<Inner>,
-    changed: Notify,
-    names: Names,
-}
-
-struct Inner {
-    store: Store,
-    book: Book,
-    sessions: Arc<Sessions>,
-    never_drop: Vec<(IpNet, Origin)>,
-    services: Vec<(ServiceKey, bool)>,
-    maps: Vec<(String, BanMaps)>,
+/// What has to agree: the book, its file, the kernel's maps and the gates. Everything here blocks.
+pub(super) struct Ledger {
+    pub(super) store: Store,
+    pub(super) book: Book,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) never_drop: Vec<(IpNet, Origin)>,
+    pub(super) services: Vec<(ServiceKey, bool)>,
+    pub(super) maps: Vec<(String, BanMaps)>,
     /// Set until what the kernel holds has been taken over, because the file cannot say what was in force.
-    adopt: bool,
+    pub(super) adopt: bool,
     /// What did not work the last time that it was tried.
-    unsaved: Option<String>,
-    missing: Vec<String>,
+    pub(super) unsaved: Option<String>,
+    pub(super) missing: Vec<String>,
 }
 
-/// Finds a ban by its number, for `monitor`.
-#[derive(Clone, Default)]
-pub(super) struct Names(Arc<RwLock<Arc<HashMap<u32, Arc<Ban>>>>>);
-
-/// A ban as `monitor` names it; everything is `None` when it has ended meanwhile.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Named {
-    prefix: Option<String>,
-    service: Option<String>,
-    reason: Option<Arc<str>>,
-}
-
-impl Names {
-    fn replace(&self, book: &Book) {
-        let by_id = Arc::new(book.iter().map(|ban| (ban.id, ban.clone())).collect());
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = by_id;
-    }
-
-    pub(super) fn find(&self, id: u32) -> Named {
-        let bans = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        bans.get(&id).map_or_else(Named::default, |ban| Named {
-            prefix: Some(ban.net.to_string()),
-            service: ban.scope.service(),
-            reason: ban.reason.clone(),
-        })
-    }
-}
-
-impl Bans {
+impl Ledger {
     /// Reads the file. The gates refuse by it from now on.
     ///
     /// # Errors
@@ -118,9 +64,7 @@ impl Bans {
             }
         };
         sessions.ban(Banned::new(&book));
-        let names = Names::default();
-        names.replace(&book);
-        let inner = Inner {
+        Ok(Self {
             store,
             book,
             sessions,
@@ -130,149 +74,30 @@ impl Bans {
             adopt,
             unsaved: None,
             missing: Vec::new(),
-        };
-        Ok(Self { inner: Mutex::new(inner), changed: Notify::new(), names })
-    }
-
-    pub(super) fn names(&self) -> Names {
-        self.names.clone()
-    }
-
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        // Whoever broke off left a book that is whole; the next change brings the rest in line with it.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What an interface that is attached to now has to hold; `None` for what it holds already.
-    pub(super) fn desired(&self, config: &Config) -> Option<Desired> {
-        let inner = self.inner();
-        (!inner.adopt).then(|| inner.book.desired(&prefixes(&config.never_drop)))
-    }
-
-    /// Takes note of a configuration that is in force, and of the interfaces that are filtered now.
-    pub(super) async fn configure(self: &Arc<Self>, config: Option<&Config>, maps: Vec<(String, BanMaps)>) {
-        let known = config.map(|config| {
-            let gate = |kind: &ServiceKind| matches!(kind, ServiceKind::Gate(_));
-            let services = config.services.iter().map(|service| (service.key, gate(&service.kind)));
-            (config.never_drop.clone(), services.collect())
-        });
-        let bans = self.clone();
-        let configured = away(move || {
-            let mut inner = bans.inner();
-            if let Some((never_drop, services)) = known {
-                (inner.never_drop, inner.services) = (never_drop, services);
-            }
-            inner.maps = maps;
-            if std::mem::take(&mut inner.adopt) {
-                inner.adopt_held();
-                bans.names.replace(&inner.book);
-            }
-            inner.enforce();
-        });
-        if let Err(error) = configured.await {
-            tracing::error!("the bans may not be in force on every interface: {error:#}");
-        }
-        self.changed.notify_one();
-    }
-
-    /// `nicgate ban`.
-    pub(super) async fn ban(self: &Arc<Self>, order: Order) -> Reply {
-        self.change(move |inner| inner.ban(&order)).await
-    }
-
-    /// `nicgate unban`.
-    pub(super) async fn unban(
-        self: &Arc<Self>,
-        prefix: Option<String>,
-        service: Option<String>,
-        all: bool,
-    ) -> Reply {
-        self.change(move |inner| match (prefix, all) {
-            (None, true) => inner.unban_all(),
-            (Some(prefix), false) => inner.unban(&prefix, service.as_deref()),
-            _ => Err("name one prefix, or all".to_owned()),
         })
-        .await
-    }
-
-    /// `nicgate bans`.
-    pub(super) async fn list(self: &Arc<Self>) -> Reply {
-        self.change(|inner| Ok(Reply::done(inner.list()))).await
     }
 
     /// Their part of the status.
-    pub(super) async fn status(self: &Arc<Self>) -> Value {
-        let bans = self.clone();
-        let status = away(move || {
-            let inner = bans.inner();
-            json!({
-                "count": inner.book.len(),
-                "limit": Book::LIMIT,
-                "state": inner.store.path(),
-                "not_saved": inner.unsaved,
-                "not_in_force": inner.missing,
-            })
-        });
-        status.await.unwrap_or_default()
+    pub(super) fn status(&self) -> Value {
+        json!({
+            "count": self.book.len(),
+            "limit": Book::LIMIT,
+            "state": self.store.path(),
+            "not_saved": self.unsaved,
+            "not_in_force": self.missing,
+        })
     }
 
     /// Their part of the counters.
-    pub(super) async fn counters(self: &Arc<Self>) -> Value {
-        let bans = self.clone();
-        let counted = away(move || {
-            let inner = bans.inner();
-            let hits = inner.hits();
-            let mut sum = Count::default();
-            hits.values().for_each(|count| sum += *count);
-            let requests: u64 = inner.book.iter().map(|ban| ban.refused.load(Ordering::Relaxed)).sum();
-            json!({"count": inner.book.len(), "packets": sum.packets, "bytes": sum.bytes, "requests": requests})
-        });
-        counted.await.unwrap_or_default()
+    pub(super) fn counters(&self) -> Value {
+        let mut sum = Count::default();
+        self.hits().values().for_each(|count| sum += *count);
+        let requests: u64 = self.book.iter().map(|ban| ban.refused.load(Ordering::Relaxed)).sum();
+        json!({"count": self.book.len(), "packets": sum.packets, "bytes": sum.bytes, "requests": requests})
     }
 
-    async fn change(
-        self: &Arc<Self>,
-        work: impl FnOnce(&mut Inner) -> Result<Reply, String> + Send + 'static,
-    ) -> Reply {
-        let bans = self.clone();
-        let done = away(move || {
-            let mut inner = bans.inner();
-            let reply = work(&mut inner);
-            bans.names.replace(&inner.book);
-            reply
-        });
-        let reply = match done.await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(message)) => Reply::refused(Fault::Request, message),
-            Err(error) => Reply::refused(Fault::System, format!("{error:#}")),
-        };
-        self.changed.notify_one();
-        reply
-    }
-
-    /// Tidies up after bans that have run out, and tries again what failed. Never ends.
-    pub(super) async fn tend(self: Arc<Self>) {
-        loop {
-            let bans = self.clone();
-            let next = away(move || {
-                let mut inner = bans.inner();
-                let next = inner.tick();
-                bans.names.replace(&inner.book);
-                next
-            });
-            let next = next.await.unwrap_or(Some(RETRY));
-            let changed = self.changed.notified();
-            match next {
-                Some(wait) => drop(tokio::time::timeout(wait.min(LONGEST_WAIT), changed).await),
-                None => changed.await,
-            }
-        }
-    }
-}
-
-impl Inner {
     /// Makes bans of what the kernel holds.
-    fn adopt_held(&mut self) {
+    pub(super) fn adopt_held(&mut self) {
         let now = Boottime::now();
         let mut found: BTreeMap<Place, Ban> = BTreeMap::new();
         let mut ids = BTreeSet::new();
@@ -289,7 +114,7 @@ impl Inner {
                     }
                     Some(known) => known.id,
                     None if ids.insert(id) => id,
-                    None => ids.last().map_or(1, |last| last.wrapping_add(1)),
+                    None => (1..).find(|id| !ids.contains(id)).unwrap_or(0),
                 };
                 ids.insert(id);
                 let reason = Some("taken over from the kernel: the file of bans was lost".into());
@@ -312,7 +137,7 @@ impl Inner {
     }
 
     /// Brings the kernel in line with the book.
-    fn enforce(&mut self) {
+    pub(super) fn enforce(&mut self) {
         let desired = self.book.desired(&prefixes(&self.never_drop));
         self.missing.clear();
         for (interface, maps) in &self.maps {
@@ -338,19 +163,27 @@ impl Inner {
         transfers
     }
 
-    /// Returns when to call it again, unless something changes before.
-    fn tick(&mut self) -> Option<Duration> {
-        let ended = self.book.expire(Boottime::now());
+    /// Takes away what has run out; whether there was any.
+    fn expire(&mut self, now: Boottime) -> bool {
+        let ended = self.book.expire(now);
         for ban in &ended {
             tracing::info!(prefix = %ban.net, service = ban.scope.service(), "a ban has run out");
         }
-        if !ended.is_empty() || !self.missing.is_empty() {
+        !ended.is_empty()
+    }
+
+    /// Tidies up after bans that have run out, and tries again what failed.
+    ///
+    /// Returns when to call it again, unless something changes before.
+    pub(super) fn tick(&mut self) -> Option<Duration> {
+        let ended = self.expire(Boottime::now());
+        if ended || !self.missing.is_empty() {
             self.enforce();
         }
-        if !ended.is_empty() {
+        if ended {
             self.sessions.ban(Banned::new(&self.book));
         }
-        if !ended.is_empty() || self.unsaved.is_some() {
+        if ended || self.unsaved.is_some() {
             self.save();
         }
         let retry = (!self.missing.is_empty() || self.unsaved.is_some()).then_some(RETRY);
@@ -358,8 +191,8 @@ impl Inner {
         [retry, next].into_iter().flatten().min()
     }
 
-    fn ban(&mut self, order: &Order) -> Result<Reply, String> {
-        let place = self.place(&order.prefix, order.service.as_deref())?;
+    pub(super) fn ban(&mut self, order: &Order) -> Result<Reply, String> {
+        let place = place(&order.prefix, order.service.as_deref())?;
         let (scope, net) = place;
         if net.prefix_len() == 0 && !order.yes {
             let family = if net.addr().is_ipv4() { "IPv4" } else { "IPv6" };
@@ -382,6 +215,7 @@ impl Inner {
             seconds => seconds.map(Duration::from_secs),
         };
         let now = Boottime::now();
+        self.expire(now);
         let put = self.book.put(place, time, reason, now, wall().as_secs());
         let Put { ban, former } = put.ok_or_else(|| {
             format!(
@@ -418,7 +252,8 @@ impl Inner {
             "replaced": former.map(|former| self.shown(&former, now, &BTreeMap::new())),
             "transfers": transfers,
             "interfaces": self.maps.len() - self.missing.len(),
-            "saved": self.unsaved.is_none(),
+            "not_in_force": self.missing,
+            "not_saved": self.unsaved,
         });
         Ok(self.reply(result, &notes))
     }
@@ -441,11 +276,11 @@ impl Inner {
         notes
     }
 
-    fn unban(&mut self, prefix: &str, service: Option<&str>) -> Result<Reply, String> {
-        let place = self.place(prefix, service)?;
+    pub(super) fn unban(&mut self, prefix: &str, service: Option<&str>) -> Result<Reply, String> {
+        let place = place(prefix, service)?;
         let (scope, net) = place;
         let now = Boottime::now();
-        self.book.expire(now);
+        self.expire(now);
         let Some(ban) = self.book.remove(place) else {
             let mut message = format!("{} is not banned on {scope}", shown(net));
             let around: Vec<String> = self.book.around(place).map(|ban| named(ban, now)).collect();
@@ -474,7 +309,7 @@ impl Inner {
         Ok(self.reply(result, &still))
     }
 
-    fn unban_all(&mut self) -> Result<Reply, String> {
+    pub(super) fn unban_all(&mut self) -> Result<Reply, String> {
         let (now, hits) = (Boottime::now(), self.hits());
         let all: Vec<Value> = self.book.iter().map(|ban| self.shown(ban, now, &hits)).collect();
         self.book.clear();
@@ -483,7 +318,7 @@ impl Inner {
         Ok(self.reply(json!({"unbanned": all}), &[]))
     }
 
-    fn list(&mut self) -> Value {
+    pub(super) fn list(&self) -> Value {
         let (now, hits) = (Boottime::now(), self.hits());
         let holding = self.book.iter().filter(|ban| ban.holds(now));
         let bans: Vec<Value> = holding.map(|ban| self.shown(ban, now, &hits)).collect();
@@ -506,22 +341,8 @@ impl Inner {
         Reply { ok: fault.is_none(), message: lines.join("\n"), result, fault }
     }
 
-    fn place(&self, prefix: &str, service: Option<&str>) -> Result<Place, String> {
-        let wrong = |why: String| format!("`{}`: {why}", prefix.escape_debug());
-        let (net, host_bits) = parse_prefix(prefix).map_err(|error| {
-            wrong(error.help().map_or_else(|| error.to_string(), |help| format!("{error}: {help}")))
-        })?;
-        if host_bits {
-            return Err(wrong(format!(
-                "bits below the mask are set: write {net} for the whole prefix, or the address without a length"
-            )));
-        }
-        let scope = Scope::of_service(service).map_err(|error| error.to_string())?;
-        Ok((scope, net))
-    }
-
     /// What each ban dropped on all interfaces.
-    fn hits(&self) -> BTreeMap<u32, Count> {
+    pub(super) fn hits(&self) -> BTreeMap<u32, Count> {
         let mut all: BTreeMap<u32, Count> = BTreeMap::new();
         for (interface, maps) in &self.maps {
             match maps.hits() {
@@ -552,36 +373,7 @@ impl Inner {
     }
 }
 
-fn reason(reason: Option<&str>) -> Result<Option<Arc<str>>, String> {
-    let Some(reason) = reason.map(str::trim).filter(|reason| !reason.is_empty()) else { return Ok(None) };
-    if reason.chars().count() > LONGEST_REASON {
-        return Err(format!("a reason has {LONGEST_REASON} characters at most"));
-    }
-    // It is printed on terminals.
-    if reason.chars().any(char::is_control) {
-        return Err("a reason is one line without control characters".to_owned());
-    }
-    Ok(Some(reason.into()))
-}
-
-fn prefixes(never_drop: &[(IpNet, Origin)]) -> Vec<IpNet> {
+/// The exempt prefixes without their places.
+pub(super) fn prefixes(never_drop: &[(IpNet, Origin)]) -> Vec<IpNet> {
     never_drop.iter().map(|(net, _)| *net).collect()
-}
-
-/// A prefix as people write it.
-fn shown(net: IpNet) -> String {
-    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
-}
-
-/// A ban for people: `10.0.0.0/8 on every service (5m left)`.
-fn named(ban: &Ban, now: Boottime) -> String {
-    let left = ban
-        .until
-        .map_or_else(|| "for ever".to_owned(), |until| format!("{} left", format_duration(until.since(now))));
-    format!("the ban of {} on {} ({left})", shown(ban.net), ban.scope)
-}
-
-/// Seconds since 1970.
-fn wall() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

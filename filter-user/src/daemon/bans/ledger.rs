@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bans::{Ban, Banned, Book, Boottime, Found, Label, Place, Put, Scope, Store},
-    config::{Proto, ServiceKey},
+    config::ServiceKey,
     daemon::control::{Fault, Reply},
     kernel::{BanMaps, Count},
     policy::Origin,
@@ -23,6 +23,8 @@ use crate::{
 
 /// How long to wait before what failed is tried again.
 pub(super) const RETRY: Duration = Duration::from_secs(5);
+/// Lines of `never_drop` that a reply names.
+const MOST_NOTES: usize = 10;
 
 /// What has to agree: the book, its file, the kernel's maps and the gates. Everything here blocks.
 pub(super) struct Ledger {
@@ -34,6 +36,8 @@ pub(super) struct Ledger {
     pub(super) maps: Vec<(String, BanMaps)>,
     /// Set until what the kernel holds has been taken over, because the file cannot say what was in force.
     pub(super) adopt: bool,
+    /// Bans were taken away that the kernel, the gates and the file still have.
+    stale: bool,
     /// What did not work the last time that it was tried.
     pub(super) unsaved: Option<String>,
     pub(super) missing: Vec<String>,
@@ -72,6 +76,7 @@ impl Ledger {
             services: Vec::new(),
             maps: Vec::new(),
             adopt,
+            stale: false,
             unsaved: None,
             missing: Vec::new(),
         })
@@ -157,33 +162,34 @@ impl Ledger {
 
     /// Brings everything in line with the book.
     fn settle(&mut self) -> Rejudged {
+        self.stale = false;
         self.enforce();
         let transfers = self.sessions.ban(Banned::new(&self.book));
         self.save();
         transfers
     }
 
-    /// Takes away what has run out; whether there was any.
-    fn expire(&mut self, now: Boottime) -> bool {
+    /// Takes away what has run out.
+    fn expire(&mut self, now: Boottime) {
         let ended = self.book.expire(now);
         for ban in &ended {
             tracing::info!(prefix = %ban.net, service = ban.scope.service(), "a ban has run out");
         }
-        !ended.is_empty()
+        self.stale |= !ended.is_empty();
     }
 
     /// Tidies up after bans that have run out, and tries again what failed.
     ///
     /// Returns when to call it again, unless something changes before.
     pub(super) fn tick(&mut self) -> Option<Duration> {
-        let ended = self.expire(Boottime::now());
-        if ended || !self.missing.is_empty() {
+        self.expire(Boottime::now());
+        if self.stale {
+            self.settle();
+        }
+        if !self.missing.is_empty() {
             self.enforce();
         }
-        if ended {
-            self.sessions.ban(Banned::new(&self.book));
-        }
-        if ended || self.unsaved.is_some() {
+        if self.unsaved.is_some() {
             self.save();
         }
         let retry = (!self.missing.is_empty() || self.unsaved.is_some()).then_some(RETRY);
@@ -203,9 +209,13 @@ impl Ledger {
         if let Scope::Service { proto, port } = scope
             && !self.services.iter().any(|(key, _)| (key.proto, key.port) == (proto, port))
         {
-            let mut known: Vec<String> =
-                self.services.iter().map(|(key, _)| format!("{}/{}", key.port, key.proto)).collect();
-            known.dedup();
+            let mut known: Vec<String> = Vec::new();
+            for (key, _) in &self.services {
+                let service = format!("{}/{}", key.port, key.proto);
+                if !known.contains(&service) {
+                    known.push(service);
+                }
+            }
             let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
             return Err(format!("no `gate` or `guard` protects {scope}; protected: {known}"));
         }
@@ -229,7 +239,14 @@ impl Ledger {
             prefix = %net, service = scope.service(), seconds = order.seconds, reason = ban.reason.as_deref(),
             replaced = former.is_some(), cut = transfers.cut, "banned"
         );
-        let mut notes = self.exemptions(net);
+        let gated = self.services.iter().any(|(key, gate)| {
+            let here = match scope {
+                Scope::Everywhere => true,
+                Scope::Service { proto, port } => (key.proto, key.port) == (proto, port),
+            };
+            *gate && here
+        });
+        let mut notes = self.exemptions(net, gated);
         let longer = self.book.around(place).find(|other| match (other.until, ban.until) {
             (None, _) => true,
             (Some(other), own) => own.is_some_and(|own| other >= own),
@@ -237,11 +254,6 @@ impl Ledger {
         if let Some(longer) = longer {
             notes.push(format!("it changes nothing while {} lasts", named(longer, now)));
         }
-        let port = |key: &ServiceKey| match scope {
-            Scope::Everywhere => true,
-            Scope::Service { proto, port } => (key.proto, key.port) == (proto, port),
-        };
-        let gated = self.services.iter().any(|(key, gate)| *gate && key.proto == Proto::Tcp && port(key));
         if self.maps.is_empty() && !gated {
             notes.push(
                 "nothing enforces it: no interface is filtered, and no gate serves such a port".to_owned(),
@@ -259,19 +271,20 @@ impl Ledger {
     }
 
     /// What the NIC will not drop of these addresses.
-    fn exemptions(&self, net: IpNet) -> Vec<String> {
-        let mut notes = Vec::new();
-        for (exempt, origin) in &self.never_drop {
-            let what = if exempt.contains(&net) {
-                shown(net)
-            } else if net.contains(exempt) {
-                shown(*exempt)
-            } else {
-                continue;
-            };
-            notes.push(format!(
-                "the NIC will not drop {what}: `never_drop {exempt}` ({origin}); gates refuse it"
-            ));
+    fn exemptions(&self, net: IpNet, gated: bool) -> Vec<String> {
+        let who =
+            if gated { "gates refuse it" } else { "no gate serves such a port, so that nobody refuses it" };
+        let touching =
+            self.never_drop.iter().filter(|(exempt, _)| exempt.contains(&net) || net.contains(exempt));
+        let mut notes: Vec<String> = touching
+            .map(|(exempt, origin)| {
+                let what = shown(if exempt.contains(&net) { net } else { *exempt });
+                format!("the NIC will not drop {what}: `never_drop {exempt}` ({origin}); {who}")
+            })
+            .collect();
+        if notes.len() > MOST_NOTES {
+            let more = notes.split_off(MOST_NOTES).len();
+            notes.push(format!("{more} more lines of `never_drop` lie in this prefix"));
         }
         notes
     }

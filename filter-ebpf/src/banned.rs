@@ -11,7 +11,7 @@ use filter_ebpf::{
     parse::{Address, Numbers},
 };
 
-use crate::{CONTROL, Judged, NO_PREALLOC};
+use crate::{CONTROL, Cause, Judged, NO_PREALLOC, report};
 
 #[btf_map]
 static BANS_V4: LpmTrie<KeyV4, Ban, { bans::MAX_ENTRIES as usize }> = LpmTrie::new();
@@ -21,29 +21,43 @@ static BANS_V6: LpmTrie<KeyV6, Ban, { bans::MAX_ENTRIES as usize }> = LpmTrie::n
 static BAN_HITS: PerCpuHashMap<u32, RuleHits, { bans::MAX_BANS as usize }, NO_PREALLOC> =
     PerCpuHashMap::new();
 
-/// The ban that a packet falls under, which counts it; 0 for none, at the cost of one read while there are no
-/// bans at all. `flags` are the live table's.
+/// Whether a packet falls under a ban, which then counts and reports it; at the cost of one read while there are
+/// no bans at all. `flags` are the live table's.
 #[inline(always)]
-pub(crate) fn ban(judged: &Judged, source: Numbers, flags: u32, length: u64) -> u32 {
-    let Some(entries) = CONTROL.get_ptr(control::BANS) else { return 0 };
+pub(crate) fn banned(judged: &Judged, source: Numbers, flags: u32, length: u64) -> bool {
+    let Some(entries) = CONTROL.get_ptr(control::BANS) else { return false };
     // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
     if unsafe { entries.read_volatile() } == 0 {
-        return 0;
+        return false;
     }
     let scope = match judged.service {
         Some((_, proto, port)) => bans::scope(proto, port),
         // Where nothing is protected, nothing may be dropped for hiding its port.
-        None if flags & flags::PROTECTS == 0 => return 0,
+        None if flags & flags::PROTECTS == 0 => return false,
         None => bans::EVERYWHERE,
     };
-    nicgate_ban(u32::from_ne_bytes(scope), u32::from(source.v6), source.upper, source.lower, length)
+    let mut bits = 0;
+    if source.v6 {
+        bits |= V6;
+    }
+    if flags & flags::SHADOW != 0 {
+        bits |= SHADOW;
+    }
+    nicgate_ban(u32::from_ne_bytes(scope), bits, source.upper, source.lower, length) != 0
 }
 
-/// A function of its own, which the verifier looks at once, and not once for every way that leads there.
+/// The address is IPv6.
+const V6: u32 = 1;
+/// Nothing is dropped.
+const SHADOW: u32 = 2;
+
+/// A function of its own, which the verifier looks at once, and not once for every way that leads there. Not 0 for
+/// a ban.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn nicgate_ban(scope: u32, v6: u32, upper: u64, lower: u64, length: u64) -> u32 {
-    let address = Numbers { v6: v6 != 0, upper, lower }.address();
+extern "C" fn nicgate_ban(scope: u32, bits: u32, upper: u64, lower: u64, length: u64) -> u32 {
+    let source = Numbers { v6: bits & V6 != 0, upper, lower };
+    let address = source.address();
     let mut id = active(bans::EVERYWHERE, &address);
     if id == 0 && scope != 0 {
         id = active(scope.to_ne_bytes(), &address);
@@ -57,7 +71,8 @@ extern "C" fn nicgate_ban(scope: u32, v6: u32, upper: u64, lower: u64, length: u
         hits.packets += 1;
         hits.bytes += length;
     }
-    id
+    report(bans::addressed(scope.to_ne_bytes()), source, Cause::Ban(id), length, bits & SHADOW != 0);
+    1
 }
 
 /// The ban on an address in one scope, if it has not run out.

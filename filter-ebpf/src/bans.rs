@@ -24,6 +24,16 @@ pub const fn scope(proto: u8, port: u16) -> [u8; 4] {
     [1 + proto, 0, upper, lower]
 }
 
+/// The protocol and the port of a scope; `None` for [`EVERYWHERE`].
+#[inline(always)]
+pub const fn addressed(scope: [u8; 4]) -> Option<(u8, u16)> {
+    let [proto, _, upper, lower] = scope;
+    match proto {
+        0 => None,
+        proto => Some((proto - 1, u16::from_be_bytes([upper, lower]))),
+    }
+}
+
 /// The data of an IPv4 trie's key: the scope, and the address in network byte order.
 pub type KeyV4 = [u8; 8];
 /// The same for IPv6, with four zeros in between: a trie's value stands right behind its key, and has to be
@@ -64,6 +74,8 @@ mod tests {
         for (i, a) in scopes.iter().enumerate() {
             assert!(scopes[..i].iter().all(|b| a != b), "{a:?}");
         }
+        assert_eq!(addressed(EVERYWHERE), None);
+        assert_eq!(addressed(scope(Proto::Sctp as u8, 0x1234)), Some((Proto::Sctp as u8, 0x1234)));
         assert_eq!(size_of::<Ban>(), 16);
     }
 }

@@ -379,41 +379,50 @@ fn decide<const FRAGS: bool>(
     let rule = cell(generation, table, class, judged.column);
     let length = length::<FRAGS>(ctx, buffer);
     let shadow = table.flags & flags::SHADOW != 0;
-    let ban = if rule == 0 { banned::ban(judged, source, table.flags, length) } else { 0 };
-    if let Some((slot, ..)) = judged.service
-        && let Some(hits) = SERVICE_HITS.get_ptr_mut(slot)
-    {
-        // SAFETY: this CPU's own counters.
-        let hits = unsafe { &mut *hits };
-        if rule | ban != 0 && !shadow {
-            hits.dropped_packets += 1;
-            hits.dropped_bytes += length;
-        } else {
-            hits.passed_packets += 1;
-            hits.passed_bytes += length;
-        }
-    }
     let hidden = judged.service.is_none();
-    if ban != 0 {
-        report(judged, source, Cause::Ban(ban), length, shadow);
-        return if shadow { Outcome::ShadowDrop } else { Outcome::BanDrop };
-    }
     if rule == 0 {
-        return if hidden { Outcome::HiddenPass } else { Outcome::PassProtected };
+        let banned = banned::banned(judged, source, table.flags, length);
+        count(judged, length, banned && !shadow);
+        return match (banned, shadow) {
+            (true, false) => Outcome::BanDrop,
+            (true, true) => Outcome::ShadowDrop,
+            (false, _) if hidden => Outcome::HiddenPass,
+            (false, _) => Outcome::PassProtected,
+        };
     }
+    count(judged, length, !shadow);
     if let Some(hits) = RULE_HITS.get_ptr_mut(rule) {
         // SAFETY: this CPU's own counters.
         let hits = unsafe { &mut *hits };
         hits.packets += 1;
         hits.bytes += length;
     }
-    report(judged, source, Cause::Rule(rule), length, shadow);
+    let addressed = judged.service.map(|(_, proto, port)| (proto, port));
+    report(addressed, source, Cause::Rule(rule), length, shadow);
     if shadow {
         Outcome::ShadowDrop
     } else if hidden {
         Outcome::HiddenDrop
     } else {
         Outcome::Drop
+    }
+}
+
+/// Counts a packet for its service, if that can be seen.
+#[inline(always)]
+fn count(judged: &Judged, length: u64, dropped: bool) {
+    if let Some((slot, ..)) = judged.service
+        && let Some(hits) = SERVICE_HITS.get_ptr_mut(slot)
+    {
+        // SAFETY: this CPU's own counters.
+        let hits = unsafe { &mut *hits };
+        if dropped {
+            hits.dropped_packets += 1;
+            hits.dropped_bytes += length;
+        } else {
+            hits.passed_packets += 1;
+            hits.passed_bytes += length;
+        }
     }
 }
 
@@ -437,9 +446,9 @@ enum Cause {
     Ban(u32),
 }
 
-/// Reports one drop in so many to userspace.
+/// Reports one drop in so many to userspace; `addressed` are the protocol and the port, if they can be seen.
 #[inline(always)]
-fn report(judged: &Judged, source: Numbers, cause: Cause, length: u64, shadow: bool) {
+fn report(addressed: Option<(u8, u16)>, source: Numbers, cause: Cause, length: u64, shadow: bool) {
     let Some(sampling) = CONTROL.get_ptr(control::SAMPLING) else { return };
     // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
     let one_in = unsafe { sampling.read_volatile() } as u32;
@@ -458,10 +467,7 @@ fn report(judged: &Judged, source: Numbers, cause: Cause, length: u64, shadow: b
         Address::V4([a, b, c, d]) => (4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         Address::V6(address) => (6, address),
     };
-    let (proto, port) = match judged.service {
-        Some((_, proto, port)) => (proto, port),
-        None => (u8::MAX, 0),
-    };
+    let (proto, port) = addressed.unwrap_or((u8::MAX, 0));
     let (rule, ban) = match cause {
         Cause::Rule(rule) => (rule, 0),
         Cause::Ban(id) => (id, 1),

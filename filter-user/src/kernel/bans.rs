@@ -13,7 +13,7 @@ use aya::{
     maps::{IterableMap, LpmTrie, MapData, MapError, PerCpuHashMap, lpm_trie::Key},
 };
 use filter_ebpf::{
-    bans::{Ban, EVERYWHERE, EXEMPT, FOR_EVER, KeyV4, KeyV6, SCOPE_BITS_V4, SCOPE_BITS_V6, scope},
+    bans::{Ban, EVERYWHERE, EXEMPT, FOR_EVER, KeyV4, KeyV6, SCOPE_BITS_V4, SCOPE_BITS_V6, addressed, scope},
     layout::RuleHits,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -196,12 +196,10 @@ fn bytes_of(place: Scope) -> [u8; 4] {
 }
 
 fn of_bytes(bytes: [u8; 4]) -> Option<Scope> {
-    if bytes == EVERYWHERE {
-        return Some(Scope::Everywhere);
+    match addressed(bytes) {
+        None => Some(Scope::Everywhere),
+        Some((proto, port)) => Some(Scope::Service { proto: proto_of(proto)?, port }),
     }
-    let [proto, _, upper, lower] = bytes;
-    let proto = proto_of(proto.checked_sub(1)?)?;
-    Some(Scope::Service { proto, port: u16::from_be_bytes([upper, lower]) })
 }
 
 fn key_v4(scope: Scope, net: Ipv4Net) -> Key<KeyV4> {

@@ -33,10 +33,30 @@ pub mod map {
     pub const SERVICE_NOTES: &str = "SERVICE_NOTES";
     /// RINGBUF of [`super::Event`].
     pub const EVENTS: &str = "EVENTS";
+    /// LPM_TRIE of [`crate::bans::KeyV4`] to [`crate::bans::Ban`].
+    pub const BANS_V4: &str = "BANS_V4";
+    /// LPM_TRIE of [`crate::bans::KeyV6`] to [`crate::bans::Ban`].
+    pub const BANS_V6: &str = "BANS_V6";
+    /// PERCPU_HASH of a ban's id (u32) to [`super::RuleHits`]; the entry is there for as long as the ban.
+    pub const BAN_HITS: &str = "BAN_HITS";
 
     /// Every map that is pinned and outlives the program.
-    pub const ALL: [&str; 11] =
-        [STATE, LOCAL, V4, V6, LINES, OUTCOMES, RULE_HITS, SERVICE_HITS, RULES, SERVICE_NOTES, EVENTS];
+    pub const ALL: [&str; 14] = [
+        STATE,
+        LOCAL,
+        V4,
+        V6,
+        LINES,
+        OUTCOMES,
+        RULE_HITS,
+        SERVICE_HITS,
+        RULES,
+        SERVICE_NOTES,
+        EVENTS,
+        BANS_V4,
+        BANS_V6,
+        BAN_HITS,
+    ];
 }
 
 /// Name of the program that takes packets in several buffers (Linux 5.18 and newer).
@@ -144,8 +164,10 @@ pub struct Control {
     pub sampling: u64,
     /// Always 0, which the verifier cannot know.
     pub zero: u64,
+    /// Entries in the tries of bans; while it is 0, nobody looks there. Too high while they change.
+    pub bans: u64,
     /// Unused.
-    pub padding: [u64; 5],
+    pub padding: [u64; 4],
 }
 
 /// A table but for its lines and tries.
@@ -321,7 +343,7 @@ pub struct ServiceNote {
 pub struct Event {
     /// When, in nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
-    /// The rule slot.
+    /// The rule slot, or the id of the ban.
     pub rule: u32,
     /// The packet's length, link-layer header included.
     pub length: u32,
@@ -335,8 +357,10 @@ pub struct Event {
     pub family: u8,
     /// 1 when the rule would have dropped the packet but shadow mode let it pass.
     pub shadow: u8,
+    /// 1 for a ban, 0 for a rule.
+    pub ban: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: [u8; 2],
 }
 
 macro_rules! outcomes {
@@ -369,12 +393,14 @@ outcomes! {
     PassProtected = "pass_protected",
     /// Dropped on account of a rule.
     Drop = "drop",
-    /// Would have been dropped, but the configuration says `shadow`: passed.
+    /// Would have been dropped, by a rule or a ban, but the configuration says `shadow`: passed.
     ShadowDrop = "shadow_drop",
     /// The port cannot be seen, and the source is not dropped everywhere: passed.
     HiddenPass = "hidden_pass",
     /// The port cannot be seen, and the source is dropped on every protected port: dropped.
     HiddenDrop = "hidden_drop",
+    /// Dropped on account of a ban, whether or not the port can be seen.
+    BanDrop = "ban_drop",
     /// Neither IPv4 nor IPv6 (ARP, for example): passed.
     NotIp = "not_ip",
     /// More VLAN tags than are looked through, and nothing is protected or only shadowed: passed.
@@ -399,7 +425,7 @@ impl Outcome {
     /// Whether the packet dies.
     #[inline(always)]
     pub const fn drops(self) -> bool {
-        matches!(self, Self::Drop | Self::HiddenDrop | Self::VlanDepthDrop)
+        matches!(self, Self::Drop | Self::HiddenDrop | Self::BanDrop | Self::VlanDepthDrop)
     }
 }
 
@@ -411,6 +437,7 @@ pub const OUTCOME_ENTRIES: u32 = Outcome::COUNT + 1;
 #[cfg(feature = "user")]
 mod pod {
     use super::{Event, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote};
+    use crate::bans::Ban;
 
     macro_rules! pod {
         ($($name:ty),*) => {
@@ -421,7 +448,7 @@ mod pod {
             )*
         };
     }
-    pod!(Event, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote);
+    pod!(Ban, Event, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote);
 }
 
 #[cfg(test)]
@@ -446,7 +473,7 @@ mod tests {
         ];
         assert_eq!(
             (VERSION, sizes),
-            (3, [328_000, 163_968, 20, 16, 32, 400, 20, 40, 14, 8_192, 4_096, 1_048_576]),
+            (3, [328_000, 163_968, 20, 16, 32, 400, 20, 40, 15, 8_192, 4_096, 1_048_576]),
             "a change of layout needs a new version"
         );
     }

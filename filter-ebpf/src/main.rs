@@ -4,6 +4,8 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(clippy::needless_pass_by_value, reason = "the `xdp` macro hands the context over by value")]
 
+mod banned;
+
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action},
@@ -338,35 +340,53 @@ fn decide<const FRAGS: bool>(
 ) -> Outcome {
     let rule = cell(table, class(table, ip.source), target.column);
     let length = length::<FRAGS>(ctx, buffer, ip);
-    let shadow = table.generation.figures.flags & flags::SHADOW != 0;
+    let flags = table.generation.figures.flags;
+    let shadow = flags & flags::SHADOW != 0;
     let hidden = target.slot == 0;
-    if !hidden && let Some(hits) = SERVICE_HITS.get_ptr_mut((target.slot - 1) as u32) {
-        // SAFETY: this CPU's own counters.
-        let hits = unsafe { &mut *hits };
-        if rule != 0 && !shadow {
-            hits.dropped_packets += 1;
-            hits.dropped_bytes += length;
-        } else {
-            hits.passed_packets += 1;
-            hits.passed_bytes += length;
-        }
-    }
     if rule == 0 {
-        return if hidden { Outcome::HiddenPass } else { Outcome::PassProtected };
+        let banned = banned::banned(state, target, ip.source, flags, length);
+        count(target, length, banned && !shadow);
+        return match (banned, shadow) {
+            (true, false) => Outcome::BanDrop,
+            (true, true) => Outcome::ShadowDrop,
+            (false, _) if hidden => Outcome::HiddenPass,
+            (false, _) => Outcome::PassProtected,
+        };
     }
+    count(target, length, !shadow);
     if let Some(hits) = RULE_HITS.get_ptr_mut(rule as u32) {
         // SAFETY: this CPU's own counters.
         let hits = unsafe { &mut *hits };
         hits.packets += 1;
         hits.bytes += length;
     }
-    report(state, target, ip.source, rule as u32, length, shadow);
+    if sampled(state) {
+        report(target, ip.source, Cause::Rule(rule as u32), length, shadow);
+    }
     if shadow {
         Outcome::ShadowDrop
     } else if hidden {
         Outcome::HiddenDrop
     } else {
         Outcome::Drop
+    }
+}
+
+/// Counts a packet for its service, if that can be seen.
+#[inline(always)]
+fn count(target: Target, length: u64, dropped: bool) {
+    if target.slot != 0
+        && let Some(hits) = SERVICE_HITS.get_ptr_mut((target.slot - 1) as u32)
+    {
+        // SAFETY: this CPU's own counters.
+        let hits = unsafe { &mut *hits };
+        if dropped {
+            hits.dropped_packets += 1;
+            hits.dropped_bytes += length;
+        } else {
+            hits.passed_packets += 1;
+            hits.passed_bytes += length;
+        }
     }
 }
 
@@ -384,15 +404,27 @@ fn length<const FRAGS: bool>(ctx: &XdpContext, buffer: &Buffer, ip: Ip) -> u64 {
     }
 }
 
-/// Reports one drop in so many to userspace.
+/// On account of what a packet is dropped.
+#[derive(Clone, Copy)]
+enum Cause {
+    /// A rule slot.
+    Rule(u32),
+    /// A ban's id.
+    Ban(u32),
+}
+
+/// Whether this drop is one of those that are reported.
 #[inline(always)]
-fn report(state: *const State, target: Target, source: Numbers, rule: u32, length: u64, shadow: bool) {
+fn sampled(state: *const State) -> bool {
     // SAFETY: the element exists for as long as the program; volatile because userspace stores to it.
     let one_in = unsafe { (&raw const (*state).control.sampling).read_volatile() } as u32;
     // SAFETY: the helper has no preconditions.
-    if one_in == 0 || (one_in > 1 && unsafe { bpf_get_prandom_u32() } % one_in != 0) {
-        return;
-    }
+    one_in != 0 && (one_in == 1 || unsafe { bpf_get_prandom_u32() } % one_in == 0)
+}
+
+/// Reports a drop to userspace.
+#[inline(always)]
+fn report(target: Target, source: Numbers, cause: Cause, length: u64, shadow: bool) {
     let Some(mut entry) = EVENTS.reserve(0) else {
         if let Some(lost) = OUTCOMES.get_ptr_mut(layout::EVENTS_LOST) {
             // SAFETY: this CPU's own counter.
@@ -404,6 +436,10 @@ fn report(state: *const State, target: Target, source: Numbers, rule: u32, lengt
         Address::V4([a, b, c, d]) => (4, [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
         Address::V6(address) => (6, address),
     };
+    let (rule, ban) = match cause {
+        Cause::Rule(rule) => (rule, 0),
+        Cause::Ban(id) => (id, 1),
+    };
     entry.write(Event {
         // SAFETY: the helper has no preconditions.
         time: unsafe { bpf_ktime_get_ns() },
@@ -414,7 +450,8 @@ fn report(state: *const State, target: Target, source: Numbers, rule: u32, lengt
         proto: if target.slot == 0 { u8::MAX } else { target.proto as u8 },
         family,
         shadow: u8::from(shadow),
-        padding: [0; 3],
+        ban,
+        padding: [0; 2],
     });
     entry.submit(0);
 }

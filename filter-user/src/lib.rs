@@ -7,6 +7,7 @@
 
 pub mod address;
 pub mod backend;
+pub mod bans;
 pub mod cli;
 pub mod config;
 pub mod country;

@@ -146,6 +146,7 @@ impl Site {
         command
             .env("NICGATE_CONTROL", self.socket())
             .env("NICGATE_BPFFS", self.bpffs())
+            .env("NICGATE_STATE", self.path("bans.json"))
             .env_remove("NICGATE_LOG")
             .current_dir(&self.directory)
             .stdin(Stdio::null())

@@ -206,7 +206,7 @@ fn wrong_usage_exits_2_and_a_wrong_request_exits_1() {
         let said = site.run(arguments).with(1);
         assert!(said.stdout.is_empty() && said.stderr.contains(message), "{arguments:?}: {said:?}");
     }
-    for command in ["reload", "sessions", "monitor"] {
+    for command in ["reload", "sessions", "monitor", "bans"] {
         let said = site.run(&[command]).with(3);
         assert!(said.stderr.contains("no controller answers at"), "{said:?}");
     }

@@ -45,8 +45,8 @@ impl Client {
     }
 
     /// Sends the request.
-    pub(super) fn send(&mut self, request: Request) -> Result<(), Failure> {
-        let mut line = serde_json::to_vec(&request).map_err(|error| Failure::System(error.into()))?;
+    pub(super) fn send(&mut self, request: &Request) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(request).map_err(|error| Failure::System(error.into()))?;
         line.push(b'\n');
         self.lines.get_mut().write_all(&line).context("writing to the controller").map_err(Failure::System)
     }
@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// Sends a request that has one answer.
-    pub(super) fn ask(mut self, request: Request) -> Result<Reply, Failure> {
+    pub(super) fn ask(mut self, request: &Request) -> Result<Reply, Failure> {
         self.send(request)?;
         let line =
             self.line()?.ok_or_else(|| Failure::System(anyhow!("the controller closed the connection")))?;

@@ -14,12 +14,12 @@ use crate::daemon::{
 };
 
 /// `nicgate run`.
-pub(super) fn run(path: &Path, control: &Path) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, control: &Path, state: &Path) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::System(anyhow!(error).context("starting the runtime")))?;
-    let result = runtime.block_on(daemon::run(path, control));
+    let result = runtime.block_on(daemon::run(path, control, state));
     // Tasks that still wait for a client have nothing to lose.
     runtime.shutdown_background();
     result.map_err(|error| match error {
@@ -30,7 +30,7 @@ pub(super) fn run(path: &Path, control: &Path) -> Result<(), Failure> {
 
 /// `nicgate reload`.
 pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(Request::Reload {})?;
+    let reply = Client::require(control)?.ask(&Request::Reload {})?;
     if output.json {
         output.print_json(&reply)?;
     } else if !reply.message.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
 
 /// `nicgate sessions`.
 pub(super) fn sessions(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(Request::Sessions {})?;
+    let reply = Client::require(control)?.ask(&Request::Sessions {})?;
     if output.json {
         output.print_json(&reply.result)?;
         return Ok(());

@@ -3,6 +3,7 @@
 //! Results go to stdout, messages to stderr. Exit status: 0 fine, 1 the configuration or the request is
 //! wrong, 2 usage, 3 the system refused.
 
+mod bans;
 mod check;
 mod client;
 mod compile;
@@ -19,7 +20,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use failure::Failure;
 use output::Output;
 
-use crate::daemon::control::DEFAULT_PATH;
+use crate::{
+    bans::parse_duration,
+    daemon::{
+        DEFAULT_STATE,
+        control::{DEFAULT_PATH, Request},
+    },
+};
 
 /// Access rules for media servers, enforced at the NIC and in userspace.
 #[derive(Debug, Parser)]
@@ -59,7 +66,10 @@ enum Command {
     ///
     /// The filter stays on the interfaces when the controller stops, however it stops; `nicgate detach` takes
     /// it off.
-    Run,
+    Run {
+        #[command(flatten)]
+        state: StateArgs,
+    },
     /// Make the controller load the configuration again; a wrong one changes nothing.
     Reload,
     /// Show what is attached, loaded and served.
@@ -85,10 +95,50 @@ enum Command {
     },
     /// List the sessions.
     Sessions,
+    /// Shut addresses out: at the NIC, and at nicgate's own gates, where live transfers are cut.
+    ///
+    /// A ban takes effect at once, without a reload, and outlives reloads, the controller and the machine's
+    /// restart. To ban again what is banned replaces its time and its reason. A longer-lived ban around it
+    /// stays in force when it ends.
+    ///
+    /// Addresses in `never_drop` are not dropped at the NIC; gates refuse them all the same.
+    Ban {
+        /// An address, or a prefix such as 198.51.100.0/24 or 2001:db8::/32.
+        #[arg(value_name = "ADDR|PREFIX")]
+        prefix: String,
+        /// For how long, such as 30s, 10m, 2h, 7d or 1h30m; for ever unless it is given.
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
+        time: Option<Duration>,
+        /// Why; shown by `bans` and `monitor`, and logged.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Only on this protected port; on all of them unless it is given.
+        #[arg(long, value_name = "PORT/PROTO")]
+        service: Option<String>,
+        /// Really ban every address of a family: 0.0.0.0/0 or ::/0.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Let addresses in again.
+    Unban {
+        /// What was banned, as `bans` shows it.
+        #[arg(value_name = "ADDR|PREFIX", required_unless_present = "all")]
+        prefix: Option<String>,
+        /// The port of a ban on one port.
+        #[arg(long, value_name = "PORT/PROTO")]
+        service: Option<String>,
+        /// End every ban.
+        #[arg(long, conflicts_with_all = ["prefix", "service"])]
+        all: bool,
+    },
+    /// List the bans: what is left of their time, and what they stopped.
+    Bans,
     /// Put the filter on the configured interfaces (or update it there) without a controller.
     Attach {
         /// Only these of the configured interfaces.
         interfaces: Vec<String>,
+        #[command(flatten)]
+        state: StateArgs,
     },
     /// Take the filter off.
     Detach {
@@ -98,6 +148,13 @@ enum Command {
         #[arg(long, conflicts_with = "interfaces")]
         all: bool,
     },
+}
+
+#[derive(Args, Debug)]
+struct StateArgs {
+    /// Where bans are kept.
+    #[arg(long, value_name = "FILE", env = "NICGATE_STATE", default_value = DEFAULT_STATE)]
+    state: PathBuf,
 }
 
 #[derive(Args, Debug)]
@@ -148,7 +205,7 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(&config, &output),
         Command::Explain(args) => explain::run(&config, &args, &output),
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
-        Command::Run => control::run(&config, &control),
+        Command::Run { state } => control::run(&config, &control, &state.state),
         Command::Reload => control::reload(&control, &output),
         Command::Status => nic::status(&control, &output),
         Command::Stats { interfaces } => nic::stats(&control, &interfaces, &output),
@@ -157,7 +214,17 @@ pub fn main() -> ExitCode {
         }
         Command::Monitor { sample } => nic::monitor(&control, sample, &output),
         Command::Sessions => control::sessions(&control, &output),
-        Command::Attach { interfaces } => nic::attach(&config, &control, &interfaces, &output),
+        Command::Ban { prefix, time, reason, service, yes } => {
+            let seconds = time.map(|time| time.as_secs());
+            bans::ban(&control, &Request::Ban { prefix, service, seconds, reason, yes }, &output)
+        }
+        Command::Unban { prefix, service, all } => {
+            bans::unban(&control, &Request::Unban { prefix, service, all }, &output)
+        }
+        Command::Bans => bans::list(&control, &output),
+        Command::Attach { interfaces, state } => {
+            nic::attach(&config, &control, &interfaces, &state.state, &output)
+        }
         Command::Detach { interfaces, all } => nic::detach(&control, &interfaces, all, &output),
     };
     match result {

@@ -14,6 +14,7 @@ use super::{
     output::{grouped, stdout, table},
 };
 use crate::{
+    bans::Store,
     daemon::control::Request,
     kernel::{self, Bpffs, Filter, RuleStats, Stats, Status},
     load::load,
@@ -35,7 +36,13 @@ fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
 }
 
 /// `nicgate attach`: what the controller does at its start, without a controller.
-pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Output) -> Result<(), Failure> {
+pub(super) fn attach(
+    path: &Path,
+    control: &Path,
+    names: &[String],
+    state: &Path,
+    output: &Output,
+) -> Result<(), Failure> {
     if let Ok(Some(_)) = Client::connect(control) {
         return Err(Failure::Request(anyhow!(
             "a controller runs and owns the interfaces: name them in the configuration and `nicgate reload`"
@@ -60,10 +67,21 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
     if wanted.is_empty() {
         return Err(Failure::Request(anyhow!("{}: there is no `interface` to attach to", path.display())));
     }
+    let bans = Store::read(state).unwrap_or_else(|error| {
+        output.warning(&format!(
+            "the bans in {} cannot be read: {error:#}; those that are in force stay in force",
+            state.display()
+        ));
+        None
+    });
+    let never_drop: Vec<_> = loaded.config.never_drop.iter().map(|(net, _)| *net).collect();
+    let bans = bans.map(|book| book.desired(&never_drop));
+    let engine = loaded.config.engine;
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) = Filter::attach(&interface.name, interface.mode, loaded.config.engine, &compiled)
-            .map_err(Failure::System)?;
+        let (_, report) =
+            Filter::attach_with(&interface.name, interface.mode, engine, &compiled, bans.as_ref())
+                .map_err(Failure::System)?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }
@@ -119,7 +137,7 @@ fn list(names: &[String]) -> String {
 /// `nicgate status`: from the controller when it runs, and from the pins either way.
 pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
     let controller = match Client::connect(control)? {
-        Some(client) => Some(client.ask(Request::Status {})?.result),
+        Some(client) => Some(client.ask(&Request::Status {})?.result),
         None => None,
     };
     let interfaces: Vec<Value> = match &controller {
@@ -172,6 +190,15 @@ pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
             )?,
         }
     }
+    if let Some(bans) = controller.as_ref().map(|status| &status["bans"]) {
+        writeln!(out, "{} bans", grouped(bans["count"].as_u64().unwrap_or(0)))?;
+        if let Some(error) = bans["not_saved"].as_str() {
+            writeln!(out, "  ALARM: they are not saved: {error}")?;
+        }
+        for error in bans["not_in_force"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            writeln!(out, "  ALARM: not all are in force on {error}")?;
+        }
+    }
     for gate in controller.iter().flat_map(|status| status["gates"].as_array()).flatten() {
         writeln!(
             out,
@@ -213,6 +240,17 @@ fn interface_status(out: &mut impl Write, status: &Status) -> std::io::Result<()
             )?;
         }
     }
+    let (desired, installed) = (status.bans.desired as u64, status.bans.installed as u64);
+    if !status.bans.complete() {
+        writeln!(
+            out,
+            "  bans: ALARM: {} prefixes installed, {} wanted: restart nicgate",
+            grouped(installed),
+            grouped(desired)
+        )?;
+    } else if installed > 0 {
+        writeln!(out, "  bans: {} prefixes", grouped(installed))?;
+    }
     Ok(())
 }
 
@@ -233,7 +271,7 @@ fn read_stats(names: &[String], output: &Output) -> Result<Vec<(String, Stats)>,
 pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result<(), Failure> {
     let interfaces = read_stats(names, output)?;
     let gate = match Client::connect(control)? {
-        Some(client) => client.ask(Request::Stats {})?.result,
+        Some(client) => client.ask(&Request::Stats {})?.result,
         None => Value::Null,
     };
     if output.json {
@@ -245,9 +283,12 @@ pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result
                 value
             })
             .collect();
-        output.print_json(
-            &json!({"interfaces": interfaces, "gates": gate["gates"], "sessions": gate["sessions"]}),
-        )?;
+        output.print_json(&json!({
+            "interfaces": interfaces,
+            "bans": gate["bans"],
+            "gates": gate["gates"],
+            "sessions": gate["sessions"],
+        }))?;
         return Ok(());
     }
     let mut out = stdout();
@@ -256,6 +297,16 @@ pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result
     }
     for (name, stats) in &interfaces {
         interface_stats(&mut out, name, stats, None)?;
+    }
+    if gate["bans"]["count"].as_u64().is_some_and(|count| count > 0) {
+        let count = |name: &str| grouped(gate["bans"][name].as_u64().unwrap_or(0));
+        writeln!(
+            out,
+            "{} bans: {} packets dropped, {} requests refused",
+            count("count"),
+            count("packets"),
+            count("requests")
+        )?;
     }
     gate_stats(&mut out, &gate)?;
     out.flush()?;
@@ -382,7 +433,7 @@ pub(super) fn top(names: &[String], interval: Duration, output: &Output) -> Resu
 /// `nicgate monitor`: sampled drops as they happen.
 pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<(), Failure> {
     let mut client = Client::require(control)?;
-    client.send(Request::Monitor { sample })?;
+    client.send(&Request::Monitor { sample })?;
     while let Some(line) = client.line()? {
         let mut out = stdout();
         if output.json {
@@ -396,21 +447,30 @@ pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<()
             } else {
                 let text = |name: &str| event[name].as_str().unwrap_or("?").to_owned();
                 let verdict = if event["shadow"].as_bool() == Some(true) { "would drop" } else { "drop" };
+                let cause = match &event["ban"] {
+                    Value::Object(ban) => banned_by(ban),
+                    _ => format!("{}: {} ({}:{})", text("policy"), text("text"), text("file"), event["line"]),
+                };
                 writeln!(
                     out,
-                    "{} {verdict} {} -> {} ({} bytes): {}: {} ({}:{})",
+                    "{} {verdict} {} -> {} ({} bytes): {cause}",
                     text("interface"),
                     text("source"),
                     text("service"),
-                    event["length"],
-                    text("policy"),
-                    text("text"),
-                    text("file"),
-                    event["line"]
+                    event["length"]
                 )?;
             }
         }
         out.flush()?;
     }
     Err(Failure::System(anyhow!("the controller went away")))
+}
+
+/// A ban as the cause of a drop.
+fn banned_by(ban: &serde_json::Map<String, Value>) -> String {
+    let text = |name: &str| ban.get(name).and_then(Value::as_str);
+    let Some(prefix) = text("prefix") else { return "a ban that has ended".to_owned() };
+    let service = text("service").map_or_else(String::new, |service| format!(" on {service}"));
+    let reason = text("reason").map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("ban {prefix}{service}{reason}")
 }

@@ -28,7 +28,7 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What can be asked of a running controller.
 // The braces are for serde, which lets unknown fields pass in variants without them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
     /// Load the configuration again and enforce it.
@@ -39,6 +39,37 @@ pub enum Request {
     Stats {},
     /// Every session.
     Sessions {},
+    /// Shut addresses out.
+    Ban {
+        /// An address or a prefix.
+        prefix: String,
+        /// Only on this service, such as `80/tcp`.
+        #[serde(default)]
+        service: Option<String>,
+        /// For how long; without it, for ever.
+        #[serde(default)]
+        seconds: Option<u64>,
+        /// Why, for people.
+        #[serde(default)]
+        reason: Option<String>,
+        /// Every address of a family is meant.
+        #[serde(default)]
+        yes: bool,
+    },
+    /// Let them in again.
+    Unban {
+        /// An address or a prefix, as it was banned.
+        #[serde(default)]
+        prefix: Option<String>,
+        /// The service, as it was banned.
+        #[serde(default)]
+        service: Option<String>,
+        /// Everybody, everywhere.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Every ban.
+    Bans {},
     /// One line for each sampled drop.
     Monitor {
         /// One in this many drops.

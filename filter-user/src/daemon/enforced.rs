@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::{monitor::Monitors, reload::Next};
 use crate::{
+    bans::Desired,
     config::{Config, Engine, InterfaceMode},
-    kernel::{self, AttachReport, Filter, Mode},
+    kernel::{self, AttachReport, BanMaps, Filter, Mode},
     offload::Compiled,
 };
 
@@ -29,11 +30,17 @@ pub(super) struct Change {
 
 impl Enforced {
     /// Attaches to every interface of the configuration, or takes over what is attached already.
-    pub(super) async fn start(next: &Next, monitors: &Monitors) -> anyhow::Result<Self> {
+    /// The bans are in force there from the first packet on; without any, those stay that are in force.
+    pub(super) async fn start(
+        next: &Next,
+        monitors: &Monitors,
+        bans: Option<Desired>,
+    ) -> anyhow::Result<Self> {
         let compiled = next.compiled.clone();
         let engine = next.snapshot.config.engine;
         let wanted = wanted(&next.snapshot.config);
-        let (mut filters, reports) = away(move || attach_all(wanted, engine, &compiled)).await??;
+        let (mut filters, reports) =
+            away(move || attach_all(wanted, engine, &compiled, bans.as_ref())).await??;
         for report in &reports {
             log_attached(report);
             notes_of(report).for_each(|note| tracing::warn!("{note}"));
@@ -54,11 +61,12 @@ impl Enforced {
         self,
         next: &Next,
         monitors: &Monitors,
+        bans: Option<Desired>,
     ) -> (Option<Self>, anyhow::Result<Change>) {
         let compiled = next.compiled.clone();
         let wanted = wanted(&next.snapshot.config);
         let engine = next.snapshot.config.engine;
-        match away(move || self.change_here(engine, compiled, &wanted)).await {
+        match away(move || self.change_here(engine, compiled, &wanted, bans.as_ref())).await {
             Ok((enforced, result)) => {
                 monitors.watch(enforced.composition, &enforced.filters);
                 (Some(enforced), result)
@@ -72,6 +80,7 @@ impl Enforced {
         engine: Engine,
         compiled: Arc<Compiled>,
         wanted: &[(Arc<str>, InterfaceMode)],
+        bans: Option<&Desired>,
     ) -> (Self, anyhow::Result<Change>) {
         if let Some(filter) = self.filters.iter().find(|filter| filter.engine() != engine) {
             let error = anyhow!(
@@ -85,7 +94,7 @@ impl Enforced {
         let mut notes = self.look_after(wanted);
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
         let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();
-        let (attached, attach_reports) = match attach_all(new, engine, &compiled) {
+        let (attached, attach_reports) = match attach_all(new, engine, &compiled, bans) {
             Ok(attached) => attached,
             Err(error) => return (self, Err(error)),
         };
@@ -168,6 +177,11 @@ impl Enforced {
         notes
     }
 
+    /// Each interface's bans.
+    pub(super) fn bans(&self) -> Vec<(String, BanMaps)> {
+        self.filters.iter().map(|filter| (filter.interface().to_owned(), filter.bans())).collect()
+    }
+
     /// What is in force on each interface.
     pub(super) async fn status(self) -> (Option<Self>, Value) {
         let looked = away(move || {
@@ -204,13 +218,14 @@ fn attach_all(
     mut wanted: Vec<(Arc<str>, InterfaceMode)>,
     engine: Engine,
     compiled: &Compiled,
+    bans: Option<&Desired>,
 ) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
     // What can fail goes first, so that what is taken over keeps its table when it does.
     let pinned = kernel::attached()?;
     wanted.sort_by_key(|(name, _)| pinned.iter().any(|pinned| **pinned == **name));
     let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
     for (name, mode) in wanted {
-        match Filter::attach(&name, mode, engine, compiled) {
+        match Filter::attach_with(&name, mode, engine, compiled, bans) {
             Ok((filter, report)) => {
                 filters.push(filter);
                 reports.push(report);
@@ -253,7 +268,7 @@ fn notes_of(report: &AttachReport) -> impl Iterator<Item = String> {
 }
 
 /// Runs what blocks on a thread of its own.
-async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+pub(super) async fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| anyhow!(error))

@@ -3,6 +3,7 @@
 //! A reload is prepared completely (files read, database read, tables compiled, ports bound) before any of
 //! it is enforced; what fails leaves everything as it was.
 
+mod bans;
 pub mod control;
 mod enforced;
 mod logging;
@@ -25,6 +26,7 @@ use tokio::{
 
 pub use self::reload::ReloadError;
 use self::{
+    bans::{Bans, Order},
     control::{ControlSocket, Fault, Reply, Request, read_request, write_line},
     enforced::{Change, Enforced},
     monitor::Monitors,
@@ -54,6 +56,7 @@ struct Daemon {
     gates: Gates,
     sessions: Arc<Sessions>,
     monitors: Monitors,
+    bans: Arc<Bans>,
     state: Mutex<State>,
 }
 
@@ -65,12 +68,15 @@ struct State {
     last_reload_error: Option<String>,
 }
 
+/// Where the bans are kept unless the operator says otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/nicgate/bans.json";
+
 /// Runs until SIGTERM or SIGINT. The filter stays on the interfaces when this returns.
 ///
 /// # Errors
 ///
 /// The configuration is wrong, or the system refuses to attach, to listen, or to make the control socket.
-pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
+pub async fn run(path: &Path, control: &Path, state: &Path) -> Result<(), RunError> {
     logging::init();
     let mut terminate =
         signal(SignalKind::terminate()).context("waiting for signals").map_err(RunError::System)?;
@@ -85,8 +91,12 @@ pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
     let sessions = Sessions::new(next.snapshot.clone(), SessionLimits::default());
     let gates = Gates::new(sessions.clone(), Limits::default());
     let prepared = gates.prepare(&next.snapshot).map_err(|error| RunError::System(refused(&error)))?;
-    let monitors = Monitors::default();
-    let enforced = Enforced::start(&next, &monitors).await.map_err(RunError::System)?;
+    let bans = Arc::new(Bans::open(state, sessions.clone()).map_err(RunError::System)?);
+    let monitors = Monitors::new(bans.names());
+    let config = &next.snapshot.config;
+    let enforced = Enforced::start(&next, &monitors, bans.desired(config)).await.map_err(RunError::System)?;
+    bans.configure(Some(config), enforced.bans()).await;
+    tokio::spawn(bans.clone().tend());
     gates.commit(prepared);
     let daemon = Arc::new(Daemon {
         path: path.to_owned(),
@@ -94,6 +104,7 @@ pub async fn run(path: &Path, control: &Path) -> Result<(), RunError> {
         gates,
         sessions,
         monitors,
+        bans,
         state: Mutex::new(State {
             enforced: Some(enforced),
             loaded_at: SystemTime::now(),
@@ -165,7 +176,13 @@ impl Daemon {
             }
             Ok(Request::Reload {}) => self.reload().await,
             Ok(Request::Status {}) => self.status().await,
+            Ok(Request::Ban { prefix, service, seconds, reason, yes }) => {
+                self.bans.ban(Order { prefix, service, seconds, reason, yes }).await
+            }
+            Ok(Request::Unban { prefix, service, all }) => self.bans.unban(prefix, service, all).await,
+            Ok(Request::Bans {}) => self.bans.list().await,
             Ok(Request::Stats {}) => Reply::done(json!({
+                "bans": self.bans.counters().await,
                 "gates": self.gates.counters(),
                 "sessions": self.sessions.counters(),
             })),
@@ -218,8 +235,13 @@ impl Daemon {
                 "an earlier reload broke off; restart the controller"
             )));
         };
-        let (enforced, result) = enforced.change(&next, &self.monitors).await;
+        let config = &next.snapshot.config;
+        let (enforced, result) = enforced.change(&next, &self.monitors, self.bans.desired(config)).await;
         state.enforced = enforced;
+        // Bans go on being made meanwhile: whatever interfaces there are now get them all.
+        if let Some(enforced) = &state.enforced {
+            self.bans.configure(result.is_ok().then_some(config), enforced.bans()).await;
+        }
         let Change { published, notes } = result.map_err(ReloadError::System)?;
         let transfers = self.gates.commit(prepared);
         Ok((next, notes, json!({"interfaces": published, "transfers": transfers})))
@@ -246,6 +268,7 @@ impl Daemon {
                 "last_reload_error": state.last_reload_error,
             },
             "interfaces": interfaces,
+            "bans": self.bans.status().await,
             "gates": self.gates.counters(),
             "sessions": self.sessions.counters(),
         }))

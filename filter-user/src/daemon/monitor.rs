@@ -7,7 +7,10 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::control::write_line;
+use super::{
+    bans::{Named, Names},
+    control::write_line,
+};
 use crate::kernel::{DropEvent, Events, Filter, Sampler};
 
 /// Events that a slow client may fall behind; after that it misses some and is told how many.
@@ -17,6 +20,7 @@ const BACKLOG: usize = 4096;
 pub(super) struct Monitors {
     events: broadcast::Sender<Observed>,
     watched: Mutex<Watched>,
+    names: Names,
 }
 
 /// A drop and the interface that saw it.
@@ -25,6 +29,8 @@ pub(super) struct Observed {
     interface: String,
     #[serde(flatten)]
     event: DropEvent,
+    /// The ban that dropped it, if no rule did.
+    ban: Option<Named>,
 }
 
 #[derive(Default)]
@@ -38,12 +44,6 @@ struct Watched {
     next_client: u64,
 }
 
-impl Default for Monitors {
-    fn default() -> Self {
-        Self { events: broadcast::channel(BACKLOG).0, watched: Mutex::default() }
-    }
-}
-
 impl Watched {
     fn set_sampling(&self) {
         let sample = self.wishes.iter().map(|(_, sample)| *sample).min().unwrap_or(0);
@@ -54,6 +54,11 @@ impl Watched {
 }
 
 impl Monitors {
+    /// Nothing is watched yet.
+    pub(super) fn new(names: Names) -> Self {
+        Self { events: broadcast::channel(BACKLOG).0, watched: Mutex::default(), names }
+    }
+
     /// Reads the events of these interfaces from now on, and of no others. As long as `composition` is the
     /// same, so are the filters, and their readers go on: two readers of one ring would spoil each other's
     /// place.
@@ -68,7 +73,12 @@ impl Monitors {
             let interface = filter.interface().to_owned();
             match filter.events() {
                 Ok(events) => {
-                    let reader = tokio::spawn(read(interface.clone(), events, self.events.clone()));
+                    let reader = tokio::spawn(read(
+                        interface.clone(),
+                        events,
+                        self.events.clone(),
+                        self.names.clone(),
+                    ));
                     watched.readers.push(reader.abort_handle());
                     watched.samplers.push((interface, filter.sampler()));
                 }
@@ -118,11 +128,14 @@ impl Monitors {
     }
 }
 
-async fn read(interface: String, mut events: Events, to: broadcast::Sender<Observed>) {
+async fn read(interface: String, mut events: Events, to: broadcast::Sender<Observed>, names: Names) {
     loop {
         match events.next().await {
             // Nobody may be listening any more; sampling is being turned off then.
-            Ok(event) => drop(to.send(Observed { interface: interface.clone(), event })),
+            Ok(event) => {
+                let ban = event.ban.map(|id| names.find(id));
+                let _ = to.send(Observed { interface: interface.clone(), event, ban });
+            }
             Err(error) => {
                 tracing::warn!(interface, %error, "the events of the interface cannot be read any more");
                 return;

@@ -24,6 +24,7 @@ pub(super) struct GateState {
     pub(super) requests: AtomicU64,
     pub(super) allowed: AtomicU64,
     pub(super) denied: AtomicU64,
+    pub(super) banned: AtomicU64,
     pub(super) not_found: AtomicU64,
     pub(super) bad_requests: AtomicU64,
     pub(super) upstream_faults: AtomicU64,
@@ -79,6 +80,8 @@ pub struct GateCounters {
     pub allowed: u64,
     /// Requests that were denied; in shadow mode they were forwarded nevertheless.
     pub denied: u64,
+    /// Those of them that came from a banned address.
+    pub banned: u64,
     /// Requests for a path that no stream has.
     pub not_found: u64,
     /// Requests that were malformed, ambiguous, too large or too slow.
@@ -111,6 +114,7 @@ impl GateState {
             requests: AtomicU64::new(0),
             allowed: AtomicU64::new(0),
             denied: AtomicU64::new(0),
+            banned: AtomicU64::new(0),
             not_found: AtomicU64::new(0),
             bad_requests: AtomicU64::new(0),
             upstream_faults: AtomicU64::new(0),
@@ -177,6 +181,7 @@ impl GateState {
             requests: get(&self.requests),
             allowed: get(&self.allowed),
             denied: get(&self.denied),
+            banned: get(&self.banned),
             not_found: get(&self.not_found),
             bad_requests: get(&self.bad_requests),
             upstream_faults: get(&self.upstream_faults),

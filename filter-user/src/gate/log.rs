@@ -16,6 +16,7 @@ pub(super) fn request(connection: &Connection, method: &Method, visit: &Visit, r
         Ground::Closed => ("deny", "no such operation".to_owned()),
         Ground::NoToken => ("deny", "no_auto_token".to_owned()),
         Ground::Busy => ("deny", "session table is full".to_owned()),
+        Ground::Banned => ("deny", "ban".to_owned()),
         Ground::Judged(_, decision) => {
             (if decision.verdict == Verdict::Allow { "allow" } else { "deny" }, decision.stage.to_string())
         }
@@ -44,6 +45,8 @@ pub(super) fn request(connection: &Connection, method: &Method, visit: &Visit, r
         shadow = config.shadow,
         policy = policy.map(|policy| &**policy.name()),
         rule = rule.map(|rule| &*rule.text),
+        ban = ruling.ban.as_ref().map(|ban| tracing::field::display(ban.net)),
+        reason = ruling.ban.as_ref().and_then(|ban| ban.reason.as_deref()),
         at = origin.map(tracing::field::display),
         stream = ruling.stream.as_deref(),
         session = end.session.as_deref(),

@@ -114,6 +114,7 @@ fn visit(connection: &Connection, request: &Request<Incoming>, target: &Target) 
         path: target.path.clone(),
         proto: proto(&target.path),
         address: connection.client,
+        port: connection.gate.key.port,
         token: target.token.clone(),
         ua: all_text(headers, header::USER_AGENT),
         referer: text(headers, header::REFERER),
@@ -139,6 +140,13 @@ fn count(connection: &Connection, ruling: &Ruling) {
         Ground::NoStream => add(&gate.not_found, 1),
         Ground::Open => add(&gate.allowed, 1),
         Ground::Closed | Ground::NoToken | Ground::Busy => add(&gate.denied, 1),
+        Ground::Banned => {
+            add(&gate.denied, 1);
+            add(&gate.banned, 1);
+            if let Some(ban) = &ruling.ban {
+                add(&ban.refused, 1);
+            }
+        }
         Ground::Judged(id, decision) => {
             add(if decision.verdict == Verdict::Allow { &gate.allowed } else { &gate.denied }, 1);
             gate.decided(&ruling.snapshot.config, id, decision);
@@ -158,6 +166,7 @@ fn deny(connection: &Connection, ruling: &Ruling) -> Response<ResponseBody> {
         Ground::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy\n".to_owned()),
         Ground::Closed => (StatusCode::FORBIDDEN, "denied: operation\n".to_owned()),
         Ground::NoToken => (StatusCode::FORBIDDEN, "denied: token\n".to_owned()),
+        Ground::Banned => (StatusCode::FORBIDDEN, "denied: ban\n".to_owned()),
         // Without a transfer there is no admission; `Open` cannot come here.
         Ground::Open => (StatusCode::SERVICE_UNAVAILABLE, "busy\n".to_owned()),
         Ground::Judged(_, decision) => (StatusCode::FORBIDDEN, format!("denied: {}\n", decision.stage)),

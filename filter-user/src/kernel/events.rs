@@ -29,6 +29,9 @@ pub struct DropEvent {
     pub file: Option<String>,
     /// Its line.
     pub line: Option<u32>,
+    /// The number of the ban that dropped it, if no rule did.
+    #[serde(skip)]
+    pub ban: Option<u32>,
 }
 
 /// Sampled drops as they happen. One reader at a time gets each.
@@ -79,7 +82,8 @@ impl Events {
 
     fn describe(&self, event: &Event) -> DropEvent {
         let [a, b, c, d, ..] = event.source;
-        let note = self.rules.get(&event.rule, 0).ok();
+        let ban = (event.ban != 0).then_some(event.rule);
+        let note = if ban.is_some() { None } else { self.rules.get(&event.rule, 0).ok() };
         DropEvent {
             time: event.time,
             source: if event.family == 4 { [a, b, c, d].into() } else { event.source.into() },
@@ -90,6 +94,7 @@ impl Events {
             text: note.map(|note| text_of(&note.text)),
             file: note.map(|note| text_of(&note.file)),
             line: note.map(|note| note.line),
+            ban,
         }
     }
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{
     addresses::Addresses,
+    bans::BanMaps,
     bpffs::Bpffs,
     debug::DebugLines,
     events::Events,
@@ -32,6 +33,7 @@ use super::{
     tables::{Tables, Tries},
 };
 use crate::{
+    bans::Desired,
     config::{Engine, InterfaceMode},
     offload::Compiled,
 };
@@ -49,6 +51,15 @@ pub struct Filter {
     /// Held by the one controller of the interface; readers have none.
     _lock: Option<File>,
     debug: Option<DebugLines>,
+}
+
+/// What is to be attached.
+#[derive(Clone, Copy)]
+struct Order<'a> {
+    mode: InterfaceMode,
+    engine: Engine,
+    compiled: &'a Compiled,
+    bans: Option<&'a Desired>,
 }
 
 /// How an interface came to be filtered.
@@ -85,6 +96,21 @@ impl Filter {
         Self::attach_in(&Bpffs::default(), interface, mode, engine, compiled)
     }
 
+    /// [`Self::attach`], with these bans in force from the first packet on. Without any the pinned ones stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::attach`].
+    pub fn attach_with(
+        interface: &str,
+        mode: InterfaceMode,
+        engine: Engine,
+        compiled: &Compiled,
+        bans: Option<&Desired>,
+    ) -> Result<(Self, AttachReport)> {
+        Self::attach_order(&Bpffs::default(), interface, &Order { mode, engine, compiled, bans })
+    }
+
     /// [`Self::attach`] with pins elsewhere.
     ///
     /// # Errors
@@ -97,7 +123,12 @@ impl Filter {
         engine: Engine,
         compiled: &Compiled,
     ) -> Result<(Self, AttachReport)> {
-        super::fits(engine, compiled)?;
+        Self::attach_order(bpffs, interface, &Order { mode, engine, compiled, bans: None })
+    }
+
+    fn attach_order(bpffs: &Bpffs, interface: &str, order: &Order<'_>) -> Result<(Self, AttachReport)> {
+        let engine = order.engine;
+        super::fits(engine, order.compiled)?;
         let device = Device::named(interface)?;
         bpffs.mount()?;
         let pins = Pins::new(bpffs, interface);
@@ -105,7 +136,7 @@ impl Filter {
         pins.create(engine)?;
         let lock = pins.lock()?;
         let result = Present::find(&device, &pins)
-            .and_then(|present| Self::attach_locked(device, &pins, lock, present, mode, engine, compiled));
+            .and_then(|present| Self::attach_locked(device, &pins, lock, present, order));
         if result.is_err() && fresh {
             // Nothing was attached; leave nothing behind.
             let _ = pins.remove();
@@ -118,13 +149,14 @@ impl Filter {
         pins: &Pins,
         lock: File,
         present: Present,
-        wish: InterfaceMode,
-        engine: Engine,
-        compiled: &Compiled,
+        order: &Order<'_>,
     ) -> Result<(Self, AttachReport)> {
         let begin = Instant::now();
+        let Order { mode: wish, engine, compiled, bans } = *order;
         let addresses = Addresses::new(engine, compiled)?;
         let (mut loaded, mut tables) = load(&device, pins, engine, room_for(addresses.lines()))?;
+        // Tables that are pinned already hold bans, and a program may judge by them.
+        let banned = bans.map_or(Ok(()), |bans| tables.bans.sync(bans));
         let program = present.program_info()?;
         let mut present = Some(present);
         // A program of the same tables reads other lines than the new one. Both hold the live generation, so
@@ -140,6 +172,9 @@ impl Filter {
         let published = publish::publish(&mut tables, compiled, addresses, begin)?;
 
         let mut notes = Vec::new();
+        if let Err(error) = banned {
+            notes.push(format!("the filter is in force, but not every ban is: {error:#}"));
+        }
         if !loaded.frags {
             notes.push(
                 "this kernel is older than 5.18: drivers refuse the filter while jumbo frames or LRO are on"
@@ -254,7 +289,9 @@ impl Filter {
             bail!("the filter was taken off by something else: restart nicgate to attach it again");
         }
         put(&mut loaded, &self.device, &self.pins, present, InterfaceMode::Auto)?;
-        self.tables = tables;
+        // The maps of bans are the same, and whoever holds them knows what is in them.
+        let bans = self.tables.bans.clone();
+        self.tables = Tables { bans, ..tables };
         settle(&self.pins, engine, loaded.program()?)
     }
 
@@ -306,6 +343,11 @@ impl Filter {
     /// Sets the sampling from elsewhere than where the filter is.
     pub fn sampler(&self) -> Sampler {
         Sampler(self.tables.state.clone())
+    }
+
+    /// The runtime bans, to be changed from elsewhere than where the filter is.
+    pub fn bans(&self) -> BanMaps {
+        self.tables.bans.clone()
     }
 
     /// Sampled drops. Must be called inside a tokio runtime.
@@ -385,6 +427,7 @@ fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
         rules: tables.live_rules()?.len(),
         v4: Entries { desired: table.v4_entries as usize, installed: v4 },
         v6: Entries { desired: table.v6_entries as usize, installed: v6 },
+        bans: tables.bans.entries()?,
         sampling: tables.state.sampling(),
     })
 }
@@ -711,6 +754,11 @@ impl Bench {
     /// As [`Filter::set_sampling`].
     pub fn set_sampling(&self, one_in: u32) {
         self.tables.state.set_sampling(one_in);
+    }
+
+    /// As [`Filter::bans`].
+    pub fn bans(&self) -> BanMaps {
+        self.tables.bans.clone()
     }
 
     /// As [`Filter::events`].

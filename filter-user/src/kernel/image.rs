@@ -240,7 +240,7 @@ fn zeroed<T: Clone + Default, const N: usize>() -> Box<[T; N]> {
         .unwrap_or_else(|_| unreachable!("a vector of N elements"))
 }
 
-fn map_proto(proto: Proto) -> MapProto {
+pub(super) fn map_proto(proto: Proto) -> MapProto {
     match proto {
         Proto::Tcp => MapProto::Tcp,
         Proto::Udp => MapProto::Udp,

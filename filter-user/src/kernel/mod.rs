@@ -9,6 +9,7 @@
 //! judge has left the program.
 
 mod addresses;
+mod bans;
 mod bpffs;
 mod debug;
 mod events;
@@ -32,6 +33,7 @@ mod sys;
 mod tables;
 mod verifier;
 
+pub use bans::BanMaps;
 pub use bpffs::Bpffs;
 pub use debug::DebugLines;
 pub use events::{DropEvent, Events};

@@ -76,6 +76,11 @@ impl MappedState {
         self.word(|state| unsafe { &raw mut (*state).control.sampling })
     }
 
+    fn bans_word(&self) -> &AtomicU64 {
+        // SAFETY: a place inside the mapping.
+        self.word(|state| unsafe { &raw mut (*state).control.bans })
+    }
+
     /// The live table's serial number; 0 before the first.
     pub(super) fn live(&self) -> u64 {
         self.live_word().load(Ordering::Acquire)
@@ -93,6 +98,15 @@ impl MappedState {
 
     pub(super) fn set_sampling(&self, one_in: u32) {
         self.sampling_word().store(u64::from(one_in), Ordering::Relaxed);
+    }
+
+    /// Entries in the tries of bans; while it is 0, the program does not look there.
+    pub(super) fn bans(&self) -> u64 {
+        self.bans_word().load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_bans(&self, entries: u64) {
+        self.bans_word().store(entries, Ordering::Release);
     }
 
     fn generation(&self, index: u32) -> *mut Generation {

@@ -60,6 +60,8 @@ pub struct Stats {
     pub outcomes: BTreeMap<String, u64>,
     /// Drops that were to be reported but found the ring buffer full.
     pub events_lost: u64,
+    /// Runtime bans that the kernel knows.
+    pub bans: usize,
     /// The live rules, by policy, file and line.
     pub rules: Vec<RuleStats>,
     /// The protected ports, by protocol and port.
@@ -89,6 +91,7 @@ pub(super) fn read(tables: &Tables) -> Result<Stats> {
     }
     let events_lost = counter(EVENTS_LOST)?;
 
+    let bans = tables.bans.count().context("could not read the bans")?;
     let mut rules = Vec::new();
     for (slot, note) in tables.live_rules().context("could not read the rules")? {
         let mut count = Count::default();
@@ -120,5 +123,5 @@ pub(super) fn read(tables: &Tables) -> Result<Stats> {
         .into_iter()
         .map(|(key, passed, dropped)| ServiceStats { service: key.to_string(), passed, dropped })
         .collect();
-    Ok(Stats { outcomes, events_lost, rules, services })
+    Ok(Stats { outcomes, events_lost, bans, rules, services })
 }

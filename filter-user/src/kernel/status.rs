@@ -47,6 +47,8 @@ pub struct Status {
     pub v4: Entries,
     /// IPv6 prefixes.
     pub v6: Entries,
+    /// Prefixes of runtime bans and of what is exempt from them.
+    pub bans: Entries,
     /// One drop in so many is reported as an event; 0 for none.
     pub sampling: u64,
 }

@@ -21,7 +21,7 @@ use filter_ebpf::{
     },
 };
 
-use super::{image::Slots, lines::Lines, prefixes::Prefix, state::MappedState, sys};
+use super::{bans::BanMaps, image::Slots, lines::Lines, prefixes::Prefix, state::MappedState, sys};
 use crate::config::Engine;
 
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
@@ -60,9 +60,9 @@ pub(super) struct Trie<A: TrieAddress> {
 /// A trie's key as it lies in memory; aya's own hides its fields' default.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
-struct TrieKey<B> {
-    len: u32,
-    network: B,
+pub(super) struct TrieKey<B> {
+    pub(super) len: u32,
+    pub(super) network: B,
 }
 
 // SAFETY: `repr(C)`, a u32 and an array of bytes whose length is a multiple of 4: no padding.
@@ -175,6 +175,7 @@ pub(super) struct Tables {
     pub(super) service_hits: PerCpuArray<MapData, ServiceHits>,
     pub(super) rules: HashMap<MapData, u32, RuleNote>,
     pub(super) service_notes: HashMap<MapData, u32, ServiceNote>,
+    pub(super) bans: BanMaps,
     /// The id of the ring buffer, which only a reader opens.
     pub(super) events: u32,
     /// The id of the state's map, by which a program is known to use these tables.
@@ -210,12 +211,20 @@ impl Tables {
         let Map::RingBuf(events) = source(map::EVENTS)? else {
             return Err(anyhow!("{} is not a ring buffer", map::EVENTS));
         };
+        let state_id = state.info()?.id();
+        let state = Arc::new(MappedState::new(state)?);
         Ok(Self {
             engine,
             lines,
-            state_id: state.info()?.id(),
+            state_id,
             events: events.info()?.id(),
-            state: Arc::new(MappedState::new(state)?),
+            bans: BanMaps::new(
+                state.clone(),
+                typed(&mut source, map::BANS_V4)?,
+                typed(&mut source, map::BANS_V6)?,
+                typed(&mut source, map::BAN_HITS)?,
+            ),
+            state,
             quiet: false,
             local: typed(&mut source, map::LOCAL)?,
             v4: typed(&mut source, map::V4)?,

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     address::canonical,
     backend::{Answered, Backends, Operation, Redirect},
+    bans::{Ban, Banned},
     config::{Access, Config},
     policy::{Decision, Policy, PolicyId, Subject, Verdict},
 };
@@ -58,6 +59,8 @@ pub struct Visit {
     pub proto: &'static str,
     /// The client.
     pub address: IpAddr,
+    /// The port of the gate that it came to.
+    pub port: u16,
     /// The token, when the client gave one.
     pub token: Option<Arc<str>>,
     /// The User-Agent.
@@ -83,6 +86,8 @@ pub enum Ground {
     NoToken,
     /// The session table is full of live sessions.
     Busy,
+    /// An operator banned the address.
+    Banned,
     /// A policy judged.
     Judged(PolicyId, Decision),
 }
@@ -93,7 +98,7 @@ impl Ground {
         match self {
             Self::Open => true,
             Self::Judged(_, decision) => decision.verdict == Verdict::Allow,
-            Self::NoStream | Self::Closed | Self::NoToken | Self::Busy => false,
+            Self::NoStream | Self::Closed | Self::NoToken | Self::Busy | Self::Banned => false,
         }
     }
 }
@@ -107,6 +112,8 @@ pub struct Ruling {
     pub stream: Option<Arc<str>>,
     /// Why.
     pub ground: Ground,
+    /// The ban, when that is why.
+    pub ban: Option<Arc<Ban>>,
     /// Where the backends send a refused client.
     pub redirect: Option<Redirect>,
     /// What the backends said, when they were asked, now or earlier in the session.
@@ -119,6 +126,7 @@ pub struct Ruling {
 #[derive(Debug)]
 pub struct Sessions {
     current: RwLock<Arc<Snapshot>>,
+    banned: RwLock<Arc<Banned>>,
     table: Mutex<Table>,
     pub(super) backends: Backends,
     pub(super) limits: SessionLimits,
@@ -171,6 +179,7 @@ impl Sessions {
     pub fn new(snapshot: Arc<Snapshot>, limits: SessionLimits) -> Arc<Self> {
         Arc::new(Self {
             current: RwLock::new(snapshot),
+            banned: RwLock::default(),
             table: Mutex::default(),
             backends: Backends::new(),
             limits,
@@ -181,6 +190,15 @@ impl Sessions {
     /// What requests are judged by now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whom the gates refuse now.
+    pub(super) fn banned(&self) -> Arc<Banned> {
+        self.banned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn swap_banned(&self, banned: Banned) {
+        *self.banned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(banned);
     }
 
     pub(super) fn swap(&self, snapshot: Arc<Snapshot>) {
@@ -206,11 +224,17 @@ impl Sessions {
     pub async fn admit(self: &Arc<Self>, visit: &Arc<Visit>) -> Ruling {
         loop {
             let snapshot = self.snapshot();
+            let banned = self.banned();
             let (stream, outlook) = snapshot.outlook(visit);
+            // Shadow mode lets the banned pass, too, but not to where there is nothing.
+            let nowhere = snapshot.config.shadow && stream.is_none();
+            let ban = banned.find(visit.address, visit.port).filter(|_| !nowhere).cloned();
+            let outlook = if ban.is_some() { Outlook::Final(Ground::Banned) } else { outlook };
             let mut ruling = Ruling {
                 snapshot,
                 stream,
                 ground: Ground::NoStream,
+                ban,
                 redirect: None,
                 answers: Arc::default(),
                 transfer: None,
@@ -253,9 +277,9 @@ impl Sessions {
                 continue;
             }
             let transfer = Transfer { sessions: self.clone(), session, running, id };
-            // A reload swaps first and then re-judges what is registered. Registered before the swap, this
-            // transfer is re-judged there; after it, here.
-            if !Arc::ptr_eq(&ruling.snapshot, &self.snapshot()) {
+            // A reload swaps first and then re-judges what is registered, and so does a ban. Registered before
+            // the swap, this transfer is re-judged there; after it, here.
+            if !Arc::ptr_eq(&ruling.snapshot, &self.snapshot()) || !Arc::ptr_eq(&banned, &self.banned()) {
                 continue;
             }
             transfer.session.ensure_tender(self);

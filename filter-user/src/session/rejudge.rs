@@ -9,7 +9,10 @@ use super::{
     table::{Session, Standing},
     transfer::Running,
 };
-use crate::policy::{PolicyId, Verdict};
+use crate::{
+    bans::Banned,
+    policy::{PolicyId, Verdict},
+};
 
 /// What a reload did to the live transfers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,6 +47,25 @@ impl Sessions {
         rejudged
     }
 
+    /// Replaces whom the gates refuse, and cuts the live transfers of those who are banned now.
+    ///
+    /// Returns what became of them; nothing is cut in shadow mode.
+    pub fn ban(&self, banned: Banned) -> Rejudged {
+        self.swap_banned(banned);
+        let (snapshot, banned) = (self.snapshot(), self.banned());
+        let running = self.table().running(None);
+        let mut rejudged = Rejudged::default();
+        for (_, running) in running {
+            if !snapshot.config.shadow && is_banned(&banned, &running) {
+                self.cut(&running, Cut::AddressBanned);
+                rejudged.cut += 1;
+            } else {
+                rejudged.kept += 1;
+            }
+        }
+        rejudged
+    }
+
     fn cut(&self, running: &Running, why: Cut) {
         running.cut(why);
         self.table().counters().cut += 1;
@@ -67,6 +89,7 @@ impl Sessions {
         match snapshot.outlook(&running.visit) {
             (_, Outlook::Final(Ground::NoStream)) => Now::Cut(Cut::StreamGone),
             _ if snapshot.config.shadow => Now::Keep,
+            _ if is_banned(&self.banned(), running) => Now::Cut(Cut::AddressBanned),
             (_, Outlook::Final(ground)) if ground.admits() => Now::Keep,
             (_, Outlook::Final(_)) => Now::Cut(Cut::Rules),
             (_, Outlook::Ask(id)) => {
@@ -103,6 +126,10 @@ impl Sessions {
             }
         });
     }
+}
+
+fn is_banned(banned: &Banned, running: &Running) -> bool {
+    banned.find(running.visit.address, running.visit.port).is_some()
 }
 
 enum Now {

@@ -21,6 +21,8 @@ pub enum Cut {
     StreamGone,
     /// The backends banned the session.
     Banned,
+    /// An operator banned the address.
+    AddressBanned,
 }
 
 /// What the table knows of a live transfer.

@@ -44,6 +44,7 @@ impl Nicgate {
         let mut command = self.host.command(&self.binary);
         command.arg(subcommand).arg("-c").arg(&self.configuration).args(arguments);
         command.env("NICGATE_CONTROL", &self.socket);
+        command.env("NICGATE_STATE", self.socket.with_file_name("bans.json"));
         command
     }
 

@@ -3,6 +3,6 @@
 mod partition;
 mod space;
 
-pub(crate) use partition::range_prefixes;
 pub use partition::{Partition, Piece};
+pub(crate) use partition::{both, range_prefixes};
 pub use space::{Address, canonical, net_range_v4, net_range_v6};

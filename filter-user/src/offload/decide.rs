@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::{
-    address::{Address, Partition},
+    address::{Address, Partition, both},
     config::Config,
     country::CountryMap,
     policy::{Country, NO_RULE, Policy, PolicyId, RuleId, RuleLabel},
@@ -101,17 +101,20 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
         Partition::constant(by_country(None))
     };
 
-    let dropped = drop.zip(&countries, |ip, country| (ip.min(country.drop), country.otherwise));
     // A token outranks everything that follows, and the NIC cannot see tokens.
     if !index.allow_token.is_empty() {
-        return dropped.map(|(drop, _)| drop);
+        return drop.zip(&countries, |drop, country| drop.min(country.drop));
     }
-    dropped.zip(deny, |(drop, by_country), deny| (drop, if deny == NO_RULE { by_country } else { deny })).zip(
-        allow,
-        |(drop, otherwise), allow| match drop {
+    let most = drop.pieces() + countries.pieces() + deny.pieces() + allow.pieces();
+    let first = both(both(drop.changes(), countries.changes()), allow.changes());
+    let changes = both(first, deny.changes()).map(|(start, (((drop, country), allow), deny))| {
+        let label = match drop.min(country.drop) {
             NO_RULE if allow != NO_RULE => PASS,
-            NO_RULE => otherwise,
+            NO_RULE if deny != NO_RULE => deny,
+            NO_RULE => country.otherwise,
             rule => rule,
-        },
-    )
+        };
+        (start, label)
+    });
+    Partition::from_changes(changes, most)
 }

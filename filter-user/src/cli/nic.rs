@@ -43,8 +43,7 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
     }
     let (loaded, report) = load(path, &|_| ())?;
     output.report(&report);
-    let compiled = loaded.compile();
-    kernel::fits(loaded.config.engine, &compiled)
+    let layout = kernel::Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
     let configured = &loaded.config.interfaces;
@@ -62,8 +61,8 @@ pub(super) fn attach(path: &Path, control: &Path, names: &[String], output: &Out
     }
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) = Filter::attach(&interface.name, interface.mode, loaded.config.engine, &compiled)
-            .map_err(Failure::System)?;
+        let (_, report) =
+            Filter::attach(&interface.name, interface.mode, &layout).map_err(Failure::System)?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }

@@ -15,7 +15,7 @@ use filter_ebpf::layout::{self, Generation, Lookups, flags};
 use serde::Serialize;
 
 use super::{
-    addresses::Addresses,
+    addresses::{Addresses, Layout},
     bpffs::Bpffs,
     control::Control,
     debug::DebugLines,
@@ -76,13 +76,8 @@ impl Filter {
     ///
     /// No such interface, missing privileges, another program on the interface, a table that is too large, or
     /// whatever the kernel refuses. What was enforced before still is.
-    pub fn attach(
-        interface: &str,
-        mode: InterfaceMode,
-        engine: Engine,
-        compiled: &Compiled,
-    ) -> Result<(Self, AttachReport)> {
-        Self::attach_in(&Bpffs::default(), interface, mode, engine, compiled)
+    pub fn attach(interface: &str, mode: InterfaceMode, layout: &Layout) -> Result<(Self, AttachReport)> {
+        Self::attach_in(&Bpffs::default(), interface, mode, layout)
     }
 
     /// [`Self::attach`] with pins elsewhere.
@@ -94,18 +89,16 @@ impl Filter {
         bpffs: &Bpffs,
         interface: &str,
         mode: InterfaceMode,
-        engine: Engine,
-        compiled: &Compiled,
+        layout: &Layout,
     ) -> Result<(Self, AttachReport)> {
-        super::fits(engine, compiled)?;
         let device = Device::named(interface)?;
         bpffs.mount()?;
         let pins = Pins::new(bpffs, interface);
         let fresh = !pins.exist();
-        pins.create(engine)?;
+        pins.create(layout.engine())?;
         let lock = pins.lock()?;
         let result = Present::find(&device, &pins)
-            .and_then(|present| Self::attach_locked(device, &pins, lock, present, mode, engine, compiled));
+            .and_then(|present| Self::attach_locked(device, &pins, lock, present, mode, layout));
         if result.is_err() && fresh {
             // Nothing was attached; leave nothing behind.
             let _ = pins.remove();
@@ -119,12 +112,12 @@ impl Filter {
         lock: File,
         present: Present,
         wish: InterfaceMode,
-        engine: Engine,
-        compiled: &Compiled,
+        layout: &Layout,
     ) -> Result<(Self, AttachReport)> {
         let begin = Instant::now();
-        let addresses = Addresses::new(engine, compiled)?;
-        let (mut loaded, mut tables) = load(&device, pins, engine, room_for(&addresses))?;
+        let Layout { compiled, addresses } = layout;
+        let engine = layout.engine();
+        let (mut loaded, mut tables) = load(&device, pins, engine, room_for(addresses))?;
         let program = present.program_info()?;
         let mut present = Some(present);
         // A program of the same tables reads other lines than the new one. Both hold the live generation, so
@@ -233,11 +226,20 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// It is too large, or the kernel refuses something: the table before is still in force, complete.
-    pub fn publish(&mut self, compiled: &Compiled) -> Result<PublishReport> {
+    /// It is laid out for another engine, or the kernel refuses something: the table before is still in force,
+    /// complete.
+    pub fn publish(&mut self, layout: &Layout) -> Result<PublishReport> {
         let begin = Instant::now();
-        let addresses = Addresses::new(self.tables.engine, compiled)?;
-        let room = room_for(&addresses);
+        let Layout { compiled, addresses } = layout;
+        if layout.engine() != self.tables.engine {
+            bail!(
+                "{} runs with the engine {}, and the table is laid out for {}",
+                self.device.name,
+                self.tables.engine,
+                layout.engine()
+            );
+        }
+        let room = room_for(addresses);
         let result = if addresses.lines() > self.tables.lines.room() { self.grow(room) } else { Ok(()) };
         result
             .and_then(|()| publish::publish(&mut self.tables, compiled, addresses, begin))
@@ -618,7 +620,7 @@ impl Bench {
             super::fits(engine, compiled)?;
             *self = Self::with_room(engine, room_for(&addresses))?;
         }
-        publish::publish(&mut self.tables, compiled, addresses, begin)
+        publish::publish(&mut self.tables, compiled, &addresses, begin)
     }
 
     /// Looks up [`layout::LOOKUPS`] addresses, `repeat` times, with nothing else around; returns the mean time

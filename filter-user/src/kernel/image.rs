@@ -34,7 +34,8 @@ pub struct Image {
     /// Services with a local address and their slots; the keys' generation is 0.
     pub(super) local: Vec<(LocalKey, u32)>,
     pub(super) verdicts: Box<[u16; CELLS]>,
-    pub(super) addresses: Addresses,
+    /// Of addresses, IPv4 and IPv6.
+    entries: (usize, usize),
     /// Slots and rules.
     pub(super) rules: Vec<(u32, RuleNote)>,
 }
@@ -121,20 +122,16 @@ impl Image {
     ///
     /// As [`fits`].
     pub fn new(engine: Engine, compiled: &Compiled, previous: &Slots) -> Result<Self, TooLarge> {
-        Self::around(Addresses::new(engine, compiled)?, compiled, previous)
+        Self::around(&Addresses::new(engine, compiled)?, compiled, previous)
     }
 
     /// The rest of a table, around its addresses.
     pub(super) fn around(
-        addresses: Addresses,
+        addresses: &Addresses,
         compiled: &Compiled,
         previous: &Slots,
     ) -> Result<Self, TooLarge> {
-        let engine = match addresses {
-            Addresses::Lpm { .. } => Engine::Lpm,
-            Addresses::Flat { .. } => Engine::Flat,
-        };
-        fits(engine, compiled)?;
+        fits(addresses.engine(), compiled)?;
         let rule_slots =
             assign(&previous.rules, compiled.rules.iter().map(|rule| rule.identity), 1..RULE_SLOTS)
                 .ok_or(TooLarge::Rules(compiled.rules.len()))?;
@@ -170,7 +167,7 @@ impl Image {
             }
         }
 
-        let (v4_entries, v6_entries) = addresses.entries();
+        let entries @ (v4_entries, v6_entries) = addresses.entries();
         let mut generation = Generation {
             columns: row as u32,
             hidden_column: compiled.hidden_column(),
@@ -181,7 +178,7 @@ impl Image {
             v6_entries: v6_entries as u32,
             ..Generation::default()
         };
-        match &addresses {
+        match addresses {
             Addresses::Lpm { default_v4, default_v6, .. } => {
                 (generation.default_v4, generation.default_v6) = (*default_v4, *default_v6);
             }
@@ -205,7 +202,7 @@ impl Image {
                 (slot, note)
             })
             .collect();
-        Ok(Self { generation, ports, services, local, verdicts, addresses, rules })
+        Ok(Self { generation, ports, services, local, verdicts, entries, rules })
     }
 
     /// The slots of this table.
@@ -219,7 +216,7 @@ impl Image {
     /// Entries for IPv4 and IPv6: prefixes in tries, or with the engine `flat` ranges that stand out from
     /// the rest.
     pub fn entries(&self) -> (usize, usize) {
-        self.addresses.entries()
+        self.entries
     }
 }
 

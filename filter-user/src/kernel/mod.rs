@@ -15,6 +15,7 @@ mod debug;
 mod events;
 mod filter;
 mod flat;
+mod grace;
 mod image;
 mod lines;
 mod link;
@@ -29,6 +30,7 @@ mod status;
 mod sys;
 mod tables;
 
+pub use addresses::Layout;
 pub use bpffs::Bpffs;
 pub use debug::DebugLines;
 pub use events::{DropEvent, Events};

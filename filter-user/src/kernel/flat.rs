@@ -1,7 +1,5 @@
 //! From a partition to the `flat` engine's lines: see [`filter_ebpf::flat`] for what they mean.
 
-use std::collections::HashMap;
-
 use filter_ebpf::flat::{
     CLASS_MASK, LEAST_USED, LEVELS_V4, LEVELS_V6, Line, OFFSET_BITS, ROOT_BITS, ROOTS, SPLIT, WIDEST_LEAF,
     WIDEST_NODE, entry,
@@ -37,11 +35,10 @@ impl Flat {
     /// Lays out two partitions, whose classes are below [`filter_ebpf::flat::CLASSES`].
     pub(super) fn new(v4: &Partition<u32, ClassId>, v6: &Partition<u128, ClassId>) -> Result<Self, TooMany> {
         let mut space = Space::default();
-        let pieces: Vec<(u64, ClassId)> =
-            v4.iter().map(|piece| (u64::from(piece.first) << 32, piece.label)).collect();
-        let v4_roots = roots::<V4>(&mut space, &pieces)?;
+        let pieces = v4.changes().map(|(first, class)| (u64::from(first) << 32, class));
+        let v4_roots = roots::<V4>(&mut space, pieces)?;
         let pieces = uppers(&mut space, v6)?;
-        let v6_roots = roots::<V6>(&mut space, &pieces)?;
+        let v6_roots = roots::<V6>(&mut space, pieces)?;
         Ok(Self { lines: space.lines, v4_roots, v6_roots })
     }
 }
@@ -159,10 +156,23 @@ impl Family for V6 {
     }
 }
 
-fn roots<F: Family>(space: &mut Space, pieces: &[(u64, F::Value)]) -> Result<[u32; ROOTS], TooMany> {
+fn roots<F: Family>(
+    space: &mut Space,
+    pieces: impl IntoIterator<Item = (u64, F::Value)>,
+) -> Result<[u32; ROOTS], TooMany> {
     let mut roots = [0; ROOTS];
-    for (part, root) in parts(pieces, 0, 0, ROOT_BITS).zip(&mut roots) {
-        *root = tree::<F>(space, &part, ROOT_BITS, 0)?;
+    let mut pieces = pieces.into_iter().peekable();
+    // Of one root at a time: of all, they would be the largest allocation of a reload.
+    let mut inside: Vec<(u64, F::Value)> = Vec::new();
+    for (number, root) in (0..).zip(&mut roots) {
+        let start: u64 = number << (u64::BITS - ROOT_BITS);
+        // The piece that goes on from the root before, unless another begins here.
+        let before = inside.pop().filter(|_| pieces.peek().is_none_or(|piece| piece.0 > start));
+        inside.clear();
+        inside.extend(before);
+        let last = start | u64::MAX >> ROOT_BITS;
+        inside.extend(std::iter::from_fn(|| pieces.next_if(|piece| piece.0 <= last)));
+        *root = tree::<F>(space, &Part { start, pieces: &inside }, ROOT_BITS, 0)?;
     }
     Ok(roots)
 }
@@ -227,7 +237,8 @@ fn tree<F: Family>(
 }
 
 fn leaf<F: Family>(space: &mut Space, part: &Part<'_, F::Value>, used: u32) -> Result<u32, TooMany> {
-    let mut words = Vec::with_capacity(part.pieces.len());
+    let mut words = std::mem::take(&mut space.leaf);
+    words.clear();
     for (start, value) in part.pieces {
         let rest = start.max(&part.start).checked_shl(used).unwrap_or(0);
         F::write(&mut words, rest, *value);
@@ -236,7 +247,7 @@ fn leaf<F: Family>(space: &mut Space, part: &Part<'_, F::Value>, used: u32) -> R
     let at = space.block((1 << width) * F::UNIT)?;
     // What is too many repeats the first word, which is content with any address.
     let padding = (1usize << width) - words.len();
-    let padded = std::iter::repeat_n(words[0], padding).chain(words);
+    let padded = std::iter::repeat_n(words[0], padding).chain(words.iter().copied());
     for (word, at) in padded.zip((at..).step_by(F::UNIT as usize)) {
         if F::UNIT == 1 {
             space.set(at, word as u32);
@@ -244,6 +255,7 @@ fn leaf<F: Family>(space: &mut Space, part: &Part<'_, F::Value>, used: u32) -> R
             space.set_long(at, word);
         }
     }
+    space.leaf = words;
     pointer(at / F::UNIT, width, false)
 }
 
@@ -263,8 +275,10 @@ struct Space {
     lines: Vec<Line>,
     /// Unused blocks inside lines: of 1, 2, 4 and 8 words.
     unused: [Vec<u32>; 4],
-    /// Leaves of one word, by its size and class.
-    constants: HashMap<(u32, ClassId), u32>,
+    /// Leaves of one word, by the exponent of its size and by class.
+    constants: [Vec<Option<u32>>; 2],
+    /// The words of the leaf in the making.
+    leaf: Vec<u64>,
 }
 
 impl Space {
@@ -298,13 +312,16 @@ impl Space {
 
     /// The leaf for addresses that all have one class.
     fn constant<F: Family>(&mut self, class: ClassId) -> Result<u32, TooMany> {
-        if let Some(known) = self.constants.get(&(F::UNIT, class)) {
+        let (size, index) = (F::UNIT.ilog2() as usize, class as usize);
+        if let Some(Some(known)) = self.constants[size].get(index) {
             return Ok(*known);
         }
         let at = self.block(F::UNIT)?;
         self.set(at, class);
         let entry = pointer(at / F::UNIT, 0, false)?;
-        self.constants.insert((F::UNIT, class), entry);
+        let constants = &mut self.constants[size];
+        constants.resize(constants.len().max(index + 1), None);
+        constants[index] = Some(entry);
         Ok(entry)
     }
 

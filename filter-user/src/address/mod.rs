@@ -4,6 +4,6 @@ mod partition;
 mod sort;
 mod space;
 
+pub(crate) use partition::range_prefixes;
 pub use partition::{Partition, Piece};
-pub(crate) use partition::{both, range_prefixes};
 pub use space::{Address, canonical, net_range_v4, net_range_v6};

@@ -146,19 +146,24 @@ impl<A: Address, L: Copy + PartialEq> Partition<A, L> {
         M: Copy + PartialEq,
         N: Copy + PartialEq,
     {
-        let changes = both(self.changes(), other.changes()).map(|(start, (a, b))| (start, combine(a, b)));
-        Partition::from_changes(changes, self.pieces() + other.pieces())
-    }
-
-    /// Where each label begins, lowest first: the start of an address space's description by [`both`].
-    pub(crate) fn changes(&self) -> impl Iterator<Item = (A, L)> + '_ {
-        self.starts.iter().copied().zip(self.labels.iter().copied())
-    }
-
-    /// What [`Self::changes`] gives, where neighbours may have the same label. There may be as many as `most`.
-    pub(crate) fn from_changes(changes: impl Iterator<Item = (A, L)>, most: usize) -> Self {
-        let mut result = Self::with_capacity(most);
-        changes.for_each(|(start, label)| result.push(start, label));
+        // Most lists are empty: a million pieces need not be merged with one.
+        if let [only] = self.labels[..] {
+            return other.map(|label| combine(only, label));
+        }
+        if let [only] = other.labels[..] {
+            return self.map(|label| combine(label, only));
+        }
+        let mut result = Partition::with_capacity(self.pieces() + other.pieces());
+        let (mut i, mut j) = (0, 0);
+        let mut start = A::MIN;
+        loop {
+            result.push(start, combine(self.labels[i], other.labels[j]));
+            let (a, b) = (self.starts.get(i + 1), other.starts.get(j + 1));
+            let Some(next) = [a, b].into_iter().flatten().min() else { break };
+            start = *next;
+            i += usize::from(a == Some(&start));
+            j += usize::from(b == Some(&start));
+        }
         result.starts.shrink_to_fit();
         result.labels.shrink_to_fit();
         result
@@ -181,33 +186,6 @@ impl<A: Address, L: Copy + PartialEq> Partition<A, L> {
         });
         runs.flat_map(|(first, last)| range_prefixes(first, last)).map(|(first, len)| first.net(len))
     }
-}
-
-/// Two labels for every address, from the changes of each. Several can be put together before any of it is
-/// stored: a partition of a million prefixes is 16 MB.
-pub(crate) fn both<A: Address, L: Copy, M: Copy>(
-    mut a: impl Iterator<Item = (A, L)>,
-    mut b: impl Iterator<Item = (A, M)>,
-) -> impl Iterator<Item = (A, (L, M))> {
-    let mut here = a.next().zip(b.next()).map(|((start, a), (_, b))| (start, (a, b)));
-    let (mut next_a, mut next_b) = (a.next(), b.next());
-    std::iter::from_fn(move || {
-        let (_, (mut label_a, mut label_b)) = here?;
-        let start = match (next_a, next_b) {
-            (Some((a, _)), Some((b, _))) => Some(a.min(b)),
-            (Some((a, _)), None) => Some(a),
-            (None, next) => next.map(|(b, _)| b),
-        };
-        if let Some((_, label)) = next_a.filter(|(at, _)| Some(*at) == start) {
-            label_a = label;
-            next_a = a.next();
-        }
-        if let Some((_, label)) = next_b.filter(|(at, _)| Some(*at) == start) {
-            label_b = label;
-            next_b = b.next();
-        }
-        std::mem::replace(&mut here, start.map(|start| (start, (label_a, label_b))))
-    })
 }
 
 /// The fewest prefixes, as (network, length), that cover exactly `first..=last`, in rising order.

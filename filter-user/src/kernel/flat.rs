@@ -35,7 +35,7 @@ impl Flat {
     /// Lays out two partitions, whose classes are below [`filter_ebpf::flat::CLASSES`].
     pub(super) fn new(v4: &Partition<u32, ClassId>, v6: &Partition<u128, ClassId>) -> Result<Self, TooMany> {
         let mut space = Space::default();
-        let pieces = v4.changes().map(|(first, class)| (u64::from(first) << 32, class));
+        let pieces = v4.iter().map(|piece| (u64::from(piece.first) << 32, piece.label));
         let v4_roots = roots::<V4>(&mut space, pieces)?;
         let pieces = uppers(&mut space, v6)?;
         let v6_roots = roots::<V6>(&mut space, pieces)?;

@@ -10,7 +10,7 @@ use super::{
     rules::{DropSource, number_rules},
 };
 use crate::{
-    address::{Partition, both, net_range_v4, net_range_v6},
+    address::{Partition, net_range_v4, net_range_v6},
     config::Config,
     policy::RuleId,
 };
@@ -116,12 +116,9 @@ fn family<A: Family>(
                     BY_DEFAULT => extended(class, rules.number((*first, None))),
                     rule => extended(class, rules.number((*first, Some(RuleId(rule))))),
                 });
-                let most = classes.pieces() + drop.pieces() + never.pieces();
-                let labels = both(both(classes.changes(), drop.changes()), never.changes());
-                let changes = labels.map(|(start, ((class, label), never))| {
-                    (start, class_of.get(class, if never { PASS } else { label }))
-                });
-                Partition::from_changes(changes, most)
+                classes
+                    .zip(never, |class, never| (class, never))
+                    .zip(&drop, |(class, never), label| class_of.get(class, if never { PASS } else { label }))
             }
             _ => classes.map(|class| extended(class, PASS)),
         };

@@ -1,7 +1,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::{
-    address::{Address, Partition, both},
+    address::{Address, Partition},
     config::Config,
     country::CountryMap,
     policy::{Country, NO_RULE, Policy, PolicyId, RuleId, RuleLabel},
@@ -105,16 +105,19 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
     if !index.allow_token.is_empty() {
         return drop.zip(&countries, |drop, country| drop.min(country.drop));
     }
-    let most = drop.pieces() + countries.pieces() + deny.pieces() + allow.pieces();
-    let first = both(both(drop.changes(), countries.changes()), allow.changes());
-    let changes = both(first, deny.changes()).map(|(start, (((drop, country), allow), deny))| {
-        let label = match drop.min(country.drop) {
-            NO_RULE if allow != NO_RULE => PASS,
-            NO_RULE if deny != NO_RULE => deny,
-            NO_RULE => country.otherwise,
-            rule => rule,
-        };
-        (start, label)
-    });
-    Partition::from_changes(changes, most)
+    // What outranks `deny ip`, and what holds behind it.
+    let before = drop.zip(&countries, |drop, country| (drop.min(country.drop), country.otherwise)).zip(
+        allow,
+        |(drop, otherwise), allow| match drop {
+            NO_RULE if allow != NO_RULE => (Some(PASS), otherwise),
+            NO_RULE => (None, otherwise),
+            rule => (Some(rule), otherwise),
+        },
+    );
+    // Last, because it is mostly the largest: what is put together with it is as large.
+    before.zip(deny, |(before, otherwise), deny| match before {
+        Some(label) => label,
+        None if deny != NO_RULE => deny,
+        None => otherwise,
+    })
 }

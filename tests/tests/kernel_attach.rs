@@ -249,6 +249,28 @@ fn another_engine_takes_over_without_a_gap() {
 }
 
 #[test]
+fn interfaces_share_one_layout_and_an_engine_refuses_that_of_another() {
+    let Some(lab) = Lab::new() else { return };
+    let layout = table().layout(Engine::Flat);
+    ip(&["-n", &lab.server(), "link", "add", "second0", "type", "veth", "peer", "name", "second1"]);
+    let (first, _) = lab.attach(InterfaceMode::Native, &layout).unwrap();
+    let (mut second, report) =
+        within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "second0", InterfaceMode::Auto, &layout))
+            .unwrap();
+    assert_eq!((report.published.v4_entries, report.published.v6_entries), (1, 1));
+    check_enforced(&lab);
+    let of = |filter: &Filter| {
+        let status = within(&lab.server(), || filter.status()).unwrap();
+        (status.v4, status.v6, status.rules, status.services)
+    };
+    assert_eq!(of(&first), of(&second));
+    let error = format!("{:#}", second.publish(&table().layout(Engine::Lpm)).unwrap_err());
+    assert!(error.contains("second0 runs with the engine flat"), "{error}");
+    assert_eq!(second.publish(&layout).unwrap().generation, 2);
+    assert_eq!(of(&first), of(&second));
+}
+
+#[test]
 fn generic_mode_does_the_same() {
     let Some(lab) = Lab::new() else { return };
     let (_filter, report) = lab.attach(InterfaceMode::Generic, &table().layout(Engine::default())).unwrap();

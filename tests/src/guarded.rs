@@ -44,8 +44,9 @@ impl Guarded {
     /// When this is not root, or the kernel refuses.
     pub fn new(label: &str, mode: InterfaceMode, engine: Engine) -> anyhow::Result<Self> {
         let lab = Lab::new(label)?;
-        let table = Table::denying(&format!("deny ip {DENIED}"), &[DENIED], &[(Proto::Udp, PORT)]).compiled();
-        let (filter, report) = lab.edge().run(|| Filter::attach(lab.interface(), mode, engine, &table))?;
+        let table = Table::denying(&format!("deny ip {DENIED}"), &[DENIED], &[(Proto::Udp, PORT)]);
+        let layout = table.layout(engine);
+        let (filter, report) = lab.edge().run(|| Filter::attach(lab.interface(), mode, &layout))?;
         Ok(Self { lab, filter, report })
     }
 

@@ -4,7 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use filter_user::{
     address::{Partition, net_range_v4, net_range_v6},
-    config::{Proto, ServiceKey},
+    config::{Engine, Proto, ServiceKey},
+    kernel::Layout,
     offload::{Cell, ClassId, Column, Compiled, CompiledService, DropRule, DropRuleId},
     policy::{Origin, PolicyId},
 };
@@ -80,6 +81,15 @@ impl Table {
             table = table.service(*proto, *port, None, 0);
         }
         nets.iter().fold(table, |table, net| table.net(net, class))
+    }
+
+    /// The table, laid out for an engine.
+    ///
+    /// # Panics
+    ///
+    /// When it is too large for the kernel's maps.
+    pub fn layout(self, engine: Engine) -> Layout {
+        Layout::new(engine, self.compiled()).expect("a table that fits")
     }
 
     /// The table.

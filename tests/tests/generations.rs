@@ -11,8 +11,7 @@ use std::{
 
 use filter_user::{
     config::{Engine, InterfaceMode, Proto},
-    kernel::{Filter, Stats},
-    offload::Compiled,
+    kernel::{Filter, Layout, Stats},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tests::{
@@ -83,7 +82,7 @@ fn frame(source: u32, family: u32) -> Vec<u8> {
 /// The table with this number, and `more` prefixes of nobody. Even and odd ones differ in where everything is: the
 /// numbers of classes, columns and services, the order of rules. Whoever takes one part of a verdict from one table
 /// and another from the next is wrong about sources that both agree on, or counts for the trap.
-fn table(number: u64, more: u32) -> Compiled {
+fn table(number: u64, more: u32, engine: Engine) -> Layout {
     let odd = !number.is_multiple_of(2);
     let columns = |own, other| if odd { vec![other, own] } else { vec![own, other] };
     let column = u32::from(odd);
@@ -126,11 +125,11 @@ fn table(number: u64, more: u32) -> Compiled {
         let class = unused[n as usize % unused.len()];
         (Ipv4Net::new(Ipv4Addr::from_bits(0x0100_0000 + step * n), 32).unwrap().into(), class)
     }));
-    table.nets(nets).compiled()
+    table.nets(nets).layout(engine)
 }
 
-fn attach(lab: &Lab, engine: Engine, first: &Compiled) -> Filter {
-    let attach = || Filter::attach(lab.interface(), InterfaceMode::Native, engine, first);
+fn attach(lab: &Lab, first: &Layout) -> Filter {
+    let attach = || Filter::attach(lab.interface(), InterfaceMode::Native, first);
     lab.edge().run(attach).unwrap().0
 }
 
@@ -209,8 +208,8 @@ fn every_verdict_is_of_one_table(engine: Engine, label: &str) {
         return;
     }
     let lab = Lab::new(label).unwrap();
-    let tables = [table(0, 3_000), table(1, 3_000)];
-    let mut filter = attach(&lab, engine, &tables[1]);
+    let tables = [table(0, 3_000, engine), table(1, 3_000, engine)];
+    let mut filter = attach(&lab, &tables[1]);
     let program = lab.edge().run(|| filter.status()).unwrap().pins.unwrap().join("program");
     let seen = Seen::default();
     let published = Published { begun: AtomicU64::new(1), done: AtomicU64::new(1) };
@@ -292,10 +291,11 @@ fn programs_with_more_and_more_room_judge_without_a_gap() {
         return;
     }
     let lab = Lab::new("growing").unwrap();
-    let mut filter = attach(&lab, Engine::Flat, &table(0, 0));
-    let mut tables: Vec<Compiled> = (0..7).map(|doubled| table(1 + doubled, 4_000 << doubled)).collect();
+    let mut filter = attach(&lab, &table(0, 0, Engine::Flat));
+    let mut tables: Vec<Layout> =
+        (0..7).map(|doubled| table(1 + doubled, 4_000 << doubled, Engine::Flat)).collect();
     // A small one again, into the room that there is now.
-    tables.push(table(0, 0));
+    tables.push(table(0, 0, Engine::Flat));
     let seen = Seen::default();
     let stop = AtomicBool::new(false);
     let program = |filter: &Filter| lab.edge().run(|| filter.status()).unwrap().program.unwrap();

@@ -18,8 +18,7 @@ use std::{
 
 use filter_user::{
     config::{Engine, InterfaceMode, Proto},
-    kernel::{AttachReport, Bpffs, Filter, LinkKind, Mode, detach},
-    offload::Compiled,
+    kernel::{AttachReport, Bpffs, Filter, Layout, LinkKind, Mode, detach},
 };
 use tests::{machine, tables::Table};
 
@@ -93,8 +92,8 @@ impl Lab {
         Bpffs::at(&self.bpffs)
     }
 
-    fn attach(&self, mode: InterfaceMode, table: &Compiled) -> anyhow::Result<(Filter, AttachReport)> {
-        within(&self.server(), || Filter::attach_in(&self.bpffs(), "server0", mode, Engine::default(), table))
+    fn attach(&self, mode: InterfaceMode, table: &Layout) -> anyhow::Result<(Filter, AttachReport)> {
+        within(&self.server(), || Filter::attach_in(&self.bpffs(), "server0", mode, table))
     }
 
     fn open(&self) -> anyhow::Result<Filter> {
@@ -185,7 +184,7 @@ fn table() -> Table {
 #[test]
 fn a_native_filter_drops_real_packets_and_detach_removes_everything() {
     let Some(lab) = Lab::new() else { return };
-    let (filter, report) = lab.attach(InterfaceMode::Native, &table().compiled()).unwrap();
+    let (filter, report) = lab.attach(InterfaceMode::Native, &table().layout(Engine::default())).unwrap();
     assert_eq!((report.adopted, report.mode, report.link), (false, Mode::Native, LinkKind::BpfLink));
     assert_eq!(notes(&report), Vec::<&String>::new());
     check_enforced(&lab);
@@ -211,7 +210,7 @@ fn a_native_filter_drops_real_packets_and_detach_removes_everything() {
 #[test]
 fn a_table_that_outgrows_its_room_takes_over_without_a_gap() {
     let Some(lab) = Lab::new() else { return };
-    let (mut filter, _) = lab.attach(InterfaceMode::Native, &table().compiled()).unwrap();
+    let (mut filter, _) = lab.attach(InterfaceMode::Native, &table().layout(Engine::default())).unwrap();
     check_enforced(&lab);
     let before = within(&lab.server(), || filter.status()).unwrap();
     let mut large = table();
@@ -221,7 +220,7 @@ fn a_table_that_outgrows_its_room_takes_over_without_a_gap() {
         let net = ipnet::Ipv4Net::new(n.wrapping_mul(2_654_435_761).into(), 32).unwrap();
         (net.into(), class)
     });
-    let large = large.nets(scattered).compiled();
+    let large = large.nets(scattered).layout(Engine::default());
     within(&lab.server(), || filter.publish(&large)).unwrap();
     let after = within(&lab.server(), || filter.status()).unwrap();
     assert_ne!(after.program, before.program, "there is another program, with more room");
@@ -231,7 +230,7 @@ fn a_table_that_outgrows_its_room_takes_over_without_a_gap() {
     // Who comes next finds it all, and takes it back to what it was.
     drop(filter);
     assert_eq!(within(&lab.server(), || lab.open().unwrap().status()).unwrap().v4, after.v4);
-    let (filter, report) = lab.attach(InterfaceMode::Native, &table().compiled()).unwrap();
+    let (filter, report) = lab.attach(InterfaceMode::Native, &table().layout(Engine::default())).unwrap();
     assert!(report.adopted);
     assert_eq!(within(&lab.server(), || filter.status()).unwrap().v4.installed, 1);
     assert!(filter.stats().unwrap().rules.iter().any(|rule| rule.count.packets == 2), "counters go on");
@@ -240,10 +239,10 @@ fn a_table_that_outgrows_its_room_takes_over_without_a_gap() {
 #[test]
 fn another_engine_takes_over_without_a_gap() {
     let Some(lab) = Lab::new() else { return };
-    let table = table().compiled();
     for (engine, adopted) in [(Engine::Lpm, false), (Engine::Flat, true), (Engine::Lpm, true)] {
+        let table = table().layout(engine);
         let (filter, report) = within(&lab.server(), || {
-            Filter::attach_in(&lab.bpffs(), "server0", InterfaceMode::Native, engine, &table)
+            Filter::attach_in(&lab.bpffs(), "server0", InterfaceMode::Native, &table)
         })
         .unwrap();
         assert_eq!((report.adopted, filter.engine()), (adopted, engine));
@@ -254,9 +253,31 @@ fn another_engine_takes_over_without_a_gap() {
 }
 
 #[test]
+fn interfaces_share_one_layout_and_an_engine_refuses_that_of_another() {
+    let Some(lab) = Lab::new() else { return };
+    let layout = table().layout(Engine::Flat);
+    ip(&["-n", &lab.server(), "link", "add", "second0", "type", "veth", "peer", "name", "second1"]);
+    let (first, _) = lab.attach(InterfaceMode::Native, &layout).unwrap();
+    let (mut second, report) =
+        within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "second0", InterfaceMode::Auto, &layout))
+            .unwrap();
+    assert_eq!((report.published.v4_entries, report.published.v6_entries), (1, 1));
+    check_enforced(&lab);
+    let of = |filter: &Filter| {
+        let status = within(&lab.server(), || filter.status()).unwrap();
+        (status.v4, status.v6, status.rules, status.services)
+    };
+    assert_eq!(of(&first), of(&second));
+    let error = format!("{:#}", second.publish(&table().layout(Engine::Lpm)).unwrap_err());
+    assert!(error.contains("second0 runs with the engine flat"), "{error}");
+    assert_eq!(second.publish(&layout).unwrap().generation, 2);
+    assert_eq!(of(&first), of(&second));
+}
+
+#[test]
 fn generic_mode_does_the_same() {
     let Some(lab) = Lab::new() else { return };
-    let (_filter, report) = lab.attach(InterfaceMode::Generic, &table().compiled()).unwrap();
+    let (_filter, report) = lab.attach(InterfaceMode::Generic, &table().layout(Engine::default())).unwrap();
     assert_eq!(report.mode, Mode::Generic);
     check_enforced(&lab);
 }
@@ -264,14 +285,10 @@ fn generic_mode_does_the_same() {
 #[test]
 fn where_native_mode_is_refused_auto_says_so_and_native_fails() {
     let Some(lab) = Lab::new() else { return };
-    let table = table().compiled();
+    let table = table().layout(Engine::default());
     // A bridge has no native XDP.
     ip(&["-n", &lab.server(), "link", "add", "plain.100", "type", "bridge"]);
-    let attach = |mode| {
-        within(&lab.server(), || {
-            Filter::attach_in(&lab.bpffs(), "plain.100", mode, Engine::default(), &table)
-        })
-    };
+    let attach = |mode| within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "plain.100", mode, &table));
     let error = format!("{:#}", attach(InterfaceMode::Native).err().unwrap());
     assert!(error.contains("plain.100 cannot run the filter in native mode"), "{error}");
     assert!(!lab.bpffs.join("nicgate").exists(), "what failed leaves nothing behind");
@@ -289,10 +306,9 @@ fn where_native_mode_is_refused_auto_says_so_and_native_fails() {
 #[test]
 fn an_interface_that_does_not_exist_is_named_with_those_that_do() {
     let Some(lab) = Lab::new() else { return };
-    let table = table().compiled();
-    let error = within(&lab.server(), || {
-        Filter::attach_in(&lab.bpffs(), "eth9", InterfaceMode::Auto, Engine::default(), &table)
-    });
+    let table = table().layout(Engine::default());
+    let error =
+        within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "eth9", InterfaceMode::Auto, &table));
     let error = format!("{:#}", error.err().unwrap());
     assert!(
         error.contains("no interface eth9") && error.contains("server0") && error.contains("lo"),
@@ -303,16 +319,15 @@ fn an_interface_that_does_not_exist_is_named_with_those_that_do() {
 #[test]
 fn another_program_on_the_interface_is_named_and_left_alone() {
     let Some(lab) = Lab::new() else { return };
-    let table = table().compiled();
+    let table = table().layout(Engine::default());
     // Any other program will do; another nicgate with pins elsewhere is one.
     let program = if machine::knows_frags() { "nicgate" } else { "nicgate_linear" };
     let elsewhere = lab.bpffs.join("elsewhere");
     let (first, _) = lab.attach(InterfaceMode::Native, &table).unwrap();
     std::fs::create_dir(&elsewhere).unwrap();
     for mode in [InterfaceMode::Auto, InterfaceMode::Native, InterfaceMode::Generic] {
-        let error = within(&lab.server(), || {
-            Filter::attach_in(&Bpffs::at(&elsewhere), "server0", mode, Engine::default(), &table)
-        });
+        let error =
+            within(&lab.server(), || Filter::attach_in(&Bpffs::at(&elsewhere), "server0", mode, &table));
         let error = format!("{:#}", error.err().unwrap());
         assert!(error.contains(&format!("another XDP program runs on server0: {program} (id ")), "{error}");
     }
@@ -324,7 +339,7 @@ fn another_program_on_the_interface_is_named_and_left_alone() {
 #[test]
 fn one_controller_at_a_time() {
     let Some(lab) = Lab::new() else { return };
-    let table = table().compiled();
+    let table = table().layout(Engine::default());
     let (first, _) = lab.attach(InterfaceMode::Auto, &table).unwrap();
     let error = format!("{:#}", lab.attach(InterfaceMode::Auto, &table).err().unwrap());
     assert!(error.contains("another nicgate controls this interface"), "{error}");
@@ -352,7 +367,7 @@ fn hold(lab: &Lab) -> (std::process::Child, String) {
 fn a_killed_controller_leaves_the_filter_enforcing_and_the_next_takes_over_without_a_gap() {
     let Some(lab) = Lab::new() else { return };
     // The file system has to be mounted before `ip netns exec` makes a mount namespace of its own.
-    let (filter, _) = lab.attach(InterfaceMode::Auto, &table().compiled()).unwrap();
+    let (filter, _) = lab.attach(InterfaceMode::Auto, &table().layout(Engine::default())).unwrap();
     within(&lab.server(), || filter.detach()).unwrap();
 
     let (mut child, said) = hold(&lab);
@@ -405,7 +420,7 @@ fn a_killed_controller_leaves_the_filter_enforcing_and_the_next_takes_over_witho
 #[test]
 fn a_version_with_other_tables_takes_over_without_a_gap() {
     let Some(lab) = Lab::new() else { return };
-    drop(lab.attach(InterfaceMode::Auto, &table().compiled()).unwrap());
+    drop(lab.attach(InterfaceMode::Auto, &table().layout(Engine::default())).unwrap());
     // As if another version had pinned its tables: their directory has another name.
     let pins = lab.bpffs.join("nicgate/server0");
     let current = std::fs::read_dir(&pins)
@@ -428,7 +443,7 @@ fn a_version_with_other_tables_takes_over_without_a_gap() {
                 thread::sleep(Duration::from_micros(100));
             }
         });
-        let report = lab.attach(InterfaceMode::Auto, &table().compiled()).unwrap().1;
+        let report = lab.attach(InterfaceMode::Auto, &table().layout(Engine::default())).unwrap().1;
         stop.store(true, Ordering::Relaxed);
         sender.join().unwrap();
         report
@@ -453,8 +468,12 @@ fn two_hundred_reloads_lose_no_admitted_packet_and_let_no_denied_one_pass() {
     let far = other.class(vec![Some(far), None]);
     let wide = other.class(vec![None, Some(wide)]);
     let tables = [
-        table().compiled(),
-        other.net("10.0.0.0/8", far).net("192.0.2.64/29", wide).net("2001:db8::64/126", wide).compiled(),
+        table().layout(Engine::default()),
+        other
+            .net("10.0.0.0/8", far)
+            .net("192.0.2.64/29", wide)
+            .net("2001:db8::64/126", wide)
+            .layout(Engine::default()),
     ];
     let (mut filter, _) = lab.attach(InterfaceMode::Native, &tables[0]).unwrap();
     let sockets: Vec<(UdpSocket, UdpSocket, UdpSocket)> =
@@ -502,14 +521,11 @@ fn two_hundred_reloads_lose_no_admitted_packet_and_let_no_denied_one_pass() {
 #[test]
 fn an_interface_that_was_deleted_and_made_again_is_attached_afresh() {
     let Some(lab) = Lab::new() else { return };
-    let table = table().compiled();
+    let table = table().layout(Engine::default());
     let add =
         || ip(&["-n", &lab.server(), "link", "add", "again0", "type", "veth", "peer", "name", "again1"]);
-    let attach = || {
-        within(&lab.server(), || {
-            Filter::attach_in(&lab.bpffs(), "again0", InterfaceMode::Auto, Engine::default(), &table)
-        })
-    };
+    let attach =
+        || within(&lab.server(), || Filter::attach_in(&lab.bpffs(), "again0", InterfaceMode::Auto, &table));
     add();
     drop(attach().unwrap());
     ip(&["-n", &lab.server(), "link", "delete", "again0"]);
@@ -531,7 +547,7 @@ fn an_interface_that_was_deleted_and_made_again_is_attached_afresh() {
 #[test]
 fn without_a_bpf_link_the_filter_is_adopted_and_taken_off_by_netlink() {
     let Some(lab) = Lab::new() else { return };
-    let (filter, _) = lab.attach(InterfaceMode::Native, &table().compiled()).unwrap();
+    let (filter, _) = lab.attach(InterfaceMode::Native, &table().layout(Engine::default())).unwrap();
     // What a kernel without BPF links would have left: the program on the interface, and no link.
     let pins = lab.bpffs.join("nicgate/server0");
     std::fs::remove_file(pins.join("link")).unwrap();
@@ -552,7 +568,7 @@ fn without_a_bpf_link_the_filter_is_adopted_and_taken_off_by_netlink() {
     drop(filter);
     check_enforced(&lab);
 
-    let (filter, report) = lab.attach(InterfaceMode::Generic, &table().compiled()).unwrap();
+    let (filter, report) = lab.attach(InterfaceMode::Generic, &table().layout(Engine::default())).unwrap();
     assert_eq!((report.adopted, report.link, report.mode), (true, LinkKind::Netlink, Mode::Native));
     assert!(notes(&report)[0].contains("goes on in native mode although"), "{:?}", report.notes);
     let after = within(&lab.server(), || filter.status()).unwrap();

@@ -1,6 +1,7 @@
 //! Addresses, prefixes and piecewise-constant functions over an address space.
 
 mod partition;
+mod sort;
 mod space;
 
 pub(crate) use partition::range_prefixes;

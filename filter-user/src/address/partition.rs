@@ -1,6 +1,6 @@
 use ipnet::IpNet;
 
-use super::Address;
+use super::{Address, sort::outer_first};
 
 /// A run of addresses, both ends included, that all have the same label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +49,9 @@ impl<A: Address, L: Copy + PartialEq> Partition<A, L> {
     /// always are.
     pub fn from_nested(mut ranges: Vec<(A, A, L)>, outside: L) -> Self
     where
-        L: Ord,
+        L: Ord + Send,
     {
-        // Outer ranges before the inner ranges that start at the same address.
-        ranges.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)).then(a.2.cmp(&b.2)));
+        outer_first(&mut ranges);
         let mut result = Self::with_capacity(ranges.len() * 2 + 1);
         // The ranges around the current address, outermost first, each with the lowest label so far.
         let mut around: Vec<(A, L)> = Vec::new();
@@ -152,6 +151,13 @@ impl<A: Address, L: Copy + PartialEq> Partition<A, L> {
         M: Copy + PartialEq,
         N: Copy + PartialEq,
     {
+        // Most lists are empty: a million pieces need not be merged with one.
+        if let [only] = self.labels[..] {
+            return other.map(|label| combine(only, label));
+        }
+        if let [only] = other.labels[..] {
+            return self.map(|label| combine(label, only));
+        }
         let mut result = Partition::with_capacity(self.pieces() + other.pieces());
         let (mut i, mut j) = (0, 0);
         let mut start = A::MIN;

@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// An address as an integer: `u32` is the IPv4 space, `u128` the IPv6 space, both in host byte order, so
 /// that integer order is address order.
-pub trait Address: Copy + Ord + Debug + 'static {
+pub trait Address: Copy + Ord + Debug + Send + 'static {
     /// The lowest address of the space.
     const MIN: Self;
     /// The highest address of the space.
@@ -15,6 +15,11 @@ pub trait Address: Copy + Ord + Debug + 'static {
     /// The number of bits in an address: 32 or 128.
     const BITS: u8;
 
+    /// Sorts ranges: see [`Address::outer_first`].
+    type OuterFirst: Ord;
+
+    /// A key that is lower for the range that begins at a lower address, or begins at the same and is longer.
+    fn outer_first(first: Self, last: Self) -> Self::OuterFirst;
     /// The next higher address, or `None` at the end of the space.
     fn next(self) -> Option<Self>;
     /// The next lower address, or `None` at the start of the space.
@@ -33,6 +38,13 @@ impl Address for u32 {
     const MIN: Self = 0;
     const MAX: Self = Self::MAX;
     const BITS: u8 = 32;
+
+    /// One number, because a sort compares it twice as fast as two.
+    type OuterFirst = u64;
+
+    fn outer_first(first: Self, last: Self) -> u64 {
+        u64::from(first) << 32 | u64::from(!last)
+    }
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)
@@ -63,6 +75,12 @@ impl Address for u128 {
     const MIN: Self = 0;
     const MAX: Self = Self::MAX;
     const BITS: u8 = 128;
+
+    type OuterFirst = (Self, Self);
+
+    fn outer_first(first: Self, last: Self) -> (Self, Self) {
+        (first, !last)
+    }
 
     fn next(self) -> Option<Self> {
         self.checked_add(1)

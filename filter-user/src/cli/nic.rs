@@ -50,8 +50,7 @@ pub(super) fn attach(
     }
     let (loaded, report) = load(path, &|_| ())?;
     output.report(&report);
-    let compiled = loaded.compile();
-    kernel::fits(loaded.config.engine, &compiled)
+    let layout = kernel::Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
     let configured = &loaded.config.interfaces;
@@ -76,12 +75,10 @@ pub(super) fn attach(
     });
     let never_drop: Vec<_> = loaded.config.never_drop.iter().map(|(net, _)| *net).collect();
     let bans = bans.map(|book| book.desired(&never_drop));
-    let engine = loaded.config.engine;
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) =
-            Filter::attach_with(&interface.name, interface.mode, engine, &compiled, bans.as_ref())
-                .map_err(Failure::System)?;
+        let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())
+            .map_err(Failure::System)?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }

@@ -1,6 +1,6 @@
 //! List files: one value a line.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, panic::resume_unwind, sync::Arc, thread};
 
 use ipnet::IpNet;
 
@@ -13,6 +13,9 @@ use super::{
 /// How many bad lines of one file are shown; the rest is counted.
 const SHOWN: usize = 10;
 
+/// A thread is worth its start from about so many bytes on.
+const FOR_A_THREAD: usize = 1 << 20;
+
 /// A line that cannot be read.
 struct BadLine {
     code: &'static str,
@@ -24,48 +27,38 @@ struct BadLine {
 
 /// Reads a file of addresses and prefixes. Bad lines go into `sources`.
 pub(super) fn read_prefixes(file: &Arc<str>, bytes: &[u8], sources: &mut Sources) -> Vec<(IpNet, u32)> {
-    // The most common line is some 15 bytes long.
-    let mut entries = Vec::with_capacity(bytes.len() / 15 + 1);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    read_in_parts(file, bytes, (bytes.len() / FOR_A_THREAD).clamp(1, cores), sources)
+}
+
+/// The same, on so many threads.
+fn read_in_parts(file: &Arc<str>, bytes: &[u8], count: usize, sources: &mut Sources) -> Vec<(IpNet, u32)> {
+    let parts = match &split(without_bom(bytes), count)[..] {
+        [all] => vec![Part::read(all)],
+        parts => thread::scope(|scope| {
+            let threads: Vec<_> = parts.iter().map(|part| scope.spawn(move || Part::read(part))).collect();
+            let joined = threads.into_iter().map(|thread| thread.join());
+            joined.map(|part| part.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        }),
+    };
+    let mut entries = Vec::new();
     let mut faults = Faults::new(file);
-    let mut masked: Count = None;
-    let mut mapped: Count = None;
-    let mut rest = without_bom(bytes);
-    let mut number = 0;
-    while !rest.is_empty() {
-        number += 1;
-        if let Some((net, next)) = fast_v4_line(rest) {
-            entries.push((net, number));
-            rest = &rest[next..];
-            continue;
+    let (mut masked, mut mapped): (Count, Count) = (None, None);
+    let mut before = 0;
+    for part in parts {
+        if before == 0 {
+            entries = part.entries;
+        } else {
+            entries.extend(part.entries.into_iter().map(|(net, line)| (net, before + line)));
         }
-        let line;
-        (line, rest) = next_line(rest);
-        let value = trim(line, |_, b| matches!(b, b'#' | b';'));
-        if value.is_empty() {
-            continue;
+        let shown = part.bad.len();
+        for (number, line, bad) in part.bad {
+            faults.add(sources, before + number, line, bad);
         }
-        let read = std::str::from_utf8(&line[value.clone()]).map_err(|_| BadLine::not_text(&value)).and_then(
-            |text| {
-                parse_prefix(text).map_err(|error| BadLine {
-                    code: error.code(),
-                    message: error.to_string(),
-                    help: error.help(),
-                    part: value.start + error.part().start..value.start + error.part().end,
-                })
-            },
-        );
-        match read {
-            Ok((net, host_bits)) => {
-                entries.push((net, number));
-                if host_bits {
-                    count(&mut masked, number, line, &value);
-                }
-                if covers_mapped(&net) {
-                    count(&mut mapped, number, line, &value);
-                }
-            }
-            Err(bad) => faults.add(sources, number, line, bad),
-        }
+        faults.lines += part.bad_lines - shown;
+        join(&mut masked, part.masked, before);
+        join(&mut mapped, part.mapped, before);
+        before += part.lines;
     }
     faults.finish(sources);
     if let Some((lines, number, line, part)) = masked {
@@ -83,6 +76,92 @@ pub(super) fn read_prefixes(file: &Arc<str>, bytes: &[u8], sources: &mut Sources
     }
     entries.shrink_to_fit();
     entries
+}
+
+/// Cuts a text behind ends of lines into parts of about the same length, no more than `count`; at least one.
+fn split(bytes: &[u8], count: usize) -> Vec<&[u8]> {
+    let mut parts = Vec::with_capacity(count);
+    let mut rest = bytes;
+    for left in (2..=count).rev() {
+        let at = rest.len() / left;
+        let Some(end) = rest[at..].iter().position(|b| *b == b'\n') else { break };
+        let (part, behind) = rest.split_at(at + end + 1);
+        parts.push(part);
+        rest = behind;
+    }
+    if parts.is_empty() || !rest.is_empty() {
+        parts.push(rest);
+    }
+    parts
+}
+
+/// What is in a part of a file. Lines are counted from the part's first.
+#[derive(Default)]
+struct Part<'a> {
+    entries: Vec<(IpNet, u32)>,
+    lines: u32,
+    /// The first bad lines, as many as are shown of a file.
+    bad: Vec<(u32, &'a [u8], BadLine)>,
+    bad_lines: usize,
+    masked: Count,
+    mapped: Count,
+}
+
+impl<'a> Part<'a> {
+    fn read(bytes: &'a [u8]) -> Self {
+        let mut part = Self::default();
+        // The most common line is some 15 bytes long.
+        part.entries.reserve(bytes.len() / 15 + 1);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            part.lines += 1;
+            if let Some((net, next)) = fast_v4_line(rest) {
+                part.entries.push((net, part.lines));
+                rest = &rest[next..];
+                continue;
+            }
+            let line;
+            (line, rest) = next_line(rest);
+            part.line(line);
+        }
+        part
+    }
+
+    /// Reads the last line counted.
+    fn line(&mut self, line: &'a [u8]) {
+        let number = self.lines;
+        let value = trim(line, |_, b| matches!(b, b'#' | b';'));
+        if value.is_empty() {
+            return;
+        }
+        let read = std::str::from_utf8(&line[value.clone()]).map_err(|_| BadLine::not_text(&value)).and_then(
+            |text| {
+                parse_prefix(text).map_err(|error| BadLine {
+                    code: error.code(),
+                    message: error.to_string(),
+                    help: error.help(),
+                    part: value.start + error.part().start..value.start + error.part().end,
+                })
+            },
+        );
+        match read {
+            Ok((net, host_bits)) => {
+                self.entries.push((net, number));
+                if host_bits {
+                    count(&mut self.masked, number, line, &value);
+                }
+                if covers_mapped(&net) {
+                    count(&mut self.mapped, number, line, &value);
+                }
+            }
+            Err(bad) => {
+                self.bad_lines += 1;
+                if self.bad.len() < SHOWN {
+                    self.bad.push((number, line, bad));
+                }
+            }
+        }
+    }
 }
 
 /// Reads a file of tokens. Bad lines go into `sources`.
@@ -178,6 +257,15 @@ fn count(of: &mut Count, number: u32, line: &[u8], part: &Range<usize>) {
     }
 }
 
+/// Adds what holds for a later part of the file, which has so many lines before it.
+fn join(of: &mut Count, more: Count, before: u32) {
+    let Some((lines, number, line, part)) = more else { return };
+    match of {
+        Some((sum, ..)) => *sum += lines,
+        None => *of = Some((lines, before + number, line, part)),
+    }
+}
+
 /// The line as text, and the part's place in it.
 fn shown(line: &[u8], part: &Range<usize>) -> (String, Range<usize>) {
     let mut text = String::from_utf8_lossy(&line[..part.start]).into_owned();
@@ -211,4 +299,74 @@ fn trim(line: &[u8], comment: impl Fn(Option<u8>, u8) -> bool) -> Range<usize> {
     let start = line[..end].iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(end);
     let end = line[..end].iter().rposition(|b| !b.is_ascii_whitespace()).map_or(start, |last| last + 1);
     start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Report;
+
+    fn read(bytes: &[u8], parts: usize) -> (Vec<(IpNet, u32)>, Report) {
+        let mut sources = Sources::default();
+        let entries = read_in_parts(&"list.txt".into(), bytes, parts, &mut sources);
+        (entries, sources.into_report())
+    }
+
+    /// Lines of all kinds, with all kinds of ends, and bytes that are none.
+    fn list() -> impl Strategy<Value = Vec<u8>> {
+        let line = prop_oneof![
+            4 => (any::<[u8; 4]>(), 0..=32u8).prop_map(|([a, b, c, d], len)| format!("{a}.{b}.{c}.{d}/{len}").into()),
+            2 => any::<[u8; 4]>().prop_map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}").into()),
+            1 => any::<u16>().prop_map(|n| format!("2001:db8:{n:x}::/48 # some").into()),
+            1 => Just(b"::/0".to_vec()),
+            1 => Just(b"\xef\xbb\xbf1.2.3.4".to_vec()),
+            1 => Just(Vec::new()),
+            1 => Just(b"# a comment".to_vec()),
+            1 => "[0-9./:a;# ]{0,12}".prop_map(String::into_bytes),
+            1 => proptest::collection::vec(any::<u8>(), 0..8),
+        ];
+        let end = prop_oneof![4 => Just(&b"\n"[..]), 1 => Just(&b"\r\n"[..]), 1 => Just(&b" \n\n"[..])];
+        (proptest::collection::vec((line, end), 0..40), any::<bool>()).prop_map(|(lines, open)| {
+            let mut bytes: Vec<u8> = lines.iter().flat_map(|(line, end)| [line, *end].concat()).collect();
+            if open {
+                // The last line has no end.
+                bytes.pop();
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_of_parts_is_read_like_the_whole(bytes in list(), parts in 2..60usize) {
+            let (entries, report) = read(&bytes, 1);
+            let (in_parts, of_parts) = read(&bytes, parts);
+            prop_assert_eq!(in_parts, entries);
+            prop_assert_eq!(format!("{of_parts:?}"), format!("{report:?}"));
+        }
+
+        #[test]
+        fn parts_are_the_whole_and_end_where_lines_end(bytes in list(), count in 1..60usize) {
+            let parts = split(&bytes, count);
+            prop_assert!((1..=count).contains(&parts.len()));
+            prop_assert_eq!(parts.concat(), &bytes[..]);
+            let (_, others) = parts.split_last().unwrap();
+            prop_assert!(others.iter().all(|part| part.ends_with(b"\n")));
+        }
+    }
+
+    #[test]
+    fn lines_are_numbered_through_all_parts() {
+        let text: String =
+            (0..200_000u32).map(|n| format!("10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255)).collect();
+        let (entries, _) = read(text.as_bytes(), 7);
+        assert!(entries.iter().map(|(_, line)| *line).eq(1..=200_000));
+        let bad = text.replacen("10.1.134.160\n", "10.1.134.256\n", 1);
+        let (entries, report) = read(bad.as_bytes(), 7);
+        assert_eq!(entries.len(), 199_999);
+        let origin = &report.diagnostics[0].origin;
+        assert_eq!((origin.line, origin.column), ((1 << 16) + (134 << 8) + 160 + 1, 10));
+    }
 }

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{monitor::Monitors, reload::Next};
 use crate::{
     bans::Desired,
     config::{Config, Engine, InterfaceMode},
-    kernel::{self, AttachReport, BanMaps, Filter, Mode},
+    kernel::{self, AttachReport, BanMaps, Filter, Layout, Mode, PublishReport},
     offload::Compiled,
 };
 
@@ -26,6 +26,23 @@ pub(super) struct Change {
     pub(super) published: Value,
     /// What the operator should know.
     pub(super) notes: Vec<String>,
+    pub(super) spent: Spent,
+}
+
+/// How long the kernel's side of a reload took, all interfaces together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spent {
+    /// Writing tables.
+    pub(super) write: Duration,
+    /// Waiting for the last packets of the tables that were written over.
+    pub(super) wait: Duration,
+}
+
+impl Spent {
+    fn add(&mut self, report: &PublishReport) {
+        self.write += report.write;
+        self.wait += report.wait;
+    }
 }
 
 impl Enforced {
@@ -36,11 +53,9 @@ impl Enforced {
         monitors: &Monitors,
         bans: Option<Desired>,
     ) -> anyhow::Result<Self> {
-        let compiled = next.compiled.clone();
-        let engine = next.snapshot.config.engine;
+        let layout = next.layout.clone();
         let wanted = wanted(&next.snapshot.config);
-        let (mut filters, reports) =
-            away(move || attach_all(wanted, engine, &compiled, bans.as_ref())).await??;
+        let (mut filters, reports) = away(move || attach_all(wanted, &layout, bans.as_ref())).await??;
         for report in &reports {
             log_attached(report);
             notes_of(report).for_each(|note| tracing::warn!("{note}"));
@@ -50,7 +65,7 @@ impl Enforced {
             tokio::spawn(lines.run());
         }
         monitors.watch(0, &filters);
-        Ok(Self { filters, compiled: next.compiled.clone(), composition: 0 })
+        Ok(Self { filters, compiled: next.layout.compiled().clone(), composition: 0 })
     }
 
     /// Puts a new table on every interface, attaches to new ones, leaves those that are gone. If any of it
@@ -63,10 +78,9 @@ impl Enforced {
         monitors: &Monitors,
         bans: Option<Desired>,
     ) -> (Option<Self>, anyhow::Result<Change>) {
-        let compiled = next.compiled.clone();
+        let layout = next.layout.clone();
         let wanted = wanted(&next.snapshot.config);
-        let engine = next.snapshot.config.engine;
-        match away(move || self.change_here(engine, compiled, &wanted, bans.as_ref())).await {
+        match away(move || self.change_here(&layout, &wanted, bans.as_ref())).await {
             Ok((enforced, result)) => {
                 monitors.watch(enforced.composition, &enforced.filters);
                 (Some(enforced), result)
@@ -77,11 +91,11 @@ impl Enforced {
 
     fn change_here(
         mut self,
-        engine: Engine,
-        compiled: Arc<Compiled>,
+        layout: &Layout,
         wanted: &[(Arc<str>, InterfaceMode)],
         bans: Option<&Desired>,
     ) -> (Self, anyhow::Result<Change>) {
+        let engine = layout.engine();
         if let Some(filter) = self.filters.iter().find(|filter| filter.engine() != engine) {
             let error = anyhow!(
                 "{} runs with the engine {}, and an engine changes only when nicgate starts: restart it to \
@@ -94,21 +108,23 @@ impl Enforced {
         let mut notes = self.look_after(wanted);
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
         let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();
-        let (attached, attach_reports) = match attach_all(new, engine, &compiled, bans) {
+        let (attached, attach_reports) = match attach_all(new, layout, bans) {
             Ok(attached) => attached,
             Err(error) => return (self, Err(error)),
         };
         let mut published = Vec::new();
+        let mut spent = Spent::default();
         let keep: HashSet<&str> = wanted.iter().map(|(name, _)| &**name).collect();
         let mut failed = None;
         for (index, filter) in self.filters.iter_mut().enumerate() {
             if !keep.contains(filter.interface()) {
                 continue;
             }
-            match filter.publish(&compiled) {
+            match filter.publish(layout) {
                 Ok(report) => {
                     notes
                         .extend(report.warnings.iter().map(|note| format!("{}: {note}", filter.interface())));
+                    spent.add(&report);
                     published.push(json!({"interface": filter.interface(), "published": report}));
                 }
                 Err(error) => {
@@ -118,18 +134,14 @@ impl Enforced {
             }
         }
         if let Some((index, error)) = failed {
-            for filter in self.filters[..index].iter_mut().filter(|f| keep.contains(f.interface())) {
-                if let Err(error) = filter.publish(&self.compiled) {
-                    let interface = filter.interface();
-                    tracing::error!(interface, "the former table could not be put back: {error:#}");
-                }
-            }
+            put_back(&mut self.filters[..index], &keep, engine, self.compiled.clone());
             take_off_new(attached, &attach_reports);
             return (self, Err(error));
         }
         for report in &attach_reports {
             log_attached(report);
             notes.extend(notes_of(report));
+            spent.add(&report.published);
             published.push(json!({"interface": report.interface, "published": report.published}));
         }
         let (stay, leave): (Vec<_>, Vec<_>) =
@@ -145,8 +157,8 @@ impl Enforced {
         let changed = leaves || !attached.is_empty();
         let filters = stay.into_iter().chain(attached).collect();
         let composition = self.composition + u64::from(changed);
-        let change = Change { published: Value::Array(published), notes };
-        (Self { filters, compiled, composition }, Ok(change))
+        let change = Change { published: Value::Array(published), notes, spent };
+        (Self { filters, compiled: layout.compiled().clone(), composition }, Ok(change))
     }
 
     /// Lets go of filters that somebody took off, or whose interface was removed and perhaps made again: a
@@ -216,8 +228,7 @@ fn fixed(wish: InterfaceMode) -> Option<Mode> {
 /// Attaches to all of them or, where nothing was attached before, to none.
 fn attach_all(
     mut wanted: Vec<(Arc<str>, InterfaceMode)>,
-    engine: Engine,
-    compiled: &Compiled,
+    layout: &Layout,
     bans: Option<&Desired>,
 ) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
     // What can fail goes first, so that what is taken over keeps its table when it does.
@@ -225,7 +236,7 @@ fn attach_all(
     wanted.sort_by_key(|(name, _)| pinned.iter().any(|pinned| **pinned == **name));
     let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
     for (name, mode) in wanted {
-        match Filter::attach_with(&name, mode, engine, compiled, bans) {
+        match Filter::attach_with(&name, mode, layout, bans) {
             Ok((filter, report)) => {
                 filters.push(filter);
                 reports.push(report);
@@ -237,6 +248,20 @@ fn attach_all(
         }
     }
     Ok((filters, reports))
+}
+
+/// Gives filters their former table back.
+fn put_back(filters: &mut [Filter], keep: &HashSet<&str>, engine: Engine, compiled: Arc<Compiled>) {
+    let layout = match Layout::new(engine, compiled) {
+        Ok(layout) => layout,
+        Err(error) => return tracing::error!("the former table could not be laid out again: {error}"),
+    };
+    for filter in filters.iter_mut().filter(|filter| keep.contains(filter.interface())) {
+        if let Err(error) = filter.publish(&layout) {
+            let interface = filter.interface();
+            tracing::error!(interface, "the former table could not be put back: {error:#}");
+        }
+    }
 }
 
 /// What was taken over goes on enforcing; what is new is taken off again.

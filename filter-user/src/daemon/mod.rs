@@ -30,7 +30,7 @@ use self::{
     control::{ControlSocket, Fault, Reply, Request, read_request, write_line},
     enforced::{Change, Enforced},
     monitor::Monitors,
-    reload::Next,
+    reload::{Next, Seconds},
 };
 use crate::{
     gate::{Gates, Limits, ListenError},
@@ -199,7 +199,7 @@ impl Daemon {
         // One at a time; the others wait.
         let mut state = self.state.lock().await;
         let begin = Instant::now();
-        match self.try_reload(&mut state).await {
+        match self.try_reload(&mut state, begin).await {
             Ok((next, notes, result)) => {
                 state.reloads += 1;
                 state.loaded_at = SystemTime::now();
@@ -226,6 +226,7 @@ impl Daemon {
     async fn try_reload(
         &self,
         state: &mut State,
+        begin: Instant,
     ) -> Result<(Next, Vec<String>, serde_json::Value), ReloadError> {
         let next = Next::load(self.path.clone()).await?;
         let prepared =
@@ -242,9 +243,11 @@ impl Daemon {
         if let Some(enforced) = &state.enforced {
             self.bans.configure(result.is_ok().then_some(config), enforced.bans()).await;
         }
-        let Change { published, notes } = result.map_err(ReloadError::System)?;
+        let Change { published, notes, spent } = result.map_err(ReloadError::System)?;
         let transfers = self.gates.commit(prepared);
-        Ok((next, notes, json!({"interfaces": published, "transfers": transfers})))
+        let seconds = Seconds::new(next.took, spent, begin.elapsed());
+        let result = json!({"interfaces": published, "transfers": transfers, "seconds": seconds});
+        Ok((next, notes, result))
     }
 
     async fn status(&self) -> Reply {

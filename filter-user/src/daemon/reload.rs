@@ -1,13 +1,19 @@
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, anyhow};
 
-use super::control::Fault;
+use serde::Serialize;
+
+use super::{control::Fault, enforced::Spent};
 use crate::{
     config::{Report, Severity},
-    kernel,
+    kernel::Layout,
     load::{LoadError, Loaded, load},
-    offload::Compiled,
     policy::Countries,
     session::Snapshot,
 };
@@ -45,26 +51,77 @@ impl ReloadError {
 /// A configuration that is ready to be enforced.
 pub(super) struct Next {
     pub(super) snapshot: Arc<Snapshot>,
-    pub(super) compiled: Arc<Compiled>,
+    pub(super) layout: Arc<Layout>,
     pub(super) report: Report,
+    pub(super) took: Preparation,
+}
+
+/// How long the parts of getting ready took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Preparation {
+    /// Files read, values parsed, rules indexed.
+    pub(super) read: Duration,
+    /// From rules to classes of addresses.
+    pub(super) compile: Duration,
+    /// From classes to what the kernel's maps hold.
+    pub(super) lay_out: Duration,
+}
+
+/// Where the time of a reload went, in seconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Seconds {
+    read: f64,
+    compile: f64,
+    lay_out: f64,
+    write: f64,
+    wait: f64,
+    /// What is none of these: gates, sessions, notes about rules.
+    rest: f64,
+    total: f64,
+}
+
+impl Seconds {
+    pub(super) fn new(preparation: Preparation, spent: Spent, total: Duration) -> Self {
+        let Preparation { read, compile, lay_out } = preparation;
+        let Spent { write, wait } = spent;
+        let rest = total.saturating_sub(read + compile + lay_out + write + wait);
+        Self {
+            read: read.as_secs_f64(),
+            compile: compile.as_secs_f64(),
+            lay_out: lay_out.as_secs_f64(),
+            write: write.as_secs_f64(),
+            wait: wait.as_secs_f64(),
+            rest: rest.as_secs_f64(),
+            total: total.as_secs_f64(),
+        }
+    }
 }
 
 impl Next {
     /// Reads and compiles, away from the threads that serve requests.
     pub(super) async fn load(path: PathBuf) -> Result<Self, ReloadError> {
         tokio::task::spawn_blocking(move || {
+            let begin = Instant::now();
             let (loaded, report) = load(&path, &|_| ()).map_err(ReloadError::Load)?;
+            let read = begin.elapsed();
             let compiled = loaded.compile();
-            kernel::fits(loaded.config.engine, &compiled)
+            let compile = begin.elapsed() - read;
+            let layout = Layout::new(loaded.config.engine, compiled)
                 .context("the kernel's tables cannot hold this configuration")
                 .map_err(ReloadError::TooLarge)?;
+            let lay_out = begin.elapsed() - read - compile;
             let Loaded { config, database } = loaded;
             let countries: Box<dyn Countries> = match database {
                 Some(database) => Box::new(database),
                 None => Box::new(()),
             };
             let snapshot = Arc::new(Snapshot { config, countries });
-            Ok(Self { snapshot, compiled: Arc::new(compiled), report })
+            Ok(Self {
+                snapshot,
+                layout: Arc::new(layout),
+                report,
+                took: Preparation { read, compile, lay_out },
+            })
         })
         .await
         .map_err(|error| ReloadError::System(anyhow!("loading the configuration broke off: {error}")))?

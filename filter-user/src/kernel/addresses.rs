@@ -1,10 +1,12 @@
 //! What an engine knows of a table's addresses.
 
+use std::sync::Arc;
+
 use filter_ebpf::{flat::CLASSES, layout::LINE_CELLS};
 
 use super::{
     flat::Flat,
-    image::TooLarge,
+    image::{TooLarge, fits},
     prefixes::{Prefix, cover},
     ranges::ranges,
 };
@@ -12,6 +14,38 @@ use crate::{
     config::Engine,
     offload::{ClassId, Compiled},
 };
+
+/// A compiled table and its addresses in an engine's own form: laid out once, put into force on any number of
+/// interfaces.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    pub(super) compiled: Arc<Compiled>,
+    pub(super) addresses: Addresses,
+}
+
+impl Layout {
+    /// Lays out a table for an engine.
+    ///
+    /// # Errors
+    ///
+    /// What is too large for the kernel's maps, and the remedy.
+    pub fn new(engine: Engine, compiled: impl Into<Arc<Compiled>>) -> Result<Self, TooLarge> {
+        let compiled = compiled.into();
+        fits(engine, &compiled)?;
+        let addresses = Addresses::new(engine, &compiled)?;
+        Ok(Self { compiled, addresses })
+    }
+
+    /// The table.
+    pub fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> Engine {
+        self.addresses.engine()
+    }
+}
 
 /// A table's addresses in an engine's own form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +79,13 @@ impl Addresses {
                 let (v4, v6) = (ranges(&compiled.v4), ranges(&compiled.v6));
                 Ok(Self::Flat { flat: Box::new(flat), v4, v6 })
             }
+        }
+    }
+
+    pub(super) fn engine(&self) -> Engine {
+        match self {
+            Self::Lpm { .. } => Engine::Lpm,
+            Self::Flat { .. } => Engine::Flat,
         }
     }
 

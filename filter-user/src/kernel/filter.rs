@@ -15,7 +15,7 @@ use filter_ebpf::layout::{self, Figures, Lookups, flags};
 use serde::Serialize;
 
 use super::{
-    addresses::Addresses,
+    addresses::{Addresses, Layout},
     bans::BanMaps,
     bpffs::Bpffs,
     debug::DebugLines,
@@ -57,8 +57,7 @@ pub struct Filter {
 #[derive(Clone, Copy)]
 struct Order<'a> {
     mode: InterfaceMode,
-    engine: Engine,
-    compiled: &'a Compiled,
+    layout: &'a Layout,
     bans: Option<&'a Desired>,
 }
 
@@ -87,13 +86,8 @@ impl Filter {
     ///
     /// No such interface, missing privileges, another program on the interface, a table that is too large, or
     /// whatever the kernel refuses. What was enforced before still is.
-    pub fn attach(
-        interface: &str,
-        mode: InterfaceMode,
-        engine: Engine,
-        compiled: &Compiled,
-    ) -> Result<(Self, AttachReport)> {
-        Self::attach_in(&Bpffs::default(), interface, mode, engine, compiled)
+    pub fn attach(interface: &str, mode: InterfaceMode, layout: &Layout) -> Result<(Self, AttachReport)> {
+        Self::attach_in(&Bpffs::default(), interface, mode, layout)
     }
 
     /// [`Self::attach`], with these bans in force from the first packet on. Without any the pinned ones stay.
@@ -104,11 +98,10 @@ impl Filter {
     pub fn attach_with(
         interface: &str,
         mode: InterfaceMode,
-        engine: Engine,
-        compiled: &Compiled,
+        layout: &Layout,
         bans: Option<&Desired>,
     ) -> Result<(Self, AttachReport)> {
-        Self::attach_order(&Bpffs::default(), interface, &Order { mode, engine, compiled, bans })
+        Self::attach_order(&Bpffs::default(), interface, &Order { mode, layout, bans })
     }
 
     /// [`Self::attach`] with pins elsewhere.
@@ -120,20 +113,18 @@ impl Filter {
         bpffs: &Bpffs,
         interface: &str,
         mode: InterfaceMode,
-        engine: Engine,
-        compiled: &Compiled,
+        layout: &Layout,
     ) -> Result<(Self, AttachReport)> {
-        Self::attach_order(bpffs, interface, &Order { mode, engine, compiled, bans: None })
+        Self::attach_order(bpffs, interface, &Order { mode, layout, bans: None })
     }
 
     fn attach_order(bpffs: &Bpffs, interface: &str, order: &Order<'_>) -> Result<(Self, AttachReport)> {
-        let engine = order.engine;
-        super::fits(engine, order.compiled)?;
+        let layout = order.layout;
         let device = Device::named(interface)?;
         bpffs.mount()?;
         let pins = Pins::new(bpffs, interface);
         let fresh = !pins.exist();
-        pins.create(engine)?;
+        pins.create(layout.engine())?;
         let lock = pins.lock()?;
         let result = Present::find(&device, &pins)
             .and_then(|present| Self::attach_locked(device, &pins, lock, present, order));
@@ -152,8 +143,9 @@ impl Filter {
         order: &Order<'_>,
     ) -> Result<(Self, AttachReport)> {
         let begin = Instant::now();
-        let Order { mode: wish, engine, compiled, bans } = *order;
-        let addresses = Addresses::new(engine, compiled)?;
+        let Order { mode: wish, layout, bans } = *order;
+        let Layout { compiled, addresses } = layout;
+        let engine = layout.engine();
         let (mut loaded, mut tables) = load(&device, pins, engine, room_for(addresses.lines()))?;
         // Tables that are pinned already hold bans, and a program may judge by them.
         let banned = bans.map_or(Ok(()), |bans| tables.bans.sync(bans));
@@ -268,10 +260,19 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// It is too large, or the kernel refuses something: the table before is still in force, complete.
-    pub fn publish(&mut self, compiled: &Compiled) -> Result<PublishReport> {
+    /// It is laid out for another engine, or the kernel refuses something: the table before is still in force,
+    /// complete.
+    pub fn publish(&mut self, layout: &Layout) -> Result<PublishReport> {
         let begin = Instant::now();
-        let addresses = Addresses::new(self.tables.engine, compiled)?;
+        let Layout { compiled, addresses } = layout;
+        if layout.engine() != self.tables.engine {
+            bail!(
+                "{} runs with the engine {}, and the table is laid out for {}",
+                self.device.name,
+                self.tables.engine,
+                layout.engine()
+            );
+        }
         let room = room_for(addresses.lines());
         let result = if addresses.lines() > self.tables.lines.room() { self.grow(room) } else { Ok(()) };
         result
@@ -658,7 +659,7 @@ impl Bench {
             super::fits(engine, compiled)?;
             *self = Self::with_room(engine, room_for(addresses.lines()))?;
         }
-        publish::publish(&mut self.tables, compiled, addresses, begin)
+        publish::publish(&mut self.tables, compiled, &addresses, begin)
     }
 
     /// Looks up [`layout::LOOKUPS`] addresses, `repeat` times, with nothing else around; returns the mean time

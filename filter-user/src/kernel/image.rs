@@ -34,7 +34,8 @@ pub struct Image {
     pub(super) local: Vec<(LocalKey, u32)>,
     /// The verdict table.
     pub(super) cells: Vec<u16>,
-    pub(super) addresses: Addresses,
+    /// Of addresses, IPv4 and IPv6.
+    entries: (usize, usize),
     /// Slots and rules.
     pub(super) rules: Vec<(u32, RuleNote)>,
 }
@@ -121,20 +122,16 @@ impl Image {
     ///
     /// As [`fits`].
     pub fn new(engine: Engine, compiled: &Compiled, previous: &Slots) -> Result<Self, TooLarge> {
-        Self::around(Addresses::new(engine, compiled)?, compiled, previous)
+        Self::around(&Addresses::new(engine, compiled)?, compiled, previous)
     }
 
     /// The rest of a table, around its addresses.
     pub(super) fn around(
-        addresses: Addresses,
+        addresses: &Addresses,
         compiled: &Compiled,
         previous: &Slots,
     ) -> Result<Self, TooLarge> {
-        let engine = match addresses {
-            Addresses::Lpm { .. } => Engine::Lpm,
-            Addresses::Flat { .. } => Engine::Flat,
-        };
-        fits(engine, compiled)?;
+        fits(addresses.engine(), compiled)?;
         let rule_slots =
             assign(&previous.rules, compiled.rules.iter().map(|rule| rule.identity), 1..RULE_SLOTS)
                 .ok_or(TooLarge::Rules(compiled.rules.len()))?;
@@ -181,7 +178,7 @@ impl Image {
             })
             .collect();
 
-        let (v4_entries, v6_entries) = addresses.entries();
+        let entries @ (v4_entries, v6_entries) = addresses.entries();
         let mut figures = Figures {
             columns: row as u32,
             hidden_column: compiled.hidden_column(),
@@ -192,7 +189,7 @@ impl Image {
             v6_entries: v6_entries as u32,
             ..Figures::default()
         };
-        match &addresses {
+        match addresses {
             Addresses::Lpm { default_v4, default_v6, .. } => {
                 (figures.default_v4, figures.default_v6) = (*default_v4, *default_v6);
             }
@@ -214,7 +211,7 @@ impl Image {
                 (slot, note)
             })
             .collect();
-        Ok(Self { figures, ports: Ports { groups, ports }, services, local, cells, addresses, rules })
+        Ok(Self { figures, ports: Ports { groups, ports }, services, local, cells, entries, rules })
     }
 
     /// The slots of this table.
@@ -228,7 +225,7 @@ impl Image {
     /// Entries for IPv4 and IPv6: prefixes in tries, or with the engine `flat` ranges that stand out from
     /// the rest.
     pub fn entries(&self) -> (usize, usize) {
-        self.addresses.entries()
+        self.entries
     }
 }
 

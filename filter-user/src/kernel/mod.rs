@@ -15,6 +15,7 @@ mod debug;
 mod events;
 mod filter;
 mod flat;
+mod grace;
 mod image;
 mod installed;
 mod lines;
@@ -33,6 +34,7 @@ mod sys;
 mod tables;
 mod verifier;
 
+pub use addresses::Layout;
 pub use bans::BanMaps;
 pub use bpffs::Bpffs;
 pub use debug::DebugLines;

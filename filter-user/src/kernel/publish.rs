@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     addresses::Addresses,
+    grace::Grace,
     image::{Image, Slots},
     tables::{Tables, Trie, Tries, cell_lines, zeros},
 };
@@ -32,9 +33,15 @@ pub struct PublishReport {
     pub v4_entries: usize,
     /// The same for IPv6.
     pub v6_entries: usize,
-    /// How long it took, waiting for the last packet of the old table included.
+    /// How long it took.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub took: Duration,
+    /// How much of it went into writing the kernel's maps.
+    #[serde(rename = "write_seconds", serialize_with = "seconds")]
+    pub write: Duration,
+    /// How much of it went into waiting until no packet was judged by the table that was written over.
+    #[serde(rename = "wait_seconds", serialize_with = "seconds")]
+    pub wait: Duration,
     /// What did not work although the new table is in force.
     pub warnings: Vec<String>,
 }
@@ -50,7 +57,7 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 pub(super) fn publish(
     tables: &mut Tables,
     compiled: &Compiled,
-    addresses: Addresses,
+    addresses: &Addresses,
     begin: Instant,
 ) -> Result<PublishReport> {
     let live = tables.live().map(|(serial, _)| serial);
@@ -59,9 +66,15 @@ pub(super) fn publish(
     let serial = live.unwrap_or(0) + 1;
     let idle = layout::generation_index(serial);
 
-    build(tables, &image, idle, &previous)
-        .context("could not build the next table; the one before is still in force")?;
-    tables.quiet = false;
+    let unbuilt = "could not build the next table; the one before is still in force";
+    let waiting = Instant::now();
+    if tables.grace.finish().is_err() {
+        tables.wait_for_packets(idle).context(unbuilt)?;
+    }
+    let wait = waiting.elapsed();
+    build(tables, &image, addresses, idle, &previous).context(unbuilt)?;
+    let write = waiting.elapsed() - wait;
+    tables.grace = Grace::Unknown;
     tables.state.switch(serial);
 
     let mut warnings = Vec::new();
@@ -81,16 +94,22 @@ pub(super) fn publish(
         v4_entries,
         v6_entries,
         took: begin.elapsed(),
+        write,
+        wait,
         warnings,
     })
 }
 
-/// Writes everything of the idle generation. Nothing of it is read before the switch.
-fn build(tables: &mut Tables, image: &Image, idle: u32, previous: &Slots) -> Result<()> {
-    if !tables.quiet {
-        tables.wait_for_packets(idle)?;
-    }
-    match &image.addresses {
+/// Writes everything of the idle generation, which no packet is judged by any more. Nothing of it is read before
+/// the switch.
+fn build(
+    tables: &mut Tables,
+    image: &Image,
+    addresses: &Addresses,
+    idle: u32,
+    previous: &Slots,
+) -> Result<()> {
+    match addresses {
         Addresses::Lpm { v4, v6, .. } => {
             let v4 = Trie::filled(v4).context("IPv4 addresses")?;
             let v6 = Trie::filled(v6).context("IPv6 addresses")?;
@@ -163,10 +182,14 @@ fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
 /// publication may write into it, and a slot that it alone used may be given to another rule. Large tries
 /// are freed at once; small ones stay until others take their place, because each replacement waits again.
 fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
+    if tables.engine == Engine::Flat {
+        // Nothing is freed, and whoever comes now is judged by the new table.
+        return tables.wait_in_background(generation);
+    }
     // A packet that read the control map just before the switch has to find the tries as they were.
     tables.wait_for_packets(generation)?;
     let Figures { v4_entries, v6_entries, .. } = tables.state.figures(generation);
-    if tables.engine == Engine::Flat || (v4_entries + v6_entries) as usize <= LARGE {
+    if (v4_entries + v6_entries) as usize <= LARGE {
         return Ok(());
     }
     let Tries { v4, v6 } = tables.tries(generation)?;

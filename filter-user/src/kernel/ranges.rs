@@ -1,5 +1,3 @@
-use std::collections::HashMap;
-
 use crate::{
     address::{Address, Partition},
     offload::ClassId,
@@ -9,20 +7,25 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Ranges {
     last: Option<u32>,
-    counts: HashMap<u32, usize>,
+    /// By class, of which there are few.
+    counts: Vec<usize>,
 }
 
 impl Ranges {
     pub(super) fn next(&mut self, class: u32) {
         if self.last != Some(class) {
-            *self.counts.entry(class).or_default() += 1;
+            let index = class as usize;
+            if index >= self.counts.len() {
+                self.counts.resize(index + 1, 0);
+            }
+            self.counts[index] += 1;
             self.last = Some(class);
         }
     }
 
     /// All but those of the class that has the most, against which the others stand out.
     pub(super) fn standing_out(&self) -> usize {
-        self.counts.values().sum::<usize>() - self.counts.values().max().copied().unwrap_or(0)
+        self.counts.iter().sum::<usize>() - self.counts.iter().max().copied().unwrap_or(0)
     }
 }
 

@@ -21,7 +21,9 @@ use filter_ebpf::{
     },
 };
 
-use super::{bans::BanMaps, image::Slots, lines::Lines, prefixes::Prefix, state::MappedState, sys};
+use super::{
+    bans::BanMaps, grace::Grace, image::Slots, lines::Lines, prefixes::Prefix, state::MappedState, sys,
+};
 use crate::config::Engine;
 
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
@@ -159,17 +161,20 @@ pub(super) struct Tries {
     pub(super) v6: Option<Trie<u128>>,
 }
 
+/// Tries by generation.
+type Outer<B> = ArrayOfMaps<MapData, LpmTrie<MapData, B, u32>>;
+
 /// The maps of one interface.
 pub(super) struct Tables {
     pub(super) engine: Engine,
     pub(super) lines: Lines,
     pub(super) state: Arc<MappedState>,
-    /// No packet is judged by the generation that is not live. Unknown, so false, until this process has
-    /// waited for it: another may have been stopped before it did.
-    pub(super) quiet: bool,
+    /// Of the generation that is not live.
+    pub(super) grace: Grace,
     pub(super) local: HashMap<MapData, LocalKey, u32>,
-    pub(super) v4: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 4], u32>>,
-    pub(super) v6: ArrayOfMaps<MapData, LpmTrie<MapData, [u8; 16], u32>>,
+    pub(super) v4: Outer<[u8; 4]>,
+    pub(super) v6: Outer<[u8; 16]>,
+    pub(super) v4_id: u32,
     pub(super) outcomes: PerCpuArray<MapData, u64>,
     pub(super) rule_hits: PerCpuArray<MapData, RuleHits>,
     pub(super) service_hits: PerCpuArray<MapData, ServiceHits>,
@@ -213,27 +218,32 @@ impl Tables {
         };
         let state_id = state.info()?.id();
         let state = Arc::new(MappedState::new(state)?);
+        let v4 = source(map::V4)?;
         Ok(Self {
             engine,
             lines,
+            v4_id: match &v4 {
+                Map::ArrayOfMaps(outer) => outer.info()?.id(),
+                _ => return Err(anyhow!("{} is not an array of maps", map::V4)),
+            },
             state_id,
             events: events.info()?.id(),
             bans: BanMaps::new(
                 state.clone(),
-                typed(&mut source, map::BANS_V4)?,
-                typed(&mut source, map::BANS_V6)?,
-                typed(&mut source, map::BAN_HITS)?,
+                typed(source(map::BANS_V4)?, map::BANS_V4)?,
+                typed(source(map::BANS_V6)?, map::BANS_V6)?,
+                typed(source(map::BAN_HITS)?, map::BAN_HITS)?,
             ),
             state,
-            quiet: false,
-            local: typed(&mut source, map::LOCAL)?,
-            v4: typed(&mut source, map::V4)?,
-            v6: typed(&mut source, map::V6)?,
-            outcomes: typed(&mut source, map::OUTCOMES)?,
-            rule_hits: typed(&mut source, map::RULE_HITS)?,
-            service_hits: typed(&mut source, map::SERVICE_HITS)?,
-            rules: typed(&mut source, map::RULES)?,
-            service_notes: typed(&mut source, map::SERVICE_NOTES)?,
+            grace: Grace::Unknown,
+            local: typed(source(map::LOCAL)?, map::LOCAL)?,
+            v4: typed(v4, map::V4)?,
+            v6: typed(source(map::V6)?, map::V6)?,
+            outcomes: typed(source(map::OUTCOMES)?, map::OUTCOMES)?,
+            rule_hits: typed(source(map::RULE_HITS)?, map::RULE_HITS)?,
+            service_hits: typed(source(map::SERVICE_HITS)?, map::SERVICE_HITS)?,
+            rules: typed(source(map::RULES)?, map::RULES)?,
+            service_notes: typed(source(map::SERVICE_NOTES)?, map::SERVICE_NOTES)?,
         })
     }
 
@@ -309,11 +319,25 @@ impl Tables {
     /// Returns when every packet that was on its way has been judged: from then on nothing reads a generation
     /// that was not live when this was called.
     pub(super) fn wait_for_packets(&mut self, generation: u32) -> Result<()> {
-        // Any update of a map of maps waits (see `set_tries`), also one that changes nothing.
-        let v4 = self.tries(generation)?.v4.map_or_else(|| Trie::filled(&[]), Ok)?;
-        self.v4.set(generation, &v4.map, 0)?;
-        self.quiet = true;
+        self.grace = Grace::Unknown;
+        self.barrier(generation)?()?;
+        self.grace = Grace::Over;
         Ok(())
+    }
+
+    /// Waits for the same on a thread of its own. Until that is over, the generation has to stay as it is.
+    pub(super) fn wait_in_background(&mut self, generation: u32) -> Result<()> {
+        self.grace = Grace::Unknown;
+        self.grace = Grace::passing(self.barrier(generation)?)?;
+        Ok(())
+    }
+
+    /// What returns when every packet has been judged that was on its way when it was called.
+    fn barrier(&self, generation: u32) -> Result<impl FnOnce() -> Result<()> + Send + use<>> {
+        // Any update of a map of maps waits (see `set_tries`), also one that changes nothing.
+        let mut outer: Outer<[u8; 4]> = Map::from_map_data(MapData::from_id(self.v4_id)?)?.try_into()?;
+        let v4 = self.tries(generation)?.v4.map_or_else(|| Trie::<u32>::filled(&[]), Ok)?;
+        Ok(move || Ok(outer.set(generation, &v4.map, 0)?))
     }
 
     /// Puts tries into a generation. The kernel returns only after every program that might still see the
@@ -360,11 +384,8 @@ fn missing<T>(result: Result<T, MapError>) -> Result<Option<T>> {
 }
 
 /// A map in its own type; its sizes are checked.
-fn typed<T: TryFrom<Map, Error = MapError>>(
-    source: &mut impl FnMut(&str) -> Result<Map>,
-    name: &str,
-) -> Result<T> {
-    T::try_from(source(name)?).with_context(|| format!("the map {name} is of another build"))
+fn typed<T: TryFrom<Map, Error = MapError>>(map: Map, name: &str) -> Result<T> {
+    T::try_from(map).with_context(|| format!("the map {name} is of another build"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+};
 
 use super::{
     Column, ColumnId, Compiled, CompiledService, Decisions, DropRule, DropRuleId,
     decide::{BY_DEFAULT, Family, PASS},
+    memo::Memo,
     rules::{DropSource, number_rules},
 };
 use crate::{
@@ -94,31 +98,37 @@ fn family<A: Family>(
     let mut partial = Interner::<Vec<u32>>::default();
     let mut classes = Partition::constant(partial.number(Vec::new()));
     for column in columns {
-        let mut drop = Partition::constant(PASS);
-        if column.open.is_none() {
-            for (position, id) in column.policies.iter().enumerate() {
-                let policy = decisions[id].map(|label| match label {
-                    PASS => PASS,
-                    BY_DEFAULT => rules.number((*id, None)),
-                    rule => rules.number((*id, Some(RuleId(rule)))),
-                });
-                // Every policy has to drop; the first names the rule.
-                drop = if position == 0 {
-                    policy
-                } else {
-                    drop.zip(&policy, |first, other| if other == PASS { PASS } else { first })
-                };
-            }
-            drop = drop.zip(never, |label, never| if never { PASS } else { label });
-        }
         let mut longer = Interner::<Vec<u32>>::default();
-        classes = classes.zip(&drop, |class, label| {
+        let mut extended = |class: u32, label| {
             let row = &partial.values[class as usize];
             longer.number(row.iter().copied().chain([label]).collect())
-        });
+        };
+        classes = match &column.policies[..] {
+            [first, others @ ..] if column.open.is_none() => {
+                // Every policy has to drop; the first names the rule.
+                let mut drop = Cow::Borrowed(&decisions[first]);
+                for other in others {
+                    let and = |first, other| if other == PASS { PASS } else { first };
+                    drop = Cow::Owned(drop.zip(&decisions[other], and));
+                }
+                let mut class_of = Memo::new(|class, label| match label {
+                    PASS => extended(class, PASS),
+                    BY_DEFAULT => extended(class, rules.number((*first, None))),
+                    rule => extended(class, rules.number((*first, Some(RuleId(rule))))),
+                });
+                classes
+                    .zip(never, |class, never| (class, never))
+                    .zip(&drop, |(class, never), label| class_of.get(class, if never { PASS } else { label }))
+            }
+            _ => classes.map(|class| extended(class, PASS)),
+        };
         partial = longer;
     }
-    classes.map(|class| rows.number(partial.values[class as usize].clone()))
+    let numbers: Vec<u32> = partial.values.into_iter().map(|row| rows.number(row)).collect();
+    if numbers.iter().copied().eq(0..numbers.len() as u32) {
+        return classes;
+    }
+    classes.map(|class| numbers[class as usize])
 }
 
 fn never_v4(config: &Config) -> Partition<u32, bool> {

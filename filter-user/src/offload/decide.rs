@@ -101,17 +101,23 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
         Partition::constant(by_country(None))
     };
 
-    let dropped = drop.zip(&countries, |ip, country| (ip.min(country.drop), country.otherwise));
     // A token outranks everything that follows, and the NIC cannot see tokens.
     if !index.allow_token.is_empty() {
-        return dropped.map(|(drop, _)| drop);
+        return drop.zip(&countries, |drop, country| drop.min(country.drop));
     }
-    dropped.zip(deny, |(drop, by_country), deny| (drop, if deny == NO_RULE { by_country } else { deny })).zip(
+    // What outranks `deny ip`, and what holds behind it.
+    let before = drop.zip(&countries, |drop, country| (drop.min(country.drop), country.otherwise)).zip(
         allow,
         |(drop, otherwise), allow| match drop {
-            NO_RULE if allow != NO_RULE => PASS,
-            NO_RULE => otherwise,
-            rule => rule,
+            NO_RULE if allow != NO_RULE => (Some(PASS), otherwise),
+            NO_RULE => (None, otherwise),
+            rule => (Some(rule), otherwise),
         },
-    )
+    );
+    // Last, because it is mostly the largest: what is put together with it is as large.
+    before.zip(deny, |(before, otherwise), deny| match before {
+        Some(label) => label,
+        None if deny != NO_RULE => deny,
+        None => otherwise,
+    })
 }

@@ -2,6 +2,7 @@
 
 mod compile;
 mod decide;
+mod memo;
 mod model;
 mod report;
 mod rules;

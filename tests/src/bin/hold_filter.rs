@@ -18,13 +18,8 @@ fn main() -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("usage: hold_filter BPFFS INTERFACE"))?;
     let table =
         Table::denying("deny ip 192.0.2.66", &["192.0.2.66/32", "2001:db8::66/128"], &[(Proto::Udp, 5000)]);
-    let (_filter, report) = Filter::attach_in(
-        &Bpffs::at(bpffs),
-        &interface,
-        InterfaceMode::Auto,
-        Engine::default(),
-        &table.compiled(),
-    )?;
+    let layout = table.layout(Engine::default());
+    let (_filter, report) = Filter::attach_in(&Bpffs::at(bpffs), &interface, InterfaceMode::Auto, &layout)?;
     println!("{}", if report.adopted { "adopted" } else { "attached" });
     std::io::stdout().flush()?;
     loop {

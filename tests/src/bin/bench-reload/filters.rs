@@ -15,7 +15,10 @@ use tests::{
     nicgate::{Controller, Site},
 };
 
-use crate::lists::{Which, list};
+use crate::{
+    lists::{Which, list},
+    phases::{Breakdown, Phases},
+};
 
 /// What has one of two things in force, and can be told to enforce the other one.
 pub(crate) trait Filter {
@@ -23,6 +26,10 @@ pub(crate) trait Filter {
     fn reload(&mut self, which: Which) -> anyhow::Result<Duration>;
     /// Entries that are in force.
     fn entries(&self) -> anyhow::Result<u64>;
+    /// Where the time of the last so many reloads went, if the filter tells.
+    fn breakdown(&self, _reloads: usize) -> anyhow::Result<Option<Breakdown>> {
+        Ok(None)
+    }
 }
 
 /// What nicgate enforces.
@@ -38,6 +45,7 @@ pub(crate) struct OfNicgate {
     // Dropped in this order: the controller before the network that it runs on.
     _controller: Controller,
     rules: Rules,
+    phases: Vec<Phases>,
     site: Site,
     lab: Lab,
 }
@@ -48,7 +56,7 @@ impl OfNicgate {
         let site = Site::new();
         write(&site, lab.interface(), &rules, Which::A)?;
         let controller = site.start(lab.edge())?;
-        Ok(Self { _controller: controller, rules, site, lab })
+        Ok(Self { _controller: controller, rules, phases: Vec::new(), site, lab })
     }
 
     fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
@@ -80,8 +88,18 @@ impl Filter for OfNicgate {
     fn reload(&mut self, which: Which) -> anyhow::Result<Duration> {
         write(&self.site, self.lab.interface(), &self.rules, which)?;
         let started = Instant::now();
-        self.ask(&["reload"])?;
-        Ok(started.elapsed())
+        let printed = self.ask(&["reload", "--json"])?;
+        let took = started.elapsed();
+        self.phases.push(Phases::read(&printed, took.as_secs_f64())?);
+        Ok(took)
+    }
+
+    fn breakdown(&self, reloads: usize) -> anyhow::Result<Option<Breakdown>> {
+        let last = &self.phases[self.phases.len().saturating_sub(reloads)..];
+        match &self.rules {
+            Rules::List(_) => Breakdown::new(last, &self.site.path("list.txt")).map(Some),
+            Rules::Country(database) => Breakdown::new(last, database).map(Some),
+        }
     }
 
     fn entries(&self) -> anyhow::Result<u64> {

@@ -2,6 +2,7 @@
 
 mod filters;
 mod lists;
+mod phases;
 
 use std::{
     fs,
@@ -20,6 +21,7 @@ use tests::{
 
 use filters::{Filter, OfIpset, OfNft, OfNicgate, Rules};
 use lists::{LONGEST, Which};
+use phases::Breakdown;
 
 #[derive(Parser)]
 #[command(
@@ -39,6 +41,9 @@ struct Arguments {
     /// Runs of each filter
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
+    /// Time nicgate only
+    #[arg(long)]
+    alone: bool,
     /// A country database, for `allow country`
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
@@ -49,6 +54,7 @@ struct Row {
     name: &'static str,
     entries: u64,
     seconds: Spread,
+    breakdown: Option<Breakdown>,
 }
 
 fn main() -> ExitCode {
@@ -64,11 +70,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let this = Machine::this();
     println!("{this}");
     println!("{prefixes} IPv4 prefixes, all of them replaced by {prefixes} others, {runs} runs of each");
-    let mut filters: Vec<(&str, Box<dyn Filter>)> = vec![
-        ("nicgate reload", Box::new(OfNicgate::start(Rules::List(prefixes))?)),
-        ("ipset restore", Box::new(OfIpset::start(prefixes)?)),
-        ("nft -f", Box::new(OfNft::start(prefixes)?)),
-    ];
+    let mut filters: Vec<(&str, Box<dyn Filter>)> =
+        vec![("nicgate reload", Box::new(OfNicgate::start(Rules::List(prefixes))?))];
+    if !arguments.alone {
+        filters.push(("ipset restore", Box::new(OfIpset::start(prefixes)?)));
+        filters.push(("nft -f", Box::new(OfNft::start(prefixes)?)));
+    }
     if let Some(database) = &arguments.database {
         let database = fs::canonicalize(database).with_context(|| format!("no {}", database.display()))?;
         filters.push(("country RU US", Box::new(OfNicgate::start(Rules::Country(database))?)));
@@ -95,17 +102,17 @@ fn measure(filters: &mut [(&'static str, Box<dyn Filter>)], runs: u32) -> anyhow
     let mut which = Which::B;
     for round in 0..=runs {
         for ((name, filter), times) in filters.iter_mut().zip(&mut times) {
-            let took = filter.reload(which).with_context(|| (*name).to_owned())?;
+            let took = filter.reload(which).with_context(|| (*name).to_owned())?.as_secs_f64();
             if round > 0 {
-                println!("round {round}: {name}, {:.2} s", took.as_secs_f64());
-                times.push(took.as_secs_f64());
+                println!("round {round}: {name}, {took:.2} s");
+                times.push(took);
             }
         }
         which = which.other();
     }
     let rows = filters.iter().zip(times).map(|((name, filter), times)| {
         let seconds = Spread::of(times).context("no runs")?;
-        Ok(Row { name, entries: filter.entries()?, seconds })
+        Ok(Row { name, entries: filter.entries()?, seconds, breakdown: filter.breakdown(runs as usize)? })
     });
     rows.collect()
 }
@@ -128,18 +135,29 @@ fn goals(rows: &[Row], country: Option<&Row>) -> Vec<(String, bool)> {
 
 fn print(rows: &[Row], goals: &[(String, bool)]) {
     println!("\n{:<16} {:>10} {:>24}", "", "entries", "seconds");
-    for Row { name, entries, seconds } in rows {
+    for Row { name, entries, seconds, .. } in rows {
         println!("{name:<16} {entries:>10} {seconds:>24.3}");
     }
     for (goal, met) in goals {
         println!("{goal}: {}", if *met { "met" } else { "MISSED" });
+    }
+    if let Some(breakdown) = rows.iter().find_map(|row| row.breakdown.as_ref()) {
+        breakdown.print();
     }
 }
 
 fn for_programs(machine: &Machine, prefixes: u32, rows: &[Row], goals: &[(String, bool)]) -> Value {
     let rows: Vec<Value> = rows
         .iter()
-        .map(|row| json!({"name": row.name, "entries": row.entries, "seconds": row.seconds.json()}))
+        .map(|row| {
+            let breakdown = row.breakdown.as_ref().map(Breakdown::for_programs);
+            json!({
+                "name": row.name,
+                "entries": row.entries,
+                "seconds": row.seconds.json(),
+                "phases": breakdown,
+            })
+        })
         .collect();
     let goals: Vec<Value> = goals.iter().map(|(goal, met)| json!({"goal": goal, "met": met})).collect();
     json!({"machine": machine.json(), "prefixes": prefixes, "results": rows, "goals": goals})

@@ -81,7 +81,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         filters.push(("country RU US", Box::new(OfNicgate::start(Rules::Country(database))?)));
     }
     let mut rows = measure(&mut filters, runs)?;
-    let country = if rows.len() > 3 { rows.pop() } else { None };
+    let country = if arguments.database.is_some() { rows.pop() } else { None };
     let goals = goals(&rows, country.as_ref());
     if let Some(directory) = &arguments.plot {
         draw(directory, prefixes, &rows)?;

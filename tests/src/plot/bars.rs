@@ -1,5 +1,6 @@
-//! A plot of bars, as SVG: one for each thing that was measured, with its spread.
+//! A plot of bars: one for each thing that was measured, with its spread.
 
+use super::svg::{escaped, short};
 use crate::spread::Spread;
 
 const LEFT: f64 = 190.0;
@@ -68,20 +69,6 @@ fn scale(highest: f64) -> (f64, u32) {
         [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| highest <= step * 6.0);
     let step = step.unwrap_or(10.0 * power);
     (step, (highest / step).ceil().max(1.0) as u32)
-}
-
-/// At most three figures.
-fn short(value: f64) -> String {
-    match value {
-        0.0 => "0".to_owned(),
-        value if value < 1.0 => format!("{value:.2}"),
-        value if value < 10.0 => format!("{value:.1}"),
-        value => format!("{value:.0}"),
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

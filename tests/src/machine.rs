@@ -66,6 +66,11 @@ impl Machine {
         self
     }
 
+    /// The processor and the kernel, for a plot.
+    pub fn short(&self) -> String {
+        format!("{}, Linux {}", self.processor, self.kernel)
+    }
+
     /// For programs.
     pub fn json(&self) -> Value {
         let Self { processor, cores, virtual_machine, kernel, versions } = self;

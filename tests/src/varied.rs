@@ -1,5 +1,5 @@
-//! Programs that meet another source address in every run of BPF_PROG_TEST_RUN, which itself offers one frame again
-//! and again: a program in front writes the next address of a table into the frame.
+//! Programs that meet another frame in every run of BPF_PROG_TEST_RUN, which itself offers one again and again: a
+//! program in front writes the next entry of a table into the frame, a source address for example.
 
 use std::{
     io,
@@ -21,9 +21,12 @@ pub const ADDRESSES: u32 = 1 << 20;
 /// Lookups in one run of a [`Trie`].
 pub const LOOKUPS: u32 = 64;
 
-/// Bytes of an entry; an IPv4 address takes the first four.
+/// Beginnings of sequences in a table.
+const SEEDS: u32 = 1 << 14;
+
+/// Bytes of an entry; an IPv4 address takes the first four, the beginning of a sequence the first eight.
 const ENTRY: usize = 16;
-/// Where the frame has the number of the next address, after all that the programs look at.
+/// Where the frame has the number of the next entry, after all that the programs look at.
 const INDEX: usize = 80;
 /// Bytes of a frame.
 const FRAME: usize = 88;
@@ -32,58 +35,105 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 const MAP_LOOKUP_ELEM: i32 = 1;
 const TAIL_CALL: i32 = 12;
 
-/// Addresses of one family, in the kernel.
+/// What a program in front writes, in the kernel.
 #[derive(Debug)]
-pub struct Addresses {
+pub struct Entries {
     map: OwnedFd,
-    v6: bool,
+    /// A power of two.
+    count: u32,
+    kind: Kind,
 }
 
-impl Addresses {
-    /// Takes as many as there is room for; fewer are repeated.
+/// What an entry is, and so where it belongs in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The source of an IPv4 packet.
+    V4,
+    /// The source of an IPv6 packet.
+    V6,
+    /// The first eight bytes of the frame.
+    Seed,
+}
+
+impl Entries {
+    /// Sources, all of one family. Takes [`ADDRESSES`]; fewer are repeated.
     ///
     /// # Errors
     ///
     /// When there are none, or the kernel refuses the map.
-    pub fn new(addresses: impl Iterator<Item = IpAddr>) -> anyhow::Result<Self> {
-        let mut bytes = Vec::with_capacity(ADDRESSES as usize * ENTRY);
-        let mut v6 = false;
-        for address in addresses.take(ADDRESSES as usize) {
-            match address {
-                IpAddr::V4(address) => {
-                    bytes.extend(address.octets());
-                    bytes.extend([0; 12]);
-                }
-                IpAddr::V6(address) => {
-                    v6 = true;
-                    bytes.extend(address.octets());
-                }
+    pub fn sources(addresses: impl Iterator<Item = IpAddr>) -> anyhow::Result<Self> {
+        let mut kind = Kind::V4;
+        let entries = addresses.map(|address| match address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()) << 96).to_be_bytes(),
+            IpAddr::V6(address) => {
+                kind = Kind::V6;
+                address.octets()
             }
-        }
-        let length = bytes.len();
-        ensure!(length > 0, "no addresses");
-        for at in length..ADDRESSES as usize * ENTRY {
-            bytes.push(bytes[at - length]);
-        }
-        let map = bpf::map(MapKind::Array, 4, bytes.len() as u32, 1, 0).context("a map of addresses")?;
-        bpf::update(map.as_fd(), &[0; 4], &bytes).context("cannot fill a map of addresses")?;
-        Ok(Self { map, v6 })
+        });
+        let map = filled(entries, ADDRESSES)?;
+        Ok(Self { map, count: ADDRESSES, kind })
     }
 
-    /// r2 = where the address with the number in r8 is; r9 is lost.
+    /// Numbers that stand at the beginning of a frame, in host byte order. Takes 16,384; fewer are repeated.
+    ///
+    /// # Errors
+    ///
+    /// As [`Entries::sources`].
+    pub fn seeds(seeds: impl Iterator<Item = u64>) -> anyhow::Result<Self> {
+        let entries = seeds.map(|seed| {
+            let mut entry = [0; ENTRY];
+            entry[..8].copy_from_slice(&seed.to_ne_bytes());
+            entry
+        });
+        Ok(Self { map: filled(entries, SEEDS)?, count: SEEDS, kind: Kind::Seed })
+    }
+
+    /// r2 = where the entry with the number in r8 is; r9 is lost.
     fn next(&self) -> [Instruction; 6] {
         [
             instruction(0xbf, 9, 8, 0, 0),                             // r9 = r8
-            instruction(0x57, 9, 0, 0, ADDRESSES as i32 - 1),          // r9 &= number of addresses - 1
+            instruction(0x57, 9, 0, 0, self.count as i32 - 1),         // r9 &= number of entries - 1
             instruction(0x67, 9, 0, 0, ENTRY.trailing_zeros() as i32), // r9 <<= 4
             instruction(0x18, 2, 2, 0, self.map.as_raw_fd()),          // r2 = the map's one value
             instruction(0, 0, 0, 0, 0),
             instruction(0x0f, 2, 9, 0, 0), // r2 += r9
         ]
     }
+
+    /// Writes the entry at r2 to the frame at r7; r5 is lost.
+    fn write(&self) -> Vec<Instruction> {
+        let whole = |from: i16, to: i16| {
+            [
+                instruction(0x79, 5, 2, from, 0), // r5 = eight bytes of it
+                instruction(0x7b, 7, 5, to, 0),   // to the frame
+            ]
+        };
+        match self.kind {
+            Kind::Seed => whole(0, 0).to_vec(),
+            Kind::V6 => [whole(0, 22), whole(8, 30)].concat(),
+            Kind::V4 => vec![
+                instruction(0x61, 5, 2, 0, 0),  // r5 = the address
+                instruction(0x63, 7, 5, 26, 0), // to the frame
+            ],
+        }
+    }
 }
 
-/// A program, with one in front of it that varies the source.
+/// A map with one value, which is all entries: the first `count`, or fewer again and again.
+fn filled(entries: impl Iterator<Item = [u8; ENTRY]>, count: u32) -> anyhow::Result<OwnedFd> {
+    let mut bytes: Vec<u8> = entries.take(count as usize).flatten().collect();
+    let length = bytes.len();
+    ensure!(length > 0, "a table without entries");
+    for at in length..count as usize * ENTRY {
+        bytes.push(bytes[at - length]);
+    }
+    let map =
+        bpf::map(MapKind::Array, 4, bytes.len() as u32, 1, 0).context("cannot make a table of entries")?;
+    bpf::update(map.as_fd(), &[0; 4], &bytes).context("cannot fill a table of entries")?;
+    Ok(map)
+}
+
+/// A program, with one in front of it that varies the frame.
 #[derive(Debug)]
 pub struct Varied {
     program: OwnedFd,
@@ -97,11 +147,11 @@ impl Varied {
     /// # Errors
     ///
     /// When the kernel refuses the programs or the call from one to the other.
-    pub fn new(addresses: &Addresses, target: &Timed) -> anyhow::Result<Self> {
+    pub fn new(entries: &Entries, target: &Timed) -> anyhow::Result<Self> {
         // Both must have these in common, and the kernel does not tell what the target has.
         let mut refused = None;
         for (frags, says_xdp) in [(true, true), (true, false), (false, true), (false, false)] {
-            match Self::with(addresses, target.as_fd(), Traits { frags, says_xdp }) {
+            match Self::with(entries, target.as_fd(), Traits { frags, says_xdp }) {
                 Ok(varied) => return Ok(varied),
                 Err(error) => refused = Some(error),
             }
@@ -114,12 +164,12 @@ impl Varied {
     /// # Errors
     ///
     /// The kernel's.
-    pub fn bare(addresses: &Addresses) -> anyhow::Result<Self> {
+    pub fn bare(entries: &Entries) -> anyhow::Result<Self> {
         let traits = Traits { frags: true, says_xdp: true };
-        Ok(Self::with(addresses, Timed::bare_with(traits)?.as_fd(), traits)?)
+        Ok(Self::with(entries, Timed::bare_with(traits)?.as_fd(), traits)?)
     }
 
-    fn with(addresses: &Addresses, target: BorrowedFd<'_>, traits: Traits) -> io::Result<Self> {
+    fn with(entries: &Entries, target: BorrowedFd<'_>, traits: Traits) -> io::Result<Self> {
         let array = bpf::map(MapKind::ProgramArray, 4, 4, 1, 0)?;
         let mut program = vec![
             instruction(0xbf, 6, 1, 0, 0),            // r6 = the context
@@ -130,26 +180,14 @@ impl Varied {
             instruction(0xb7, 0, 0, 0, 0),            // r0 = XDP_ABORTED
             instruction(0xbd, 4, 3, 1, 0),            // if r4 <= r3, go on
             instruction(0x95, 0, 0, 0, 0),            // exit
-            instruction(0x61, 8, 7, INDEX as i16, 0), // r8 = the number of the next address
+            instruction(0x61, 8, 7, INDEX as i16, 0), // r8 = the number of the next entry
         ];
-        program.extend(addresses.next());
+        program.extend(entries.next());
         program.extend([
             instruction(0x07, 8, 0, 0, 1),            // r8 += 1
             instruction(0x63, 7, 8, INDEX as i16, 0), // to the frame
         ]);
-        if addresses.v6 {
-            program.extend([
-                instruction(0x79, 5, 2, 0, 0),  // r5 = its upper half
-                instruction(0x7b, 7, 5, 22, 0), // to the frame
-                instruction(0x79, 5, 2, 8, 0),  // r5 = its lower half
-                instruction(0x7b, 7, 5, 30, 0), // to the frame
-            ]);
-        } else {
-            program.extend([
-                instruction(0x61, 5, 2, 0, 0),  // r5 = the address
-                instruction(0x63, 7, 5, 26, 0), // to the frame
-            ]);
-        }
+        program.extend(entries.write());
         program.extend([
             instruction(0xbf, 1, 6, 0, 0),                 // r1 = the context
             instruction(0x18, 2, 1, 0, array.as_raw_fd()), // r2 = the array of programs
@@ -164,8 +202,8 @@ impl Varied {
         Ok(Self { program, _target: array })
     }
 
-    /// Runs it on `repeat` addresses, from the one with this number on. The frame is one of the family, its source
-    /// of no account.
+    /// Runs it on `repeat` entries, from the one with this number on. The frame is right but for what the entries
+    /// are.
     ///
     /// # Errors
     ///
@@ -175,11 +213,28 @@ impl Varied {
     ///
     /// When the frame is longer than 80 bytes.
     pub fn run(&self, frame: &[u8], first: u32, repeat: u32) -> io::Result<Ran> {
+        self.run_and_see(frame, &mut [], first, repeat)
+    }
+
+    /// The same; the frame's beginning, as it is afterwards, goes to `after`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Varied::run`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Varied::run`].
+    pub fn run_and_see(&self, frame: &[u8], after: &mut [u8], first: u32, repeat: u32) -> io::Result<Ran> {
+        assert!(frame.len() <= INDEX, "no room for the number of the next entry");
         let mut padded = [0; FRAME];
         padded[..frame.len()].copy_from_slice(frame);
-        assert!(frame.len() <= INDEX, "no room for the number of the next address");
         padded[INDEX..INDEX + 4].copy_from_slice(&first.to_ne_bytes());
-        timed::run(self.program.as_fd(), &padded, &mut [], repeat)
+        // The kernel says ENOSPC to who has no room for all of the frame.
+        let mut seen = [0; FRAME];
+        let ran = timed::run(self.program.as_fd(), &padded, &mut seen, repeat)?;
+        after.copy_from_slice(&seen[..after.len()]);
+        Ok(ran)
     }
 }
 
@@ -220,9 +275,9 @@ impl Trie {
     ///
     /// # Panics
     ///
-    /// When the addresses are of the other family.
-    pub fn lookups(&self, addresses: &Addresses) -> io::Result<TrieLookups> {
-        assert_eq!(self.v6, addresses.v6, "one family");
+    /// When the entries are not sources of its family.
+    pub fn lookups(&self, entries: &Entries) -> io::Result<TrieLookups> {
+        assert_eq!(self.v6, entries.kind == Kind::V6, "one family");
         let mut program = vec![
             instruction(0x61, 7, 1, 0, 0), // r7 = the frame's beginning
             instruction(0x61, 3, 1, 4, 0), // r3 = its end
@@ -231,11 +286,11 @@ impl Trie {
             instruction(0xb7, 0, 0, 0, 0), // r0 = XDP_ABORTED
             instruction(0xbd, 4, 3, 1, 0), // if r4 <= r3, go on
             instruction(0x95, 0, 0, 0, 0), // exit
-            instruction(0x61, 8, 7, 0, 0), // r8 = the number of the next address
+            instruction(0x61, 8, 7, 0, 0), // r8 = the number of the next entry
             instruction(0x61, 6, 7, 4, 0), // r6 = how many were found
         ];
         for _ in 0..LOOKUPS {
-            program.extend(addresses.next());
+            program.extend(entries.next());
             program.push(instruction(0x07, 8, 0, 0, 1)); // r8 += 1
             if self.v6 {
                 program.extend([
@@ -302,7 +357,7 @@ impl TrieLookups {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-    use super::{Addresses, LOOKUPS, Trie, Varied};
+    use super::{Entries, LOOKUPS, Trie, Varied};
     use crate::{
         frames::{TCP, to_port},
         netns,
@@ -311,13 +366,13 @@ mod tests {
     };
 
     /// 198.18.0.0 and 10.0.0.0 in turn, and the same for IPv6.
-    fn addresses(v6: bool) -> Addresses {
+    fn addresses(v6: bool) -> Entries {
         let pair: [IpAddr; 2] = if v6 {
             ["2001:db8:bad::1", "2001:db8:900d::1"].map(|text| text.parse().unwrap())
         } else {
             ["198.18.0.1", "10.0.0.1"].map(|text| text.parse().unwrap())
         };
-        Addresses::new(pair.into_iter()).unwrap()
+        Entries::sources(pair.into_iter()).unwrap()
     }
 
     fn frame(v6: bool) -> Vec<u8> {
@@ -338,6 +393,21 @@ mod tests {
             assert!(dropped(0, 1) && dropped(2, 1) && !dropped(1, 1), "the address with the first's number");
             assert!(!dropped(0, 2) && dropped(0, 3), "and then the next");
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_frame_varies_too() {
+        if !netns::available() {
+            return;
+        }
+        let seeds = Entries::seeds([7, 11].into_iter()).unwrap();
+        let varied = Varied::bare(&seeds).unwrap();
+        let mut after = [0; 8];
+        let seen = |first, after: &mut [u8]| varied.run_and_see(&[0; 64], after, first, 2).map(drop).unwrap();
+        seen(0, &mut after);
+        assert_eq!(u64::from_ne_bytes(after), 11);
+        seen(1, &mut after);
+        assert_eq!(u64::from_ne_bytes(after), 7);
     }
 
     #[test]

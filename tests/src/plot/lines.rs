@@ -16,7 +16,7 @@ const BOTTOM: f64 = 62.0;
 /// The names' distance from each other.
 const NAME: f64 = 17.0;
 /// Colours that the colour-blind can tell apart (Okabe and Ito's), dark enough on white.
-const COLOURS: [&str; 7] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555", "#e69f00", "#56b4e9"];
+const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555", "#e69f00"];
 
 /// How the cost goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub enum Scale {
 pub struct Line {
     /// Its name.
     pub name: String,
+    /// Which of the colours; what belongs together has one.
+    pub colour: usize,
+    /// For the second of two that have one colour.
+    pub dashed: bool,
     /// Amounts, ascending and above zero, and what was measured there.
     pub points: Vec<(f64, Spread)>,
 }
@@ -49,11 +53,17 @@ pub struct Lines<'a> {
     pub y: &'a str,
     /// How the cost goes up.
     pub scale: Scale,
-    /// What was measured, in the order of their colours.
+    /// What was measured.
     pub lines: Vec<Line>,
 }
 
-/// The ends of a logarithmic axis, and its ticks.
+impl Line {
+    fn colour(&self) -> &'static str {
+        COLOURS[self.colour % COLOURS.len()]
+    }
+}
+
+/// The ends of an axis, and its ticks.
 #[derive(Clone, Debug, PartialEq)]
 struct Axis {
     first: f64,
@@ -63,11 +73,10 @@ struct Axis {
 }
 
 impl Axis {
-    /// From the whole power of ten below to the one above; of few decades also with ticks between.
-    fn logarithmic(lowest: f64, highest: f64) -> Self {
+    /// From the tick below to the tick above; with ticks at these factors of each power of ten.
+    fn logarithmic(lowest: f64, highest: f64, between: &[f64]) -> Self {
         let first = lowest.log10().floor();
         let last = highest.log10().ceil().max(first + 1.0);
-        let between: &[f64] = if last - first <= 3.0 { &[1.0, 2.0, 5.0] } else { &[1.0] };
         let steps = between.iter().map(|factor| (factor, 10f64));
         let mut ticks: Vec<f64> = Vec::new();
         let mut power = first;
@@ -117,6 +126,7 @@ impl Lines<'_> {
         let amounts = Axis::logarithmic(
             lowest(&mut points().map(|(amount, _)| *amount)),
             highest(&mut points().map(|(amount, _)| *amount)),
+            &[1.0],
         );
         let most = highest(&mut points().map(|(_, spread)| spread.highest()));
         let costs = match self.scale {
@@ -125,28 +135,29 @@ impl Lines<'_> {
             Scale::Logarithmic => Axis::logarithmic(
                 lowest(&mut points().map(|(_, spread)| spread.lowest())).max(most * 1e-6),
                 most,
+                &[1.0, 2.0, 5.0],
             ),
         };
         let x = |amount: f64| LEFT + WIDTH * amounts.place(amount);
         let y = |cost: f64| TOP + HEIGHT * (1.0 - costs.place(cost.max(costs.first)));
         let mut svg = self.frame(&amounts, &costs, x, y);
-        for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
-            draw(&mut svg, line, colour, x, y);
+        for line in &self.lines {
+            draw(&mut svg, line, x, y);
         }
         let ends: Vec<f64> = self
             .lines
             .iter()
             .map(|line| line.points.last().map_or(TOP, |(_, spread)| y(spread.median())))
             .collect();
-        for (((line, colour), end), at) in
-            self.lines.iter().zip(COLOURS.iter().cycle()).zip(&ends).zip(apart(&ends))
-        {
+        for ((line, end), at) in self.lines.iter().zip(&ends).zip(apart(&ends)) {
+            let colour = line.colour();
             let Some((amount, _)) = line.points.last() else { continue };
             let right = LEFT + WIDTH;
             let _ = write!(
                 svg,
                 "<path d=\"M{:.1} {end:.1}L{:.1} {end:.1}L{:.1} {at:.1}L{:.1} {at:.1}\" stroke=\"{colour}\" \
-                 stroke-dasharray=\"2 3\" fill=\"none\"/>\n\
+                 stroke-opacity=\"0.5\" \
+                 stroke-dasharray=\"1 4\" fill=\"none\"/>\n\
                  <text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>\n",
                 x(*amount) + 5.0,
                 (right + 4.0).max(x(*amount) + 5.0),
@@ -211,7 +222,9 @@ impl Lines<'_> {
 }
 
 /// The band, the line and its points.
-fn draw(svg: &mut String, line: &Line, colour: &str, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) {
+fn draw(svg: &mut String, line: &Line, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) {
+    let colour = line.colour();
+    let dashes = if line.dashed { " stroke-dasharray=\"7 4\"" } else { "" };
     let point = |(at, value): (f64, f64)| format!("{:.1},{:.1}", x(at), y(value));
     let lower = line.points.iter().map(|(amount, spread)| (*amount, spread.lowest()));
     let upper = line.points.iter().rev().map(|(amount, spread)| (*amount, spread.highest()));
@@ -223,7 +236,7 @@ fn draw(svg: &mut String, line: &Line, colour: &str, x: impl Fn(f64) -> f64, y: 
         svg,
         "<polygon points=\"{}\" fill=\"{colour}\" fill-opacity=\"0.18\" stroke=\"{colour}\" \
          stroke-opacity=\"0.35\"/>\n\
-         <polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>\n",
+         <polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/>\n",
         band.join(" "),
         path.join(" ")
     );
@@ -263,7 +276,7 @@ mod tests {
 
     fn line(name: &str, points: &[(f64, f64)]) -> Line {
         let points = points.iter().map(|(amount, cost)| (*amount, Spread::of([*cost]).unwrap())).collect();
-        Line { name: name.to_owned(), points }
+        Line { name: name.to_owned(), colour: 0, dashed: false, points }
     }
 
     #[test]
@@ -290,7 +303,7 @@ mod tests {
     #[test]
     fn axes_reach_as_far_as_what_they_show() {
         for (lowest, highest) in [(7.0, 138.0), (14.2, 1430.0), (1.0, 1.0), (9.9, 10.1), (0.4, 2e6)] {
-            let axis = Axis::logarithmic(lowest, highest);
+            let axis = Axis::logarithmic(lowest, highest, &[1.0, 2.0, 5.0]);
             assert!(axis.first <= lowest && highest <= axis.last, "{lowest} to {highest}: {axis:?}");
             assert!(axis.ticks.len() >= 2, "{axis:?}");
         }

@@ -1,14 +1,18 @@
 //! What is in the tables of one measurement, and what is asked.
 
-use std::{net::IpAddr, path::Path, process};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    process,
+};
 
-use anyhow::{Context, anyhow};
-use filter_user::{config::Proto, load, offload::Compiled};
-use ipnet::IpNet;
-use tests::{
+use ::tests::{
     frames::{self, TCP},
     tables::Table,
 };
+use anyhow::{Context, anyhow};
+use filter_user::{config::Proto, load, offload::Compiled};
+use ipnet::IpNet;
 
 use crate::sets::{Set, V4_COUNTRY, V6_COUNTRY, addresses};
 
@@ -25,7 +29,7 @@ pub(crate) struct Input {
     pub(crate) compiled: Compiled,
     /// The prefixes as a list has them: in no order.
     pub(crate) list: Vec<IpNet>,
-    /// Whether the set's listed sources are in the list.
+    /// Whether the list is the set's; else it is a table of countries.
     pub(crate) has_listed: bool,
     /// The share of sources from anywhere that the table drops.
     pub(crate) dropped: f64,
@@ -45,7 +49,8 @@ impl Input {
         Self::new(set, compiled, list, true)
     }
 
-    /// `allow country RU US` with a full database: everything else is dropped. IPv4 and IPv6.
+    /// `allow country RU US` with a full database: everything else is dropped. IPv4 and IPv6. The list is the
+    /// networks of the two, which are fewer.
     pub(crate) fn countries(database: &Path) -> anyhow::Result<[Self; 2]> {
         let text = format!(
             "geoip \"{}\";\nauth_backend home {{\n  allow country RU US;\n}}\nguard tcp {PORT} auth://home;\n",
@@ -53,8 +58,13 @@ impl Input {
         );
         let of = |set: Set| {
             let compiled = compiled(&text)?;
-            let drops = compiled.drop_prefixes(0);
-            let mut list: Vec<IpNet> = if set.v6 { drops.v6().collect() } else { drops.v4().collect() };
+            let column = compiled.services[0].column;
+            let passes = |class: u32| compiled.cell(class, column).is_none();
+            let mut list: Vec<IpNet> = if set.v6 {
+                compiled.v6.prefixes(passes).collect()
+            } else {
+                compiled.v4.prefixes(passes).collect()
+            };
             shuffle(&mut list);
             Self::new(set, compiled, list, false)
         };
@@ -84,6 +94,12 @@ impl Input {
         })
     }
 
+    /// Sources out of the list, one of each prefix in turn.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = IpAddr> {
+        // A source of the set, moved into the prefix: in a list of the set's own it is there already.
+        self.list.iter().zip(addresses(self.set.listed())).map(|(prefix, source)| within(*prefix, source))
+    }
+
     /// A packet to the protected port.
     pub(crate) fn frame(&self, source: IpAddr) -> Vec<u8> {
         frames::to_port(source, self.host(), TCP, PORT)
@@ -97,6 +113,19 @@ impl Input {
     fn host(&self) -> IpAddr {
         let [v4, v6]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [0x2001, 0xdb8, 0, 0, 0, 0, 0, 1].into()];
         if self.set.v6 { v6 } else { v4 }
+    }
+}
+
+/// The address in a network that has the other's bits for its host part.
+fn within(net: IpNet, source: IpAddr) -> IpAddr {
+    match (net, source) {
+        (IpNet::V4(net), IpAddr::V4(source)) => {
+            Ipv4Addr::from_bits(net.network().to_bits() | source.to_bits() & net.hostmask().to_bits()).into()
+        }
+        (IpNet::V6(net), IpAddr::V6(source)) => {
+            Ipv6Addr::from_bits(net.network().to_bits() | source.to_bits() & net.hostmask().to_bits()).into()
+        }
+        (net, _) => net.addr(),
     }
 }
 
@@ -152,8 +181,8 @@ fn shuffle<T>(items: &mut [T]) {
 mod tests {
     use std::net::IpAddr;
 
-    use super::{Input, hundred_rules, shuffle};
-    use crate::sets::{V4_MIXED, V6_DENSE};
+    use super::{Input, hundred_rules, shuffle, within};
+    use crate::sets::{V4_MIXED, V6_DENSE, addresses};
 
     #[test]
     fn a_hundred_rules_of_which_most_are_the_kernels() {
@@ -175,6 +204,14 @@ mod tests {
             assert!(dropped(input.denied) && !dropped(input.allowed), "{}", set.name);
             assert_eq!(input.prefixes, 1_000);
         }
+    }
+
+    #[test]
+    fn listed_sources_are_those_of_the_set() {
+        let input = Input::list(V4_MIXED, 100).unwrap();
+        assert!(input.listed().eq(addresses(V4_MIXED.listed()).take(100)));
+        let [net, source] = ["10.0.0.0/8", "1.2.3.4/32"].map(|text| text.parse::<ipnet::IpNet>().unwrap());
+        assert_eq!(within(net, source.addr()).to_string(), "10.2.3.4");
     }
 
     #[test]

@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
     /// Runs of each measurement
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
     /// Fewer sizes and lists, 3 runs: for a first look, and too few for the plots
     #[arg(long, conflicts_with = "runs")]
@@ -47,6 +47,9 @@ struct Arguments {
     /// One engine, and nothing to compare it with
     #[arg(long, value_name = "ENGINE", value_parser = ["flat", "lpm"])]
     only: Option<String>,
+    /// Only lists of this name, "v4 mixed" for example
+    #[arg(long, value_name = "NAME")]
+    list: Option<String>,
     /// A country database, for `allow country RU US`
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
@@ -78,7 +81,8 @@ impl Arguments {
                 (V6_ADDRESSES, v6),
             ]
         };
-        sizes.iter().flat_map(|(set, sizes)| sizes.iter().map(|size| (*set, *size))).collect()
+        let wanted = sizes.iter().filter(|(set, _)| self.list.as_deref().is_none_or(|name| name == set.name));
+        wanted.flat_map(|(set, sizes)| sizes.iter().map(|size| (*set, *size))).collect()
     }
 
     fn choice(&self) -> Choice {
@@ -128,6 +132,7 @@ fn run(arguments: &Arguments) -> Result<()> {
                 measure(&input, &mut report)?;
             }
         }
+        None if arguments.list.is_some() => {}
         None => println!("without a country database (--database): no table of countries"),
     }
     report.parts = Some(Parts::measure(arguments.runs())?);

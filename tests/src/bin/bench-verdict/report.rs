@@ -166,7 +166,7 @@ impl Report {
     ///
     /// When a file cannot be written.
     pub(crate) fn plot(&self, directory: &Path) -> anyhow::Result<()> {
-        plots::write(&self.rows, directory)
+        plots::write(&self.rows, &self.machine, directory)
     }
 }
 

@@ -21,6 +21,8 @@ const ANYWHERE: u64 = 11;
 pub(crate) struct Set {
     /// Its name in tables.
     pub(crate) name: &'static str,
+    /// What is in it, for a plot.
+    pub(crate) title: &'static str,
     pub(crate) v6: bool,
     /// The lengths of its prefixes, in turn.
     lengths: &'static [u8],
@@ -31,29 +33,55 @@ pub(crate) struct Set {
 }
 
 /// A list like what most are: single addresses, /28s and /24s.
-pub(crate) const V4_MIXED: Set =
-    Set { name: "v4 mixed", v6: false, lengths: &[24, 28, 32, 32], random: u64::MAX, fixed: 0 };
+pub(crate) const V4_MIXED: Set = Set {
+    name: "v4 mixed",
+    title: "IPv4, /24, /28 and /32",
+    v6: false,
+    lengths: &[24, 28, 32, 32],
+    random: u64::MAX,
+    fixed: 0,
+};
 /// Single addresses, as abuse lists have them.
-pub(crate) const V4_ADDRESSES: Set =
-    Set { name: "v4 addresses", v6: false, lengths: &[32], random: u64::MAX, fixed: 0 };
+pub(crate) const V4_ADDRESSES: Set = Set {
+    name: "v4 addresses",
+    title: "IPv4, single addresses",
+    v6: false,
+    lengths: &[32],
+    random: u64::MAX,
+    fixed: 0,
+};
 /// Networks of providers, sites and homes, all over 2000::/3.
 pub(crate) const V6_MIXED: Set = Set {
     name: "v6 mixed",
+    title: "IPv6, /32 to /64",
     v6: true,
     lengths: &[32, 40, 48, 48, 48, 48, 56, 64],
     random: V6_BITS,
     fixed: V6_FIXED,
 };
 /// The same, in few blocks.
-pub(crate) const V6_DENSE: Set = Set { name: "v6 crowded", random: V6_CROWDED, ..V6_MIXED };
+pub(crate) const V6_DENSE: Set =
+    Set { name: "v6 crowded", title: "IPv6, /32 to /64, crowded", random: V6_CROWDED, ..V6_MIXED };
 /// Single addresses, in few blocks.
-pub(crate) const V6_ADDRESSES: Set =
-    Set { name: "v6 addresses", lengths: &[128], random: V6_CROWDED, ..V6_MIXED };
+pub(crate) const V6_ADDRESSES: Set = Set {
+    name: "v6 addresses",
+    title: "IPv6, single addresses",
+    lengths: &[128],
+    random: V6_CROWDED,
+    ..V6_MIXED
+};
 /// Where packets come from when the list is a table of countries.
-pub(crate) const V4_COUNTRY: Set = Set { name: "v4 country", ..V4_ADDRESSES };
+pub(crate) const V4_COUNTRY: Set =
+    Set { name: "v4 country", title: "IPv4, a table of countries", ..V4_ADDRESSES };
 /// The same.
-pub(crate) const V6_COUNTRY: Set =
-    Set { name: "v6 country", v6: true, lengths: &[128], random: V6_BITS, fixed: V6_FIXED };
+pub(crate) const V6_COUNTRY: Set = Set {
+    name: "v6 country",
+    title: "IPv6, a table of countries",
+    v6: true,
+    lengths: &[128],
+    random: V6_BITS,
+    fixed: V6_FIXED,
+};
 
 impl Set {
     /// The beginning of the sequence of listed sources: the nth lies in the nth prefix.

@@ -8,7 +8,7 @@ use filter_user::{config::Engine, kernel::Bench};
 use tests::{
     spread::Spread,
     timed::{Timed, XDP_DROP, XDP_PASS},
-    varied::{self, Addresses, Trie, TrieLookups, Varied},
+    varied::{self, Entries, Trie, TrieLookups, Varied},
 };
 
 use crate::{
@@ -18,11 +18,9 @@ use crate::{
 };
 
 /// Runs of a whole program on one frame, for one figure.
-const SAME: u32 = 200_000;
-/// Packets from changing sources, for one figure.
-const VARIED: u32 = 1 << 16;
-/// A shorter list of sources would be over before the clock's own cost does not count.
-const SHORTEST_REPLAY: u32 = 10_000;
+const SAME: u32 = 300_000;
+/// Runs of LOOKUPS lookups that are compared with what the host finds.
+const VERIFIED: u32 = 1_000;
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +71,19 @@ pub(crate) enum What {
     ProgramListed,
 }
 
+impl Peer {
+    /// How many lookups, or packets from changing sources, make one figure. So many that what comes first, with the
+    /// caches full of another peer's tables, does not count: of a large table more than of a small one. What
+    /// misses the caches anyway needs fewer.
+    fn enough(self, prefixes: u32) -> u32 {
+        match self {
+            Self::Flat => (4 * prefixes).clamp(500_000, 4_000_000),
+            Self::Lpm | Self::Trie => (prefixes / 4).clamp(100_000, 250_000),
+            Self::Bare | Self::XdpFilter | Self::XdpFilterAll => 200_000,
+        }
+    }
+}
+
 impl What {
     /// For programs.
     pub(crate) fn key(self) -> &'static str {
@@ -115,10 +126,8 @@ struct OfEngine {
     program: Timed,
     /// From anywhere, and from the list.
     varied: [Varied; 2],
-    /// Repetitions of LOOKUPS lookups for one figure.
-    repeat: u32,
-    /// Where the sequence of listed sources goes on, and how many of it were drawn.
-    listed: (Lookups, u32),
+    /// Lookups of what is listed.
+    listed: Option<Varied>,
 }
 
 struct OfTrie {
@@ -144,13 +153,8 @@ impl<'a> Stand<'a> {
         choice: &Choice,
         edge: Option<&Edge>,
     ) -> Result<(Self, Vec<Taken>)> {
-        let anywhere = Addresses::new(addresses(input.set.anywhere()))?;
-        let listed = if input.has_listed {
-            Addresses::new(addresses(input.set.listed()).take(input.list.len()))?
-        } else {
-            // Of a table of countries, sources within a random prefix of it.
-            Addresses::new(input.list.iter().map(|prefix| prefix.addr()))?
-        };
+        let anywhere = Entries::sources(addresses(input.set.anywhere()))?;
+        let listed = Entries::sources(input.listed())?;
         let varied = |program: &Timed| {
             Ok::<_, anyhow::Error>([Varied::new(&anywhere, program)?, Varied::new(&listed, program)?])
         };
@@ -158,9 +162,9 @@ impl<'a> Stand<'a> {
         let mut engines = Vec::new();
         let frames = [input.denied, input.allowed].map(|source| input.frame(source));
         for engine in &choice.engines {
-            let (peer, repeat) = match engine {
-                Engine::Flat => (Peer::Flat, 20_000),
-                Engine::Lpm => (Peer::Lpm, 2_000),
+            let peer = match engine {
+                Engine::Flat => Peer::Flat,
+                Engine::Lpm => Peer::Lpm,
             };
             let mut bench = Bench::new(*engine)?;
             bench.publish(&input.compiled)?;
@@ -170,8 +174,11 @@ impl<'a> Stand<'a> {
             let program =
                 Timed::of_this_process("nicgate").or_else(|_| Timed::of_this_process("nicgate_linear"))?;
             let varied = varied(&program)?;
-            let listed = (input.set.listed(), 0);
-            engines.push(OfEngine { peer, bench, program, varied, repeat, listed });
+            let mut lookups = input.set.anywhere();
+            bench.look_up(&mut lookups, VERIFIED)?;
+            verify(input, lookups)?;
+            let listed = if input.has_listed { Some(replay(input)?) } else { None };
+            engines.push(OfEngine { peer, bench, program, varied, listed });
         }
         let trie = if choice.trie {
             let trie = Trie::new(input.set.v6, &input.list).context("cannot fill an LPM_TRIE")?;
@@ -216,99 +223,92 @@ impl<'a> Stand<'a> {
         let engines = self.engines.iter().map(|engine| (engine.peer, &engine.program, Some(&engine.varied)));
         let others = self.xdp_filter.iter().map(|(peer, program, varied)| (*peer, program, varied.as_ref()));
         for (peer, program, varied) in std::iter::once(bare).chain(engines).chain(others) {
-            program.run(denied, SAME / 4)?;
             let ran = program.run(denied, SAME)?;
             ensure!(ran.action == XDP_DROP, "{peer} does not drop {}", self.input.denied);
             add(peer, What::Drop, ran.nanoseconds);
             if peer != Peer::Bare {
-                program.run(allowed, SAME / 4)?;
                 let ran = program.run(allowed, SAME)?;
                 ensure!(ran.action == XDP_PASS, "{peer} does not pass {}", self.input.allowed);
                 add(peer, What::Pass, ran.nanoseconds);
             }
             let Some([anywhere, listed]) = varied else { continue };
-            for (varied, what) in [(anywhere, What::ProgramAnywhere), (listed, What::ProgramListed)] {
-                let first = round.wrapping_mul(2 * VARIED);
-                varied.run(denied, first, VARIED)?;
-                let ran = varied.run(denied, first.wrapping_add(VARIED), VARIED)?;
-                ensure!(
-                    what == What::ProgramAnywhere || ran.action == XDP_DROP,
-                    "{peer} does not drop what is listed"
-                );
-                add(peer, what, ran.nanoseconds);
-            }
+            // Other sources in each round.
+            let packets = peer.enough(self.input.prefixes);
+            let first = round.wrapping_mul(packets);
+            let ran = anywhere.run(denied, first, packets)?;
+            add(peer, What::ProgramAnywhere, ran.nanoseconds);
+            let ran = listed.run(denied, first, packets)?;
+            // In a table of countries, what is listed is what passes; a bare drop does not know.
+            let expected = if self.input.has_listed || peer == Peer::Bare { XDP_DROP } else { XDP_PASS };
+            ensure!(ran.action == expected, "{peer} does not drop, or not pass, what is listed");
+            add(peer, What::ProgramListed, ran.nanoseconds);
         }
         Ok(())
     }
 
     fn lookups(&mut self, round: u32, add: &mut impl FnMut(Peer, What, f64)) -> Result<()> {
-        let replay = self.input.has_listed && self.input.prefixes >= SHORTEST_REPLAY;
-        for engine in &mut self.engines {
+        let Self { input, engines, trie, .. } = self;
+        for OfEngine { peer, bench, listed, .. } in engines {
+            let repeat = peer.enough(input.prefixes) / LOOKUPS;
+            let anywhere = input.set.anywhere();
+            let seed = anywhere.seed ^ u64::from(round) << 32;
             for (what, chained) in [(What::LookupAnywhere, 0), (What::LookupChained, u64::MAX)] {
-                let mut lookups = Lookups {
-                    chained,
-                    seed: self.input.set.anywhere().seed ^ u64::from(round) << 32,
-                    ..self.input.set.anywhere()
-                };
-                engine.bench.look_up(&mut lookups, engine.repeat / 2)?;
-                let before = Lookups { sum: 0, ..lookups };
-                lookups = before;
-                let ns = engine.bench.look_up(&mut lookups, engine.repeat)?;
-                if round == 0 {
-                    verify(self.input, before, engine.repeat, lookups)?;
-                }
-                add(engine.peer, what, ns);
+                let ns = bench.look_up(&mut Lookups { chained, seed, ..anywhere }, repeat)?;
+                add(*peer, what, ns);
             }
-            if replay {
-                engine.replay(self.input, engine.repeat / 2)?;
-                let ns = engine.replay(self.input, engine.repeat)?;
-                add(engine.peer, What::LookupListed, ns);
-            }
+            let Some(listed) = listed else { continue };
+            let mut after = [0; 16];
+            let first = round.wrapping_mul(repeat);
+            let ran = listed.run_and_see(&frame(&input.set.listed()), &mut after, first, repeat)?;
+            let [.., sum] = [&after[..8], &after[8..]]
+                .map(|half| u64::from_ne_bytes(half.try_into().expect("eight bytes")));
+            ensure!(
+                sum == u64::from(repeat * LOOKUPS),
+                "{peer} found {sum} listed sources of {}",
+                repeat * LOOKUPS
+            );
+            add(*peer, What::LookupListed, ran.nanoseconds / f64::from(LOOKUPS));
         }
-        if let Some(OfTrie { anywhere, listed, .. }) = &self.trie {
-            let repeat = 2_000;
-            let first = round.wrapping_mul(2 * repeat * varied::LOOKUPS);
-            for (lookups, what) in [(anywhere, What::LookupAnywhere), (listed, What::LookupListed)] {
-                lookups.run(first, repeat / 2)?;
-                let (ns, found) = lookups.run(first.wrapping_add(repeat * varied::LOOKUPS), repeat)?;
-                ensure!(
-                    what == What::LookupAnywhere || found == repeat * varied::LOOKUPS,
-                    "an LPM_TRIE found {found} of {} listed sources",
-                    repeat * varied::LOOKUPS
-                );
-                add(Peer::Trie, what, ns);
-            }
+        if let Some(OfTrie { anywhere, listed, .. }) = trie {
+            let repeat = Peer::Trie.enough(input.prefixes) / varied::LOOKUPS;
+            let first = round.wrapping_mul(repeat * varied::LOOKUPS);
+            let (ns, _) = anywhere.run(first, repeat)?;
+            add(Peer::Trie, What::LookupAnywhere, ns);
+            let (ns, found) = listed.run(first, repeat)?;
+            let asked = repeat * varied::LOOKUPS;
+            ensure!(found == asked, "an LPM_TRIE found {found} listed sources of {asked}");
+            add(Peer::Trie, What::LookupListed, ns);
         }
         Ok(())
     }
 }
 
-impl OfEngine {
-    /// Looks up the next `LOOKUPS * repeat` sources of the list, from its beginning again when it is over. Returns
-    /// the mean time of one in ns.
-    fn replay(&mut self, input: &Input, repeat: u32) -> Result<f64> {
-        let whole = input.prefixes / LOOKUPS;
-        let (mut left, mut sum) = (repeat, 0.0);
-        while left > 0 {
-            let (lookups, drawn) = &mut self.listed;
-            if *drawn == whole {
-                (*lookups, *drawn) = (input.set.listed(), 0);
-            }
-            let now = left.min(whole - *drawn);
-            lookups.sum = 0;
-            sum += self.bench.look_up(lookups, now)? * f64::from(now);
-            ensure!(lookups.sum == u64::from(now * LOOKUPS), "the kernel did not find what is listed");
-            *drawn += now;
-            left -= now;
+/// Puts the beginnings of all stretches of LOOKUPS listed sources in front of nicgate's program of lookups, which
+/// draws the sources itself. It was run before, and so is there.
+fn replay(input: &Input) -> Result<Varied> {
+    let mut lookups = input.set.listed();
+    let stretches = (0..input.prefixes / LOOKUPS).map(|_| {
+        let seed = lookups.seed;
+        for _ in 0..LOOKUPS {
+            lookups.draw();
         }
-        Ok(sum / f64::from(repeat))
-    }
+        seed
+    });
+    let program = Timed::of_this_process(filter_ebpf::layout::PROGRAM_LOOKUPS)?;
+    Varied::new(&Entries::seeds(stretches)?, &program)
 }
 
-/// What the kernel found must be what the partition says.
-fn verify(input: &Input, mut from: Lookups, repeat: u32, after: Lookups) -> Result<()> {
+/// What nicgate's program of lookups takes as a frame.
+fn frame(lookups: &Lookups) -> Vec<u8> {
+    let Lookups { seed, sum, random, set, chained, v6 } = *lookups;
+    [seed, sum, random, set, chained, v6].iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// What the kernel found, from the sequence's beginning on, must be what the partition says.
+fn verify(input: &Input, after: Lookups) -> Result<()> {
+    let mut from = input.set.anywhere();
     let compiled = &input.compiled;
-    for _ in 0..u64::from(repeat) * u64::from(LOOKUPS) {
+    for _ in 0..VERIFIED * LOOKUPS {
         let (upper, lower) = from.draw();
         from.found(if from.v6 == 0 {
             compiled.v4.get((upper >> 32) as u32)

@@ -32,8 +32,7 @@ pub(crate) struct Own {
 /// When the machine cannot be set up, or something does not build.
 pub(crate) fn prepare(names: &[&str]) -> anyhow::Result<()> {
     setup::ensure(Purpose::Bench)?;
-    build::nicgate(Profile::Release)?;
-    build::tools(names, Profile::Release)?;
+    build::nicgate_and_tools(names, Profile::Release)?;
     Ok(())
 }
 
@@ -67,10 +66,9 @@ fn with_plots(arguments: &[OsString], directory: &Path) -> Vec<OsString> {
 
 fn command(name: &str, arguments: &[OsString]) -> anyhow::Result<Command> {
     setup::ensure(Purpose::Bench)?;
-    let nicgate = build::nicgate(Profile::Release)?;
-    let tool: PathBuf = build::tools(&[name], Profile::Release)?.remove(0);
+    let (nicgate, mut tools) = build::nicgate_and_tools(&[name], Profile::Release)?;
     let mut command = machine::root_command("env", "the benchmark (network namespaces and XDP programs)")?;
-    command.arg(format!("NICGATE_BIN={}", nicgate.display())).arg(tool).args(arguments);
+    command.arg(format!("NICGATE_BIN={}", nicgate.display())).arg(tools.remove(0)).args(arguments);
     command.current_dir(env::current_dir()?);
     Ok(command)
 }

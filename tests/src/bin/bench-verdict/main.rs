@@ -1,6 +1,7 @@
 //! What a verdict costs, by engine and number of prefixes, beside the kernel's LPM_TRIE, xdp-filter and a bare
 //! `return XDP_DROP`, through BPF_PROG_TEST_RUN: a lookup alone, and the whole program.
 
+mod busy;
 mod input;
 mod parts;
 mod report;
@@ -19,6 +20,7 @@ use tests::{
     progress::Progress,
 };
 
+use busy::Busy;
 use input::Input;
 use parts::Parts;
 use report::{Report, Row};
@@ -50,6 +52,9 @@ struct Arguments {
     /// Only lists of this name, "v4 mixed" for example
     #[arg(long, value_name = "NAME")]
     list: Option<String>,
+    /// Measure beside a thread that copies memory without end, as a busy media server would
+    #[arg(long)]
+    busy: bool,
     /// A country database, for `allow country RU US`
     #[arg(long, value_name = "FILE")]
     database: Option<PathBuf>,
@@ -106,8 +111,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let choice = arguments.choice();
     let edge = if choice.trie { Some(Edge::new()?) } else { None };
     let machine = Machine::this().beside(if choice.trie { &["xdp-filter"] } else { &[] });
-    let mut report = Report::new(machine, arguments.runs());
+    let mut report = Report::new(machine, arguments.runs(), arguments.busy);
     println!("{}", report.describes());
+    let _busy = arguments.busy.then(Busy::start);
     let lists = arguments.lists();
     let mut progress = Progress::new(lists.len() + 2 * usize::from(arguments.database.is_some()) + 1);
     let mut measure = |input: &Input, report: &mut Report| -> Result<()> {

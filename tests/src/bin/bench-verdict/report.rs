@@ -108,21 +108,31 @@ const COLUMNS: [(What, usize, usize); 7] = [
 pub(crate) struct Report {
     machine: Machine,
     runs: u32,
+    /// Whether another thread fills the caches meanwhile.
+    busy: bool,
     rows: Vec<Row>,
     pub(crate) parts: Option<Parts>,
 }
 
 impl Report {
     /// Nothing was measured yet.
-    pub(crate) fn new(machine: Machine, runs: u32) -> Self {
-        Self { machine, runs, rows: Vec::new(), parts: None }
+    pub(crate) fn new(machine: Machine, runs: u32, busy: bool) -> Self {
+        Self { machine, runs, busy, rows: Vec::new(), parts: None }
     }
 
     /// What is measured, and the head of the table.
     pub(crate) fn describes(&self) -> String {
         let mut text = format!(
-            "{}\n{} runs of each; ns: the median, the lowest and the highest run\n\n{:38}{:>66}{:>68}\n{:<13}{:>9}  {:<16}",
-            self.machine, self.runs, "", "a lookup alone ", "the whole program", "prefixes", "", ""
+            "{}\n{} runs of each; ns: the median, the lowest and the highest run{}\n\n{:38}{:>66}{:>68}\n{:<13}{:>9}  {:<16}",
+            self.machine,
+            self.runs,
+            if self.busy { "; beside a thread that copies memory without end" } else { "" },
+            "",
+            "a lookup alone ",
+            "the whole program",
+            "prefixes",
+            "",
+            ""
         );
         for (name, (_, _, width)) in
             ["anywhere", "chained", "listed", "drop", "pass", "anywhere", "listed"].iter().zip(COLUMNS)
@@ -154,6 +164,7 @@ impl Report {
         json!({
             "machine": self.machine.json(),
             "runs": self.runs,
+            "busy": self.busy,
             "tables": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
             "parts": parts,
             "goals": self.goals().iter().map(Goal::json).collect::<Vec<_>>(),

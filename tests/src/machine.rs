@@ -112,7 +112,9 @@ fn version(command: &str) -> String {
             Err(_) => return command.to_owned(),
         },
     };
-    let text = String::from_utf8_lossy(&output.stdout);
+    // iprange says it on stderr.
+    let said = if output.stdout.is_empty() { &output.stderr } else { &output.stdout };
+    let text = String::from_utf8_lossy(said);
     match text.lines().next().map(str::trim) {
         Some(line) if line.starts_with(command) => line.to_owned(),
         Some(line) if !line.is_empty() && output.status.success() => format!("{command} {line}"),

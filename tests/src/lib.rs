@@ -1,10 +1,12 @@
 //! What the integration tests and the demo share: the naive oracle and random configurations, a writer of
 //! small country databases, network namespaces, frames, HTTP clients and servers, and the binary.
 
+mod bpf;
 pub mod device;
 pub mod edge;
 pub mod frame;
 pub mod frames;
+pub mod goal;
 pub mod guarded;
 pub mod http;
 pub mod machine;
@@ -16,11 +18,15 @@ pub mod oracle;
 pub mod origins;
 pub mod pktgen;
 pub mod plot;
+pub mod progress;
 pub mod random;
 pub mod raw;
 pub mod server;
 pub mod spread;
 pub mod tables;
+pub mod timed;
+pub mod varied;
 pub mod verifier;
 pub mod wait;
 pub mod xdp;
+pub mod xdp_filter;

@@ -3,85 +3,22 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
 };
 
 use aya::programs::ProgramInfo;
 
-use crate::{device, netns::Namespace};
+use crate::{
+    bpf::{self, BPF_F_TEST_XDP_LIVE_FRAMES, Instruction, TestRun, Traits, instruction},
+    device,
+    netns::Namespace,
+};
 
-const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_PROG_TEST_RUN: libc::c_int = 10;
-const BPF_LINK_CREATE: libc::c_int = 28;
-const BPF_LINK_DETACH: libc::c_int = 34;
-const BPF_PROG_TYPE_XDP: u32 = 6;
-const BPF_XDP: u32 = 37;
-const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
-const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 const GET_PRANDOM_U32: i32 = 7;
 const REDIRECT: i32 = 23;
 /// Frames that the kernel makes at once.
 const BATCH: u32 = 64;
-
-/// The first fields of `union bpf_attr` for BPF_PROG_LOAD.
-#[repr(C)]
-#[derive(Default)]
-struct Load {
-    program_type: u32,
-    instruction_count: u32,
-    instructions: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log: u64,
-    kernel_version: u32,
-    flags: u32,
-    name: [u8; 16],
-    interface: u32,
-    attach_type: u32,
-}
-
-/// The fields of `union bpf_attr` for BPF_PROG_TEST_RUN.
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    program: u32,
-    result: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    context_size_in: u32,
-    context_size_out: u32,
-    context_in: u64,
-    context_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    padding: u32,
-}
-
-/// The first fields of `union bpf_attr` for BPF_LINK_CREATE.
-#[repr(C)]
-struct Link {
-    program: u32,
-    interface: u32,
-    attach_type: u32,
-    flags: u32,
-}
-
-/// One instruction: operation, destination and source register, offset, immediate.
-type Instruction = [u8; 8];
-
-fn instruction(operation: u8, destination: u8, source: u8, offset: i16, immediate: i32) -> Instruction {
-    let mut bytes = [operation, source << 4 | destination, 0, 0, 0, 0, 0, 0];
-    bytes[2..4].copy_from_slice(&offset.to_le_bytes());
-    bytes[4..].copy_from_slice(&immediate.to_le_bytes());
-    bytes
-}
 
 /// Which addresses a flood comes from: the low 16 bits are an odd number below `2 * count`, the rest is fixed.
 /// No two of them are neighbours, so that no filter can put them together into longer prefixes.
@@ -173,7 +110,7 @@ impl Attached {
     ///
     /// What the kernel says.
     pub fn detach(self) -> io::Result<()> {
-        call(BPF_LINK_DETACH, &mut (self.0.as_raw_fd() as u32)).map(drop)
+        bpf::detach(self.0.as_fd())
     }
 }
 
@@ -283,13 +220,7 @@ impl Program {
     ///
     /// The kernel's: another program is attached, or the driver has no XDP.
     pub fn attach(&self, interface: u32) -> io::Result<Attached> {
-        let mut link = Link {
-            program: self.0.as_raw_fd() as u32,
-            interface,
-            attach_type: BPF_XDP,
-            flags: XDP_FLAGS_DRV_MODE,
-        };
-        bpf(BPF_LINK_CREATE, &mut link).map(Attached)
+        bpf::attach(self.0.as_fd(), interface).map(Attached)
     }
 
     /// Opens one that is pinned.
@@ -315,7 +246,7 @@ impl Program {
             repeat,
             ..TestRun::default()
         };
-        call(BPF_PROG_TEST_RUN, &mut run)?;
+        bpf::test_run(&mut run)?;
         Ok(run.result)
     }
 
@@ -334,7 +265,13 @@ impl Program {
             batch_size: BATCH,
             ..TestRun::default()
         };
-        call(BPF_PROG_TEST_RUN, &mut run).map(drop)
+        bpf::test_run(&mut run)
+    }
+}
+
+impl From<Program> for OwnedFd {
+    fn from(program: Program) -> Self {
+        program.0
     }
 }
 
@@ -348,35 +285,5 @@ pub fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> anyhow::R
 }
 
 fn load(program: &[Instruction]) -> io::Result<Program> {
-    let mut log = vec![0u8; 1 << 16];
-    let mut load = Load {
-        program_type: BPF_PROG_TYPE_XDP,
-        instruction_count: program.len() as u32,
-        instructions: program.as_ptr() as u64,
-        license: c"GPL".as_ptr() as u64,
-        log_level: 1,
-        log_size: log.len() as u32,
-        log: log.as_mut_ptr() as u64,
-        attach_type: BPF_XDP,
-        ..Load::default()
-    };
-    bpf(BPF_PROG_LOAD, &mut load).map(Program).map_err(|error| {
-        let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-        io::Error::new(error.kind(), format!("{error}: {}", String::from_utf8_lossy(&log[..end]).trim()))
-    })
-}
-
-/// A command that makes a descriptor.
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<OwnedFd> {
-    let descriptor = call(command, attributes)?;
-    // SAFETY: a descriptor that the command made and that nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-fn call<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: the attributes are laid out as the command has them, and what they point to outlives the call; the
-    // kernel may write into them.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
+    bpf::load(program, Traits::PLAIN).map(Program)
 }

@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use tests::{device, machine, netns};
+use tests::{device, machine, netns, progress::Progress};
 
 use flood::Flood;
 use peers::{Installed, PEERS, Peer};
@@ -68,16 +68,20 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     // In turn, so that a change of the machine's mood meets all of them. The first round is not counted: it makes
     // the pages for frames, and the gate's connections to the media server.
+    let mut progress = Progress::new((arguments.runs as usize + 1) * stands.len());
     for round in 0..=arguments.runs {
         for stand in &mut stands {
+            progress.step(&format!("round {round}: {}", stand.peer.name()));
             let time = if round == 0 { WARM } else { Duration::from_secs(arguments.seconds) };
             let run = stand.measure(arguments.rate, time).with_context(|| stand.peer.name().to_owned())?;
             if round > 0 {
+                progress.clear();
                 println!("round {round}: {}, {:.2} Mpps", stand.peer.name(), run.received / 1e6);
                 stand.runs.push(run);
             }
         }
     }
+    drop(progress);
     for stand in stands {
         report.add(Case { peer: stand.peer, runs: stand.runs });
     }

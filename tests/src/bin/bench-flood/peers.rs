@@ -1,28 +1,15 @@
 //! What the flood meets: nicgate, its peers, and the two ends of the scale.
 
-use std::{
-    fs,
-    io::Write,
-    net::IpAddr,
-    process::{Command, Stdio},
-};
+use std::{io::Write, process::Stdio};
 
 use anyhow::{Context, bail};
-use aya::{
-    maps::{Map, MapData, PerCpuHashMap, PerCpuValues},
-    util::nr_cpus,
-};
 use tests::{
     netns::Namespace,
     xdp::{Attached, Program},
+    xdp_filter::{Features, XdpFilter, said},
 };
 
 use crate::{flood, scene::Scene};
-
-/// Where xdp-filter pins its tables.
-const XDP_FILTER: &str = "/sys/fs/bpf/xdp-filter";
-/// xdp-filter's flag for addresses that are compared with a frame's source.
-const SOURCE: u64 = 1;
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,12 +56,13 @@ impl Peer {
                 said(edge.command("nft").arg("-f").arg(file))?;
             }
             Self::XdpFilter => {
-                loaded = Some(XdpFilter::load(scene)?);
+                let interface = scene.lab.interface();
+                loaded = Some(XdpFilter::load(edge, interface, Features::Addresses, flood::sources())?);
             }
             Self::Nicgate => {}
             Self::BareDrop => attached = Some(attach(scene, &Program::bare_drop()?)?),
         }
-        Ok(Installed { peer: self, _attached: attached, _loaded: loaded })
+        Ok(Installed { peer: self, _attached: attached, loaded })
     }
 }
 
@@ -82,7 +70,7 @@ impl Peer {
 pub(crate) struct Installed {
     peer: Peer,
     _attached: Option<Attached>,
-    _loaded: Option<XdpFilter>,
+    loaded: Option<XdpFilter>,
 }
 
 impl Installed {
@@ -107,11 +95,7 @@ impl Installed {
                 let counts = counters.map(|rest| number(rest.split_whitespace().next(), &text));
                 Some(counts.sum::<anyhow::Result<u64>>()?)
             }
-            Peer::XdpFilter => {
-                let text = said(edge.command("xdp-filter").arg("status"))?;
-                let line = text.lines().find(|line| line.trim_start().starts_with("XDP_DROP"));
-                Some(number(line.and_then(|line| line.split_whitespace().nth(1)), &text)?)
-            }
+            Peer::XdpFilter => self.loaded.as_ref().map(XdpFilter::dropped).transpose()?,
             Peer::Nicgate => Some(scene.dropped()?),
         })
     }
@@ -166,56 +150,4 @@ fn nftables(interface: &str) -> String {
          ip6 saddr @sources6 counter drop\n\
          }}\n}}\n"
     )
-}
-
-/// xdp-filter on the edge's interface, until it is dropped.
-struct XdpFilter {
-    edge: Namespace,
-    interface: String,
-}
-
-impl XdpFilter {
-    fn load(scene: &Scene) -> anyhow::Result<Self> {
-        // It pins there, and in nowhere else.
-        if !fs::read_to_string("/proc/self/mounts")?.contains(" /sys/fs/bpf bpf ") {
-            said(Command::new("mount").args(["-t", "bpf", "bpf", "/sys/fs/bpf"]))?;
-        }
-        let (edge, interface) = (scene.lab.edge().clone(), scene.lab.interface().to_owned());
-        said(edge.command("xdp-filter").args(["load", &interface, "-m", "native", "-f", "ipv4,ipv6"]))?;
-        let loaded = Self { edge, interface };
-        // Its command takes one address at a time, with a process for each.
-        let (mut v4, mut v6) = (table::<4>("filter_ipv4")?, table::<16>("filter_ipv6")?);
-        let value = || PerCpuValues::try_from(vec![SOURCE; nr_cpus().map_err(|(_, error)| error)?]);
-        for address in flood::sources() {
-            match address {
-                IpAddr::V4(address) => v4.insert(address.octets(), value()?, 0)?,
-                IpAddr::V6(address) => v6.insert(address.octets(), value()?, 0)?,
-            }
-        }
-        Ok(loaded)
-    }
-}
-
-impl Drop for XdpFilter {
-    fn drop(&mut self) {
-        if let Err(error) = said(self.edge.command("xdp-filter").args(["unload", &self.interface])) {
-            eprintln!("{error:#}");
-        }
-    }
-}
-
-fn table<const N: usize>(name: &str) -> anyhow::Result<PerCpuHashMap<MapData, [u8; N], u64>> {
-    let path = format!("{XDP_FILTER}/{name}");
-    let data = MapData::from_pin(&path).with_context(|| format!("cannot open {path}"))?;
-    Ok(PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?)
-}
-
-/// Runs a command and returns what it printed.
-pub(crate) fn said(command: &mut Command) -> anyhow::Result<String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().with_context(|| format!("cannot run {name}"))?;
-    if !output.status.success() {
-        bail!("{name} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,10 +1,9 @@
 //! The table, the plots, and the figures for programs.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, path::Path};
 
-use anyhow::Context;
 use serde_json::{Value, json};
-use tests::{machine::Machine, plot, spread::Spread};
+use tests::{goal::Goal, machine::Machine, plot, spread::Spread};
 
 use crate::{flood::SOURCES, peers::Peer, viewer::Watched};
 
@@ -75,7 +74,8 @@ pub(crate) struct Report {
 impl Report {
     /// Nothing was measured yet.
     pub(crate) fn new(rate: u64, runs: u32, seconds: u64) -> Self {
-        Self { machine: Machine::this(), rate, runs, seconds, cases: Vec::new() }
+        let machine = Machine::this().beside(&["iptables", "ipset", "nft", "xdp-filter"]);
+        Self { machine, rate, runs, seconds, cases: Vec::new() }
     }
 
     /// What is measured, and how.
@@ -148,6 +148,7 @@ impl Report {
             "nicgate_over_xdp_filter": self.ratio(Peer::XdpFilter),
             "nicgate_over_nftables": self.ratio(Peer::Nftables),
             "viewer_share_of_bare_drop": self.kept(),
+            "goals": self.goals().iter().map(Goal::json).collect::<Vec<_>>(),
         })
     }
 
@@ -157,29 +158,62 @@ impl Report {
     ///
     /// When a file cannot be written.
     pub(crate) fn plot(&self, directory: &Path) -> anyhow::Result<()> {
-        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let dropped: Vec<(&str, Spread)> = self
             .cases
             .iter()
             .filter_map(|case| Some((case.peer.name(), case.dropped()?.scaled(1e-6))))
             .collect();
-        let shares: Vec<(&str, Spread)> =
-            self.cases.iter().map(|case| (case.peer.name(), case.share())).collect();
+        let bars = |figure: &dyn Fn(&Case) -> Option<Spread>| -> Vec<(&str, Spread)> {
+            self.cases.iter().filter_map(|case| Some((case.peer.name(), figure(case)?))).collect()
+        };
+        let viewed = bars(&|case| Some(case.spread(|run| run.watched.rate / 1e6)));
+        let shares = bars(&|case| Some(case.share()));
+        let slowest = bars(&|case| case.percentile(99, |run| &run.watched));
+        let rate = self.rate;
         for (name, title, unit, bars) in [
-            ("flood-dropped.svg", "A flood dropped, one core for making and dropping it", "Mpps", &dropped),
+            (
+                "flood-dropped.svg",
+                "A flood dropped, one core for making and dropping it".to_owned(),
+                "Mpps",
+                dropped,
+            ),
             (
                 "flood-viewer.svg",
-                "What an allowed viewer gets during a flood",
+                format!("What an allowed viewer gets during a flood of {rate} frames a second"),
+                "MB/s",
+                viewed,
+            ),
+            (
+                "flood-viewer-share.svg",
+                format!("What an allowed viewer gets during a flood of {rate} frames a second"),
                 "% of what it gets without",
-                &shares,
+                shares,
+            ),
+            (
+                "flood-viewer-p99.svg",
+                format!("An allowed viewer's slowest requests during a flood of {rate} frames a second"),
+                "99 of 100 take at most, ms",
+                slowest,
             ),
         ] {
-            let path = directory.join(name);
-            fs::write(&path, plot::bars(title, unit, bars))
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            println!("wrote {}", path.display());
+            if !bars.is_empty() {
+                plot::write(directory, name, &plot::bars(&title, unit, &bars))?;
+            }
         }
         Ok(())
+    }
+
+    /// What is to be reached, and whether it is.
+    pub(crate) fn goals(&self) -> Vec<Goal> {
+        let of = |what: &str, seen: Option<f64>, limit: f64, digits: usize, unit: &str| match seen {
+            Some(seen) => Goal::at_least(what, seen, limit, digits, unit),
+            None => Goal::not_measured(what, &format!("at least {limit}{unit}"), "a peer was not measured"),
+        };
+        vec![
+            of("flood dropped, nicgate ÷ xdp-filter", self.ratio(Peer::XdpFilter), 1.0, 2, ""),
+            of("flood dropped, nicgate ÷ nftables", self.ratio(Peer::Nftables), 4.0, 2, ""),
+            of("viewer during a flood, nicgate ÷ bare XDP_DROP", self.kept(), 90.0, 0, " %"),
+        ]
     }
 }
 
@@ -207,27 +241,8 @@ impl fmt::Display for Report {
                 case.failed()
             )?;
         }
-        let goal = |met: bool| if met { "met" } else { "MISSED" };
-        if let Some(ratio) = self.ratio(Peer::XdpFilter) {
-            writeln!(
-                f,
-                "nicgate drops {ratio:.2} × what xdp-filter does (goal: at least 1: {})",
-                goal(ratio >= 1.0)
-            )?;
-        }
-        if let Some(ratio) = self.ratio(Peer::Nftables) {
-            writeln!(
-                f,
-                "nicgate drops {ratio:.2} × what nftables does (goal: at least 4: {})",
-                goal(ratio >= 4.0)
-            )?;
-        }
-        if let Some(kept) = self.kept() {
-            writeln!(
-                f,
-                "the viewer gets {kept:.0}% of what it gets with a bare XDP_DROP (goal: at least 90: {})",
-                goal(kept >= 90.0)
-            )?;
+        for goal in self.goals() {
+            writeln!(f, "{goal}")?;
         }
         Ok(())
     }

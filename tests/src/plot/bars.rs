@@ -1,8 +1,11 @@
-//! A plot of bars, as SVG: one for each thing that was measured, with its spread.
+//! A plot of bars: one for each thing that was measured, with its spread.
 
+use super::svg::{escaped, short};
 use crate::spread::Spread;
 
+/// Room for the names: at least this much, and this much for each character.
 const LEFT: f64 = 190.0;
+const CHARACTER: f64 = 7.4;
 const WIDTH: f64 = 560.0;
 const ROW: f64 = 34.0;
 const TOP: f64 = 70.0;
@@ -11,9 +14,11 @@ const TOP: f64 = 70.0;
 pub fn bars(title: &str, unit: &str, bars: &[(&str, Spread)]) -> String {
     let highest = bars.iter().map(|(_, spread)| spread.highest()).fold(0.0, f64::max);
     let (step, steps) = scale(highest);
-    let x = |value: f64| LEFT + WIDTH * value / (step * f64::from(steps));
+    let longest = bars.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let left = LEFT.max(CHARACTER * longest as f64 + 30.0);
+    let x = |value: f64| left + WIDTH * value / (step * f64::from(steps));
     let bottom = TOP + ROW * bars.len() as f64;
-    let (width, height) = (LEFT + WIDTH + 90.0, bottom + 60.0);
+    let (width, height) = (left + WIDTH + 90.0, bottom + 60.0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"13\" fill=\"#222\">\n\
@@ -38,14 +43,14 @@ pub fn bars(title: &str, unit: &str, bars: &[(&str, Spread)]) -> String {
         let middle = y + ROW / 2.0;
         svg.push_str(&format!(
             "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n\
-             <rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"#3b76af\"/>\n\
+             <rect x=\"{left}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"#3b76af\"/>\n\
              <line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.1}\" y2=\"{middle:.1}\" stroke=\"#111\" stroke-width=\"2\"/>\n\
              <text x=\"{:.1}\" y=\"{:.1}\">{}</text>\n",
-            LEFT - 10.0,
+            left - 10.0,
             middle + 4.0,
             escaped(name),
             y + 6.0,
-            (x(spread.median()) - LEFT).max(0.5),
+            (x(spread.median()) - left).max(0.5),
             ROW - 12.0,
             x(spread.lowest()),
             x(spread.highest()),
@@ -70,20 +75,6 @@ fn scale(highest: f64) -> (f64, u32) {
     (step, (highest / step).ceil().max(1.0) as u32)
 }
 
-/// At most three figures.
-fn short(value: f64) -> String {
-    match value {
-        0.0 => "0".to_owned(),
-        value if value < 1.0 => format!("{value:.2}"),
-        value if value < 10.0 => format!("{value:.1}"),
-        value => format!("{value:.0}"),
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Spread, bars, scale};
@@ -95,6 +86,13 @@ mod tests {
         assert!(svg.contains("a &lt; b"));
         assert!(svg.contains(">one<") && svg.contains(">two<"));
         assert!(svg.contains("width=\"532.0\""), "95 of a scale that ends at 100: {svg}");
+    }
+
+    #[test]
+    fn long_names_have_room() {
+        let spread = Spread::of([1.0]).unwrap();
+        let svg = bars("", "ms", &[(&"n".repeat(40), spread)]);
+        assert!(svg.contains("viewBox=\"0 0 976 "), "40 characters need more than there is: {svg}");
     }
 
     #[test]

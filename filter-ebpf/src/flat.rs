@@ -80,8 +80,7 @@ pub struct Root {
     pub prefix: u64,
     /// Which bits those are; 0 for IPv4.
     pub mask: u64,
-    /// The bucket of all other addresses; the buckets of these follow. IPv4 has no others: this is the number
-    /// before its first bucket.
+    /// The bucket of all other addresses; the buckets of these follow. IPv4 has no others, and this one is unused.
     pub first: u32,
     /// How many bits `mask` has.
     pub skip: u32,
@@ -125,11 +124,11 @@ pub struct Way {
 /// memory is not what the host wrote.
 #[inline(always)]
 pub fn class<L: Lines + ?Sized>(lines: &L, root: &Root, upper: u64, lower: u64) -> Option<u32> {
-    let (mut bucket, mut rest) = (root.first, upper);
+    let (mut bucket, mut rest) = (u64::from(root.first), upper);
     if (upper ^ root.prefix) & root.mask == 0 {
-        rest = upper << (root.skip & 63);
-        bucket = bucket.wrapping_add(1).wrapping_add((rest >> (root.shift & 63)) as u32);
-        rest <<= root.width & 63;
+        rest = shifted_left(upper, root.skip);
+        bucket += 1 + shifted_right(rest, root.shift);
+        rest = shifted_left(rest, root.width);
     }
     let found = narrow(at(lines, bucket)?, rest);
     if found & DEEP == 0 {
@@ -166,8 +165,8 @@ impl Way {
         let width = found >> pointer::WIDTH_SHIFT & u64::from(pointer::WIDTH_MASK);
         let first = found >> 16 << pointer::OFFSET_BITS | found & u64::from(pointer::BLOCK - 1);
         // In two steps, because a shift by 64 is none.
-        let bucket = at(lines, (first + (rest >> 1 >> (63 - width))) as u32)?;
-        self.rest = rest << width;
+        let bucket = at(lines, first + shifted_right(rest >> 1, 63 - width as u32))?;
+        self.rest = shifted_left(rest, width as u32);
         self.found = if found & u64::from(pointer::WIDE) != 0 {
             wide(bucket, self.half)
         } else {
@@ -177,6 +176,38 @@ impl Way {
     }
 }
 
+/// A shift by less than 64, as the host writes all of them; the compiler would make sure.
+#[inline(always)]
+fn shifted_left(number: u64, bits: u32) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = number;
+        // SAFETY: shifts a register; the instruction set takes any number of bits modulo 64.
+        unsafe {
+            core::arch::asm!("{0} <<= {1}", inout(reg) number, in(reg) u64::from(bits), options(pure, nomem, nostack));
+        }
+        number
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number.wrapping_shl(bits)
+}
+
+/// The same to the right.
+#[inline(always)]
+fn shifted_right(number: u64, bits: u32) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut number = number;
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("{0} >>= {1}", inout(reg) number, in(reg) u64::from(bits), options(pure, nomem, nostack));
+        }
+        number
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number.wrapping_shr(bits)
+}
+
 /// All bits if one is set, else none.
 #[inline(always)]
 fn all_or_none(bits: u64, bit: u32) -> u64 {
@@ -184,8 +215,8 @@ fn all_or_none(bits: u64, bit: u32) -> u64 {
 }
 
 #[inline(always)]
-fn at<L: Lines + ?Sized>(lines: &L, bucket: u32) -> Option<&Bucket> {
-    let line = lines.line(bucket / LINE_BUCKETS as u32)?;
+fn at<L: Lines + ?Sized>(lines: &L, bucket: u64) -> Option<&Bucket> {
+    let line = lines.line((bucket / LINE_BUCKETS as u64) as u32)?;
     // SAFETY: one of the line's two halves.
     Some(unsafe { &*core::ptr::from_ref(line).cast::<Bucket>().add((bucket & 1) as usize) })
 }

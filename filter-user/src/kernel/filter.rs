@@ -38,7 +38,7 @@ use crate::{
     offload::Compiled,
 };
 
-/// Lines are added in steps, and a table may grow by a quarter before its program is replaced by one with
+/// Lines are added in steps, and a table may grow by an eighth before its program is replaced by one with
 /// more: loading one costs more than publishing a small table.
 const STEP: usize = 128;
 
@@ -561,7 +561,7 @@ fn load(device: &Device, pins: &Pins, engine: Engine, room: usize) -> Result<(Lo
 
 /// Lines for a table of so many, and for one that is somewhat larger.
 fn room_for(lines: usize) -> usize {
-    (lines + lines / 4).next_multiple_of(STEP).max(STEP)
+    (lines + lines / 8).next_multiple_of(STEP).max(STEP)
 }
 
 /// A program that is in place.

@@ -45,7 +45,7 @@ struct Walk<'l> {
 
 fn pieces_v4(lines: &[Line], root: &Root) -> Option<Vec<Piece>> {
     let mut walk = Walk::new(lines);
-    walk.array(Place { bucket: root.first.wrapping_add(1), upper: None, start: 0, used: 0 }, root.width)?;
+    walk.array(Place { bucket: root.first.checked_add(1)?, upper: None, start: 0, used: 0 }, root.width)?;
     Some(walk.pieces)
 }
 

@@ -135,8 +135,12 @@ pub fn class<L: Lines + ?Sized>(lines: &L, root: &Root, upper: u64, lower: u64) 
         return Some(found & (DEEP - 1));
     }
     let mut way = Way { found, rest, half: upper, lower };
-    // Prefixes of up to 48 bits and crowded places are found here.
+    // Prefixes of up to 48 bits and crowded places need one step more, single addresses two: here, because a call
+    // costs more than either.
     way.step(lines)?;
+    if way.found & DEEP != 0 {
+        way.step(lines)?;
+    }
     if way.found & DEEP == 0 { Some(way.found & (DEEP - 1)) } else { lines.deeper(way) }
 }
 

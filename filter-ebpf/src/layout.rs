@@ -70,8 +70,6 @@ pub const DEBUG_GLOBAL: &str = "NICGATE_DEBUG";
 pub const PROGRAM_LOOKUPS: &str = "nicgate_lookups";
 /// Name of the program that draws addresses and looks up none, for measurements.
 pub const PROGRAM_DRAWS: &str = "nicgate_draws";
-/// Name of the program that parses a frame and drops it, for measurements.
-pub const PROGRAM_PARSES: &str = "nicgate_parses";
 /// Name of the program that drops everything, for measurements.
 pub const PROGRAM_BARE: &str = "nicgate_bare";
 /// Name of the read-only global that selects the engine: see [`engine`].

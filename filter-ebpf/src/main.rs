@@ -462,21 +462,6 @@ fn nicgate_bare(_: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// Nothing but the parser, and a drop whatever it finds: for measurements, never attached.
-#[xdp]
-fn nicgate_parses(ctx: XdpContext) -> u32 {
-    let buffer = Buffer { start: ctx.data(), end: ctx.data_end(), zero: 0 };
-    match parse(&buffer) {
-        // What was found has to count for something, or the compiler leaves it out.
-        Parsed::Port(ip, proto, port)
-            if ip.source.upper ^ u64::from(port) ^ proto as u64 ^ ip.end as u64 == u64::MAX =>
-        {
-            xdp_action::XDP_ABORTED
-        }
-        _ => xdp_action::XDP_DROP,
-    }
-}
-
 /// Nothing but lookups, of addresses that the frame's [`layout::Lookups`] says: for measurements. It is never
 /// attached, and not even loaded but by a benchmark.
 #[xdp]

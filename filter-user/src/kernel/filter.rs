@@ -692,15 +692,6 @@ impl Bench {
         self.loaded.measure(layout::PROGRAM_BARE, frame, repeat)
     }
 
-    /// Parses a frame, and drops it whatever it is; returns the mean time of one run.
-    ///
-    /// # Errors
-    ///
-    /// As [`Bench::run`].
-    pub fn parse(&mut self, frame: &[u8], repeat: u32) -> Result<Duration> {
-        self.loaded.measure(layout::PROGRAM_PARSES, frame, repeat)
-    }
-
     /// Bytes of all maps, as the kernel accounts for them.
     ///
     /// # Errors

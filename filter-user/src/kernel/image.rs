@@ -56,7 +56,7 @@ pub enum TooLarge {
     },
     /// More classes than the `flat` engine numbers.
     Classes(usize),
-    /// More addresses than the `flat` engine reaches, or than it takes in one IPv6 /64.
+    /// More addresses than the `flat` engine reaches.
     Addresses,
 }
 
@@ -85,8 +85,8 @@ impl fmt::Display for TooLarge {
             ),
             Self::Addresses => write!(
                 f,
-                "the addresses need more memory than the engine `flat` reaches (128 MiB), or more than a \
-                 million single addresses lie in one IPv6 /64: join prefixes, or set `engine lpm;`"
+                "the addresses need more memory than the engine `flat` reaches (512 MiB for one table): join \
+                 prefixes, or set `engine lpm;`"
             ),
         }
     }

@@ -190,13 +190,12 @@ impl fmt::Display for Report {
                 f,
                 "\nwhere the time of `flat` goes, 1,000,000 IPv4 addresses, the same packet again, ns"
             )?;
-            let mut before = None;
-            for (name, spread) in &parts.steps {
-                let more =
-                    before.map_or_else(String::new, |before| format!("{:+.0}", spread.median() - before));
-                writeln!(f, "{name:<52}{spread:>14.0}{more:>6}")?;
-                before = Some(spread.median());
-            }
+            steps(f, &parts.steps, 0)?;
+            writeln!(
+                f,
+                "\nwhere the time of a lookup alone goes, IPv4 addresses, sources from anywhere, ns"
+            )?;
+            steps(f, &parts.lookup, 1)?;
         }
         writeln!(f)?;
         for goal in self.goals() {
@@ -204,6 +203,18 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// Figures of which each contains the one before, and what it adds.
+fn steps(f: &mut fmt::Formatter<'_>, steps: &[(&str, Spread)], digits: usize) -> fmt::Result {
+    let mut before = None;
+    for (name, spread) in steps {
+        let more =
+            before.map_or_else(String::new, |before| format!("{:+.digits$}", spread.median() - before));
+        writeln!(f, "{name:<52}{spread:>18.digits$}{more:>7}")?;
+        before = Some(spread.median());
+    }
+    Ok(())
 }
 
 /// How many times as long a lookup, and a packet, takes with LPM_TRIE.

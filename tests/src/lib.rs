@@ -4,6 +4,7 @@
 mod bpf;
 pub mod device;
 pub mod edge;
+pub mod engines;
 pub mod frame;
 pub mod frames;
 pub mod goal;
@@ -28,5 +29,6 @@ pub mod timed;
 pub mod varied;
 pub mod verifier;
 pub mod wait;
+pub mod written;
 pub mod xdp;
 pub mod xdp_filter;

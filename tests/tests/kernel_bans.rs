@@ -15,27 +15,10 @@ use filter_user::{
 use ipnet::IpNet;
 use proptest::{prelude::*, test_runner::TestRunner};
 use tests::{
+    for_each_engine,
     frames::{self, Extension, IPV4, IPV6, SCTP, TCP, UDP, ethernet, ipv4, ipv6, ports},
     tables::Table,
 };
-
-/// Every check, for every engine.
-macro_rules! for_each_engine {
-    ($($check:ident)*) => {
-        mod flat {
-            $(#[test]
-            fn $check() {
-                super::$check(super::Engine::Flat);
-            })*
-        }
-        mod lpm {
-            $(#[test]
-            fn $check() {
-                super::$check(super::Engine::Lpm);
-            })*
-        }
-    };
-}
 
 for_each_engine! {
     a_ban_holds_where_it_is_meant_to_and_nowhere_else

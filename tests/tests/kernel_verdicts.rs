@@ -15,28 +15,11 @@ use filter_user::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::{prelude::*, test_runner::TestRunner};
 use tests::{
+    for_each_engine,
     frames::{self, Extension, IPV4, IPV6, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, ethernet, ipv4, ipv6, ports},
     machine,
     tables::Table,
 };
-
-/// Every check, for every engine.
-macro_rules! for_each_engine {
-    ($($check:ident)*) => {
-        mod flat {
-            $(#[test]
-            fn $check() {
-                super::$check(super::Engine::Flat);
-            })*
-        }
-        mod lpm {
-            $(#[test]
-            fn $check() {
-                super::$check(super::Engine::Lpm);
-            })*
-        }
-    };
-}
 
 for_each_engine! {
     lookups_agree_with_the_partition

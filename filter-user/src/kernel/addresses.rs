@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use filter_ebpf::{flat::CLASSES, layout::LINE_CELLS};
+use filter_ebpf::layout::LINE_CELLS;
 
 use super::{
     flat::Flat,
@@ -31,7 +31,6 @@ impl Layout {
     /// What is too large for the kernel's maps, and the remedy.
     pub fn new(engine: Engine, compiled: impl Into<Arc<Compiled>>) -> Result<Self, TooLarge> {
         let compiled = compiled.into();
-        fits(engine, &compiled)?;
         let addresses = Addresses::new(engine, &compiled)?;
         Ok(Self { compiled, addresses })
     }
@@ -64,7 +63,9 @@ pub(super) enum Addresses {
 }
 
 impl Addresses {
+    /// Lays out the addresses of a table that [`fits`].
     pub(super) fn new(engine: Engine, compiled: &Compiled) -> Result<Self, TooLarge> {
+        fits(engine, compiled)?;
         let verdicts = compiled.cells.len().div_ceil(LINE_CELLS);
         match engine {
             Engine::Lpm => {
@@ -72,7 +73,6 @@ impl Addresses {
                 let (default_v6, v6) = cover(&compiled.v6);
                 Ok(Self::Lpm { v4, v6, default_v4, default_v6, verdicts })
             }
-            Engine::Flat if compiled.classes() > CLASSES => Err(TooLarge::Classes(compiled.classes())),
             Engine::Flat => {
                 let flat =
                     Flat::new(&compiled.v4, &compiled.v6, verdicts).map_err(|_| TooLarge::Addresses)?;

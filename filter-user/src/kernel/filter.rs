@@ -283,7 +283,7 @@ impl Filter {
     /// Replaces the program by one with more lines, which judges like the one before.
     fn grow(&mut self, room: usize) -> Result<()> {
         let engine = self.tables.engine;
-        let (mut loaded, tables) = load(&self.device, &self.pins, engine, room)
+        let (mut loaded, mut tables) = load(&self.device, &self.pins, engine, room)
             .context("could not make room for the next table; the one before is still in force")?;
         let present = Present::find(&self.device, &self.pins)?;
         if matches!(present, Present::Nothing) {
@@ -291,8 +291,8 @@ impl Filter {
         }
         put(&mut loaded, &self.device, &self.pins, present, InterfaceMode::Auto)?;
         // The maps of bans are the same, and whoever holds them knows what is in them.
-        let bans = self.tables.bans.clone();
-        self.tables = Tables { bans, ..tables };
+        tables.bans = self.tables.bans.clone();
+        self.tables = tables;
         settle(&self.pins, engine, loaded.program()?)
     }
 
@@ -656,7 +656,6 @@ impl Bench {
         let engine = self.tables.engine;
         let addresses = Addresses::new(engine, compiled)?;
         if addresses.lines() > self.tables.lines.room() {
-            super::fits(engine, compiled)?;
             *self = Self::with_room(engine, room_for(addresses.lines()))?;
         }
         publish::publish(&mut self.tables, compiled, &addresses, begin)

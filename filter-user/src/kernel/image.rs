@@ -125,13 +125,12 @@ impl Image {
         Self::around(&Addresses::new(engine, compiled)?, compiled, previous)
     }
 
-    /// The rest of a table, around its addresses.
+    /// The rest of a table, around its addresses, which are there only if it [`fits`].
     pub(super) fn around(
         addresses: &Addresses,
         compiled: &Compiled,
         previous: &Slots,
     ) -> Result<Self, TooLarge> {
-        fits(addresses.engine(), compiled)?;
         let rule_slots =
             assign(&previous.rules, compiled.rules.iter().map(|rule| rule.identity), 1..RULE_SLOTS)
                 .ok_or(TooLarge::Rules(compiled.rules.len()))?;

@@ -1,23 +1,19 @@
 //! What the `flat` engine's buckets say, read back from the kernel.
 
-use filter_ebpf::flat::{Bucket, CELL_BITS, DEEP, LINE_BUCKETS, Line, NEVER, Root, pointer};
+use filter_ebpf::flat::{
+    Bucket, CELL_BITS, DEEP, LINE_BUCKETS, Line, NEVER, PIECES, Root, WIDE_PIECES, pointer,
+};
 
-use super::ranges::Ranges;
+use super::ranges::standing_out;
 
 /// IPv4 ranges that stand out from the rest. `None` if a pointer leads outside.
 pub(super) fn installed_v4(lines: &[Line], root: &Root) -> Option<usize> {
-    Some(standing_out(&pieces_v4(lines, root)?))
+    Some(standing_out(pieces_v4(lines, root)?.iter().map(|piece| piece.class)))
 }
 
 /// The same for IPv6.
 pub(super) fn installed_v6(lines: &[Line], root: &Root) -> Option<usize> {
-    Some(standing_out(&pieces_v6(lines, root)?))
-}
-
-fn standing_out(pieces: &[Piece]) -> usize {
-    let mut ranges = Ranges::default();
-    pieces.iter().for_each(|piece| ranges.next(piece.class));
-    ranges.standing_out()
+    Some(standing_out(pieces_v6(lines, root)?.iter().map(|piece| piece.class)))
 }
 
 /// Where a piece begins, left-aligned, and its class.
@@ -113,13 +109,19 @@ impl<'l> Walk<'l> {
     fn narrow(&mut self, place: Place) -> Option<()> {
         let bucket = self.bucket(place.bucket)?;
         let quarter = |number: usize| (bucket[number / 4] >> (number % 4 * 16)) as u16;
-        for piece in 0..8 {
+        for piece in 0..PIECES {
             let start = if piece == 0 { 0 } else { quarter(piece - 1) };
             if start == NEVER {
                 break;
             }
             let start = place.start | u64::from(start) << (64 - CELL_BITS) >> place.used;
-            self.target(place, start, u32::from(quarter(8 + piece)), (bucket[1] >> 48) as u32, CELL_BITS)?;
+            self.target(
+                place,
+                start,
+                u32::from(quarter(PIECES + piece)),
+                (bucket[1] >> 48) as u32,
+                CELL_BITS,
+            )?;
         }
         Some(())
     }
@@ -127,7 +129,7 @@ impl<'l> Walk<'l> {
     fn wide(&mut self, place: Place) -> Option<()> {
         let bucket = self.bucket(place.bucket)?;
         let starts = [place.start, bucket[0].max(place.start), bucket[1].max(place.start)];
-        for piece in 0..3 {
+        for piece in 0..WIDE_PIECES {
             // Of pieces that begin at one place the last counts.
             if starts.get(piece + 1) == Some(&starts[piece]) {
                 continue;

@@ -5,14 +5,14 @@ use crate::{
 
 /// Counts ranges of one class in a sequence of classes from the lowest address to the highest.
 #[derive(Default)]
-pub(super) struct Ranges {
+struct Ranges {
     last: Option<u32>,
     /// By class, of which there are few.
     counts: Vec<usize>,
 }
 
 impl Ranges {
-    pub(super) fn next(&mut self, class: u32) {
+    fn next(&mut self, class: u32) {
         if self.last != Some(class) {
             let index = class as usize;
             if index >= self.counts.len() {
@@ -24,14 +24,19 @@ impl Ranges {
     }
 
     /// All but those of the class that has the most, against which the others stand out.
-    pub(super) fn standing_out(&self) -> usize {
+    fn standing_out(&self) -> usize {
         self.counts.iter().sum::<usize>() - self.counts.iter().max().copied().unwrap_or(0)
     }
 }
 
+/// How many ranges stand out, in a sequence of classes from the lowest address to the highest.
+pub(super) fn standing_out(classes: impl Iterator<Item = u32>) -> usize {
+    let mut ranges = Ranges::default();
+    classes.for_each(|class| ranges.next(class));
+    ranges.standing_out()
+}
+
 /// Ranges of addresses that a table tells from the rest.
 pub(super) fn ranges<A: Address>(partition: &Partition<A, ClassId>) -> usize {
-    let mut ranges = Ranges::default();
-    partition.iter().for_each(|piece| ranges.next(piece.label));
-    ranges.standing_out()
+    standing_out(partition.as_slices().1.iter().copied())
 }

@@ -174,7 +174,7 @@ pub(super) struct Tables {
     pub(super) local: HashMap<MapData, LocalKey, u32>,
     pub(super) v4: Outer<[u8; 4]>,
     pub(super) v6: Outer<[u8; 16]>,
-    pub(super) v4_id: u32,
+    v4_id: u32,
     pub(super) outcomes: PerCpuArray<MapData, u64>,
     pub(super) rule_hits: PerCpuArray<MapData, RuleHits>,
     pub(super) service_hits: PerCpuArray<MapData, ServiceHits>,

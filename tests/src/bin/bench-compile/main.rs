@@ -15,6 +15,7 @@ use ::tests::{
     plot,
     progress::Progress,
     spread::Spread,
+    written::Written,
 };
 use anyhow::Context;
 use clap::Parser;
@@ -28,12 +29,8 @@ const MEGABYTE: f64 = 1e6;
 #[derive(Parser)]
 #[command(name = "bench-compile", about = "Times `nicgate check` and `nicgate compile`, beside iprange")]
 struct Arguments {
-    /// Write the figures to a file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write plots into a directory
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    written: Written,
     /// Runs of each command
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -87,11 +84,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for goal in &goals {
         println!("{goal}");
     }
-    if let Some(path) = &arguments.json {
-        fs::write(path, format!("{:#}\n", for_programs(&this, &rows, &goals)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(directory) = &arguments.plot {
+    arguments.written.figures(|| for_programs(&this, &rows, &goals))?;
+    if let Some(directory) = &arguments.written.plot {
         let names: Vec<String> = rows.iter().map(|row| format!("{}: {}", row.command, row.input)).collect();
         let bars: Vec<(&str, Spread)> =
             names.iter().zip(&rows).map(|(name, row)| (name.as_str(), row.seconds.scaled(1e3))).collect();

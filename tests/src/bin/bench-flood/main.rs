@@ -8,8 +8,6 @@ mod scene;
 mod viewer;
 
 use std::{
-    fs,
-    path::PathBuf,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -18,7 +16,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use tests::{device, machine, netns, progress::Progress};
+use tests::{device, machine, netns, progress::Progress, written::Written};
 
 use flood::Flood;
 use peers::{Installed, PEERS, Peer};
@@ -34,12 +32,8 @@ const WARM: Duration = Duration::from_millis(500);
     about = "Floods an edge in a network namespace, filtered by nicgate and by its peers"
 )]
 struct Arguments {
-    /// Write the figures to a file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write plots into a directory
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    written: Written,
     /// Runs of each case
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -86,11 +80,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         report.add(Case { peer: stand.peer, runs: stand.runs });
     }
     print!("{report}");
-    if let Some(path) = &arguments.json {
-        fs::write(path, format!("{:#}\n", report.json()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(directory) = &arguments.plot {
+    arguments.written.figures(|| report.json())?;
+    if let Some(directory) = &arguments.written.plot {
         report.plot(directory)?;
     }
     Ok(())

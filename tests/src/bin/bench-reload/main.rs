@@ -17,6 +17,7 @@ use tests::{
     machine::{self, Machine},
     netns, plot,
     spread::Spread,
+    written::Written,
 };
 
 use filters::{Filter, OfIpset, OfNft, OfNicgate, Rules};
@@ -29,12 +30,8 @@ use phases::Breakdown;
     about = "Times the replacement of a whole list by another one, until it is enforced"
 )]
 struct Arguments {
-    /// Write the figures to a file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write plots into a directory
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    written: Written,
     /// How many prefixes the list has
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(LONGEST)))]
     prefixes: u32,
@@ -83,15 +80,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut rows = measure(&mut filters, runs)?;
     let country = if arguments.database.is_some() { rows.pop() } else { None };
     let goals = goals(&rows, country.as_ref());
-    if let Some(directory) = &arguments.plot {
+    if let Some(directory) = &arguments.written.plot {
         draw(directory, prefixes, &rows)?;
     }
     rows.extend(country);
     print(&rows, &goals);
-    if let Some(path) = &arguments.json {
-        let text = format!("{:#}\n", for_programs(&this, prefixes, &rows, &goals));
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
+    arguments.written.figures(|| for_programs(&this, prefixes, &rows, &goals))?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use tests::{
     machine::{self, Machine},
     netns,
     progress::Progress,
+    written::Written,
 };
 
 use busy::Busy;
@@ -34,12 +35,8 @@ use xdp_filter::Edge;
     about = "Times lookups and whole programs, by engine and number of prefixes"
 )]
 struct Arguments {
-    /// Write the figures to a file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write plots into a directory
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    written: Written,
     /// Runs of each measurement
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     runs: u32,
@@ -143,11 +140,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     report.parts = Some(Parts::measure(arguments.runs())?);
     print!("{report}");
-    if let Some(path) = &arguments.json {
-        fs::write(path, format!("{:#}\n", report.json()))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if let Some(directory) = &arguments.plot {
+    arguments.written.figures(|| report.json())?;
+    if let Some(directory) = &arguments.written.plot {
         report.plot(directory)?;
     }
     Ok(())

@@ -1,0 +1,21 @@
+//! The same checks for every engine.
+
+/// Makes a test of each function, which takes the [`filter_user::config::Engine`], for either engine: `flat::NAME`
+/// and `lpm::NAME`.
+#[macro_export]
+macro_rules! for_each_engine {
+    ($($check:ident)*) => {
+        mod flat {
+            $(#[test]
+            fn $check() {
+                super::$check(::filter_user::config::Engine::Flat);
+            })*
+        }
+        mod lpm {
+            $(#[test]
+            fn $check() {
+                super::$check(::filter_user::config::Engine::Lpm);
+            })*
+        }
+    };
+}

@@ -126,10 +126,12 @@ pub fn explain(
             }
         }
     };
+    // The gate reads an empty parameter as none.
+    let token = query.token.filter(|token| !token.is_empty());
     let policy = config.policy(policy_id);
     check_supposed(policy, query.backends)?;
     let mut explanation = unjudged(config, countries, compiled, query, policy_id);
-    if matches!(query.target, Target::Stream(_)) && config.no_auto_token && query.token.is_none() {
+    if matches!(query.target, Target::Stream(_)) && config.no_auto_token && token.is_none() {
         // The gate refuses before any rule is looked at.
         explanation.verdict = Verdict::Deny;
         explanation.stage = Stage::Token;
@@ -140,12 +142,8 @@ pub fn explain(
         });
         return Ok(explanation);
     }
-    let subject = Subject {
-        address: canonical(query.address),
-        country: explanation.country,
-        token: query.token,
-        ua: query.ua,
-    };
+    let subject =
+        Subject { address: canonical(query.address), country: explanation.country, token, ua: query.ua };
     judge(policy, &subject, query.backends, &mut explanation);
     Ok(explanation)
 }
@@ -292,7 +290,10 @@ fn unguarded(config: &Config, countries: &dyn Countries, query: &Query<'_>, stre
         shadow: config.shadow,
         steps: vec![StepLine {
             step: "default".into(),
-            result: format!("stream `{}` ({}) has no `on_play`", stream.name, stream.origin),
+            result: match open {
+                true => format!("stream `{}` ({}) has no `on_play`", stream.name, stream.origin),
+                false => format!("stream `{}` ({}) is disabled", stream.name, stream.origin),
+            },
             rule: None,
         }],
     }

@@ -1,13 +1,13 @@
 //! From the files on disk to everything that is enforced. The rim where configuration I/O happens.
 
-use std::{path::Path, sync::LazyLock};
+use std::{io::Read as _, path::Path, sync::LazyLock};
 
 use anyhow::Context as _;
 
 use crate::{
     config::{self, Config, Report},
     country::{CountryMap, Database},
-    files::DiskFiles,
+    files::{DiskFiles, open_regular},
     offload::{Compiled, Decisions, compile},
     policy::Countries,
 };
@@ -62,12 +62,10 @@ pub fn load(path: &Path, progress: &dyn Fn(&str)) -> Result<(Loaded, Report), Lo
     Ok((Loaded { config, database }, report))
 }
 
-/// Only a regular file: a pipe would make a reload wait, and a device never end.
 fn read_database(path: &Path) -> std::io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
-    }
-    std::fs::read(path)
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Loaded {

@@ -154,6 +154,7 @@ async fn one(http: &HttpClient, authority: &Authority, question: &Question) -> H
     let (answer, why) = match authority {
         Authority::Http(url) => return http.ask(url, question).await,
         Authority::Iptv => (Answer::Down, "iptv: the subscriber database of Flussonic cannot be asked"),
+        Authority::Script(_) => (Answer::Down, "script: nicgate does not run the media server's scripts"),
         Authority::SecureToken(key) => {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
             match question.token.as_deref() {

@@ -168,6 +168,15 @@ fn print(
         warnings => count(warnings as u64, "warning", "warnings"),
     };
     writeln!(out, "{}: the configuration is valid ({files}, {warnings})", path.display())?;
+    if config.services.is_empty() {
+        let known = !(config.policies.is_empty() && config.streams.is_empty() && config.listeners.is_empty());
+        let what = if known {
+            "it has no `gate` and no `guard`"
+        } else {
+            "nothing in it is a directive of nicgate's"
+        };
+        writeln!(out, "nothing is enforced: {what}")?;
+    }
     if config.shadow {
         writeln!(out, "shadow: the NIC counts what it would drop, and drops nothing")?;
     }

@@ -1,11 +1,15 @@
 use std::{io::Write as _, path::Path};
 
+use anyhow::anyhow;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use super::{
     AnswerWord, ExplainArgs, Failure, Output,
     output::{Progress, stdout, table},
 };
 use crate::{
     explain::{Explanation, KernelVerdict, Query, Target, explain},
+    gate::{Ambiguous, read_target},
     load::load,
     policy::{Answer, Verdict},
 };
@@ -17,9 +21,10 @@ pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<()
     progress.step("compiling");
     let compiled = loaded.compile();
     drop(progress);
-    let target = match (&args.target.auth, &args.target.stream) {
+    let path = args.target.stream.as_deref().map(normalised).transpose().map_err(Failure::Request)?;
+    let target = match (&args.target.auth, &path) {
         (Some(name), _) => Target::Policy(name),
-        (None, Some(name)) => Target::Stream(name),
+        (None, Some(path)) => Target::Stream(path),
         (None, None) => unreachable!("clap requires one of them"),
     };
     let answers: Option<Vec<Answer>> = args.assume_backends.as_ref().map(|words| {
@@ -45,6 +50,17 @@ pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<()
         print(&query, &explanation)?;
     }
     Ok(())
+}
+
+/// The path as the gate reads it. What a shell takes as it is, letters beyond ASCII for example, a client would
+/// have encoded.
+fn normalised(stream: &str) -> anyhow::Result<String> {
+    /// Neither may stand in a request line; a `?` or `#` would end the path.
+    const TYPED: &AsciiSet = &CONTROLS.add(b' ').add(b'?').add(b'#');
+    let target = format!("/{}", utf8_percent_encode(stream.trim_start_matches('/'), TYPED));
+    let read = read_target(target.as_bytes(), "token")
+        .map_err(|Ambiguous(why)| anyhow!("the gate answers 400 to the path `{stream}`: {why}"))?;
+    Ok(read.path.to_string())
 }
 
 fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {

@@ -84,8 +84,8 @@ enum Command {
         /// Only these interfaces.
         interfaces: Vec<String>,
         /// Seconds between two looks.
-        #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
-        interval: f64,
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        interval: Duration,
     },
     /// Show drops as they happen, sampled.
     Monitor {
@@ -209,9 +209,7 @@ pub fn main() -> ExitCode {
         Command::Reload => control::reload(&control, &output),
         Command::Status => nic::status(&control, &output),
         Command::Stats { interfaces } => nic::stats(&control, &interfaces, &output),
-        Command::Top { interfaces, interval } => {
-            nic::top(&interfaces, Duration::from_secs_f64(interval.clamp(0.1, 3600.0)), &output)
-        }
+        Command::Top { interfaces, interval } => nic::top(&interfaces, interval, &output),
         Command::Monitor { sample } => nic::monitor(&control, sample, &output),
         Command::Sessions => control::sessions(&control, &output),
         Command::Ban { prefix, time, reason, service, yes } => {
@@ -230,5 +228,31 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&output),
+    }
+}
+
+/// Reads a time between two looks: seconds, also parts of one, or a time as for bans.
+fn interval(text: &str) -> Result<Duration, String> {
+    let range = Duration::from_millis(100)..=Duration::from_secs(3600);
+    let read = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
+        Err(_) => parse_duration(text)?,
+    };
+    if range.contains(&read) { Ok(read) } else { Err("it is not between 0.1 and 3600 seconds".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_seconds_or_times_and_nothing_else() {
+        for (text, milliseconds) in [("1", 1000), ("0.5", 500), ("2s", 2000), ("1m", 60_000), ("1e1", 10_000)]
+        {
+            assert_eq!(interval(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for wrong in ["nan", "inf", "-1", "0", "0.01", "3601", "2h", "", "soon"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
     }
 }

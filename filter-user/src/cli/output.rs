@@ -1,4 +1,7 @@
-use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
+use std::{
+    borrow::Cow,
+    io::{self, BufWriter, IsTerminal as _, StdoutLock, Write},
+};
 
 use serde::Serialize;
 
@@ -81,14 +84,33 @@ impl Drop for Progress {
     }
 }
 
+/// The longest cell, in characters; of what is longer the end is cut off.
+const LONGEST_CELL: usize = 400;
+
+/// A cell as it can be shown: what a configuration holds can be long, or move the terminal's cursor.
+fn cell(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_CELL && !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let mut shown: String = text.chars().map(printable).take(LONGEST_CELL).collect();
+    if text.chars().nth(LONGEST_CELL).is_some() {
+        shown.pop();
+        shown.push('…');
+    }
+    Cow::Owned(shown)
+}
+
 /// Prints rows in columns that are as wide as their widest cell; the last one runs free.
 pub(crate) fn table(out: &mut impl Write, indent: &str, rows: &[Vec<String>]) -> io::Result<()> {
+    let rows: Vec<Vec<Cow<'_, str>>> =
+        rows.iter().map(|row| row.iter().map(|text| cell(text)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in rows {
+    for row in &rows {
         let mut line = indent.to_owned();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(&format!("{cell:width$}  "));
@@ -114,6 +136,17 @@ pub(crate) fn grouped(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cells_are_cut_and_hold_nothing_that_a_terminal_obeys() {
+        let mut out = Vec::new();
+        let rows =
+            [vec!["x".repeat(70_000), "b\x1b[2J".to_owned()], vec!["é".repeat(LONGEST_CELL), String::new()]];
+        table(&mut out, "", &rows).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let cut = format!("{}…  b\u{fffd}[2J", "x".repeat(LONGEST_CELL - 1));
+        assert_eq!(text, format!("{cut}\n{}\n", "é".repeat(LONGEST_CELL)));
+    }
 
     #[test]
     fn digits_are_grouped_from_the_right() {

@@ -20,7 +20,6 @@ pub(super) fn exists(country: Country) -> bool {
 /// The code that was probably meant by one that does not exist.
 pub(super) fn meant(country: Country) -> Option<(&'static str, &'static str)> {
     Some(match country.as_str() {
-        "UK" => ("GB", "the United Kingdom"),
         "EL" => ("GR", "Greece"),
         "EN" => ("GB", "the United Kingdom"),
         "SU" => ("RU", "Russia"),
@@ -36,6 +35,12 @@ pub(super) fn meant(country: Country) -> Option<(&'static str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_united_kingdom_is_one_country() {
+        assert_eq!(Country::new("uk"), Country::new("GB"));
+        assert!(exists(Country::new("UK").expect("two letters")));
+    }
 
     #[test]
     fn the_table_is_sorted_and_complete() {

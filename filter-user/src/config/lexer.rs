@@ -1,6 +1,15 @@
+//! From text to words, `;`, `{` and `}`.
+
 use std::{iter::Peekable, str::CharIndices, sync::Arc};
 
 use super::source::{Sources, Span};
+
+/// Whether a value begins or ends with a quote that is none here, so that it was probably meant as one.
+pub(super) fn foreign_quote(text: &str) -> bool {
+    const FOREIGN: &[char] =
+        &['\'', '`', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{201e}', '\u{ab}', '\u{bb}'];
+    text.starts_with(FOREIGN) || text.ends_with(FOREIGN)
+}
 
 /// A word of a statement: bare, or in double quotes.
 #[derive(Clone, Debug)]
@@ -11,6 +20,8 @@ pub(super) struct Word {
     pub(super) span: Span,
     /// Whether it began with a quote; then it is never a keyword.
     pub(super) quoted: bool,
+    /// Whether a quote opened after a `=` inside of it, as in the media server's `key="two words"`.
+    pub(super) option: bool,
     /// Whether it is the first thing on its line.
     pub(super) first: bool,
 }
@@ -31,7 +42,8 @@ impl Word {
     pub(super) fn as_written(&self) -> String {
         let special =
             |c: char| c.is_whitespace() || c.is_control() || matches!(c, ';' | '{' | '}' | '"' | '\\');
-        if !self.text.is_empty() && !self.text.starts_with('#') && !self.text.contains(special) {
+        let bare = !self.text.is_empty() && !self.text.starts_with('#') && !foreign_quote(&self.text);
+        if bare && !self.text.contains(special) {
             return self.text.to_string();
         }
         let mut out = String::with_capacity(self.text.len() + 2);
@@ -116,13 +128,20 @@ impl Lexer {
         let start = self.at;
         let first = std::mem::replace(&mut self.first, false);
         let quoted = text[start..].starts_with('"');
+        let mut option = false;
         let mut value = String::new();
         let mut chars = text[start..].char_indices().peekable();
         while let Some(&(at, c)) = chars.peek() {
             match c {
-                '"' => {
+                '"' if at == 0 || (!quoted && value.ends_with('=')) => {
                     chars.next();
+                    option |= at > 0;
                     if read_quoted(&mut chars, &mut value) {
+                        if let Some(&(at, c)) = chars.peek()
+                            && !is_end(c)
+                        {
+                            self.stray(sources, start + at, c, "this stands right after a closing quote");
+                        }
                         continue;
                     }
                     let opening = self.span(start + at, start + at + 1);
@@ -136,20 +155,37 @@ impl Lexer {
                         let end = chars.peek().map_or(text.len(), |(at, _)| start + at);
                         let line = text[start..end].trim_end();
                         self.at = start + line.len() - 1;
-                        return Word { text: value.into(), span: self.span(start, self.at), quoted, first };
+                        let span = self.span(start, self.at);
+                        return Word { text: value.into(), span, quoted, option, first };
                     }
                 }
-                ';' | '{' | '}' => break,
-                _ if c.is_whitespace() => break,
+                _ if is_end(c) => break,
                 _ => {
+                    // What follows a closing quote has been reported, whatever it is.
+                    if c == '"' && !quoted {
+                        self.stray(sources, start + at, c, "a quote inside a word");
+                    }
                     value.push(c);
                     chars.next();
                 }
             }
         }
         self.at = chars.peek().map_or(text.len(), |(at, _)| start + at);
-        Word { text: value.into(), span: self.span(start, self.at), quoted, first }
+        Word { text: value.into(), span: self.span(start, self.at), quoted, option, first }
     }
+
+    /// Reports a character that leaves open where a value begins or ends. Read as a shell reads it, a single
+    /// stray quote would swallow the statements up to the next one.
+    fn stray(&self, sources: &mut Sources, at: usize, c: char, message: &str) {
+        sources
+            .error(self.span(at, at + c.len_utf8()), "stray-quote", message)
+            .help("put the whole value into double quotes, with \\\" for a quote inside of it");
+    }
+}
+
+/// Whether a word ends before the character.
+fn is_end(c: char) -> bool {
+    matches!(c, ';' | '{' | '}') || c.is_whitespace()
 }
 
 /// Reads up to the closing quote. False when the line ends before it.

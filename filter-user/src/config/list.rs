@@ -174,9 +174,9 @@ pub(super) fn read_tokens(file: &Arc<str>, bytes: &[u8], sources: &mut Sources) 
         number += 1;
         let line;
         (line, rest) = next_line(rest);
-        // `#` can be part of a token, as it can be part of a word of the configuration.
+        // Both can be part of a token, as `#` can be part of a word of the configuration.
         let value = trim(line, |before, b| {
-            b == b';' || (b == b'#' && before.is_none_or(|b| b.is_ascii_whitespace()))
+            matches!(b, b';' | b'#') && before.is_none_or(|b| b.is_ascii_whitespace())
         });
         if value.is_empty() {
             continue;

@@ -21,6 +21,13 @@ pub trait Files {
     ///
     /// Whatever the operating system says.
     fn read(&self, path: &Path) -> std::io::Result<Vec<u8>>;
+
+    /// The files whose names match a shell pattern (`*`, `?`, `[…]`), sorted.
+    ///
+    /// # Errors
+    ///
+    /// When the pattern is wrong, or a folder cannot be read.
+    fn matching(&self, pattern: &Path) -> std::io::Result<Vec<PathBuf>>;
 }
 
 /// A transport protocol with ports.

@@ -11,6 +11,13 @@ impl Files for Memory {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         self.0.get(path).cloned().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such file"))
     }
+
+    fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let pattern = glob::Pattern::new(&pattern.to_string_lossy()).map_err(io::Error::other)?;
+        let mut paths: Vec<_> = self.0.keys().filter(|path| pattern.matches_path(path)).cloned().collect();
+        paths.sort();
+        Ok(paths)
+    }
 }
 
 impl Memory {

@@ -480,7 +480,7 @@ impl std::fmt::Display for OpenReason {
             Self::OtherServer(name, origin) => {
                 write!(f, "is open: `source {name}` ({origin}) brings streams without a policy")
             }
-            Self::NoStreams => f.write_str("is open: the configuration has no stream"),
+            Self::NoStreams => f.write_str("is open: the configuration has no stream that is in use"),
         }
     }
 }

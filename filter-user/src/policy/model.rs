@@ -28,10 +28,13 @@ impl fmt::Display for Origin {
 pub struct Country([u8; 2]);
 
 impl Country {
-    /// Reads a code in either case; `None` unless it is two ASCII letters.
+    /// Reads a code in either case; `None` unless it is two ASCII letters. `UK`, which some databases use and
+    /// ISO 3166-1 reserves, is `GB`.
     pub fn new(code: &str) -> Option<Self> {
         let code: [u8; 2] = code.as_bytes().try_into().ok()?;
-        code.iter().all(u8::is_ascii_alphabetic).then(|| Self(code.map(|c| c.to_ascii_uppercase())))
+        let code = code.map(|c| c.to_ascii_uppercase());
+        let code = if code == *b"UK" { *b"GB" } else { code };
+        code.iter().all(u8::is_ascii_uppercase).then_some(Self(code))
     }
 
     /// The code, in upper case.
@@ -183,6 +186,8 @@ pub enum Authority {
     Http(Url),
     /// Flussonic's own subscriber database, which nicgate cannot ask: it never responds.
     Iptv,
+    /// A script that the media server runs itself, which nicgate cannot run: it never responds.
+    Script(Arc<str>),
     /// `securetoken://KEY`: the token carries its own proof.
     SecureToken(Arc<str>),
 }

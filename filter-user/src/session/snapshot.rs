@@ -35,6 +35,7 @@ impl Fingerprint {
             match &backend.authority {
                 Authority::Http(url) => (0, url.as_str()).hash(&mut hasher),
                 Authority::Iptv => 1.hash(&mut hasher),
+                Authority::Script(path) => (3, &**path).hash(&mut hasher),
                 Authority::SecureToken(key) => (2, &**key).hash(&mut hasher),
             }
         }

@@ -22,6 +22,10 @@ impl Files for MemoryFiles {
         let text = self.0.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         Ok(text.clone().into_bytes())
     }
+
+    fn matching(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Decides by a seed how to write what can be written in several ways.

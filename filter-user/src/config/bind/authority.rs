@@ -61,7 +61,20 @@ impl Binder<'_> {
     /// Warns of an authority that nicgate does not ask as Flussonic would.
     pub(super) fn warn_of(&mut self, authority: &Authority, word: &Word) {
         match authority {
+            Authority::Http(url) if url.scheme() == "https" => {
+                self.sources
+                    .warning(word.span, "https-backend", "nicgate does not speak https to backends")
+                    .help(
+                        "it counts as not responding, and with `allow default` everybody is admitted then; \
+                         reach the backend over http, through a TLS proxy on this host for example",
+                    );
+            }
             Authority::Http(_) => {}
+            Authority::Script(_) => {
+                self.sources
+                    .warning(word.span, "script-backend", "nicgate does not run the media server's scripts")
+                    .help("it counts as not responding; use an HTTP backend that decides the same");
+            }
             Authority::Iptv => {
                 self.sources
                     .warning(
@@ -73,7 +86,7 @@ impl Binder<'_> {
             }
             Authority::SecureToken(_) => {
                 self.sources
-                    .warning(word.span, "securetoken", "a securetoken is judged in userspace only")
+                    .note(word.span, "securetoken", "a securetoken is judged in userspace only")
                     .help("the NIC sees no tokens: no address is dropped there because of it");
             }
         }

@@ -9,7 +9,7 @@ mod setting;
 mod stream;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::{Component, Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -95,6 +95,8 @@ struct Binder<'f> {
     shared_srt: HashSet<u16>,
     passed_over: BTreeSet<Box<str>>,
     first_passed: Option<Span>,
+    /// What restricts access and is not enforced: where it stands first, and how often it does.
+    restrictions: BTreeMap<Box<str>, (Span, usize)>,
 }
 
 /// Reads a configuration with all that it includes.
@@ -126,6 +128,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
         shared_srt: HashSet::new(),
         passed_over: BTreeSet::new(),
         first_passed: None,
+        restrictions: BTreeMap::new(),
     };
     match files.read(path) {
         Ok(bytes) => binder.file(path, &bytes, None),
@@ -142,6 +145,7 @@ impl Binder<'_> {
         let streams = self.resolve_streams();
         let services = self.resolve_services(&streams);
         self.lint();
+        self.warn_of_restrictions();
         self.name_passed_over();
         if self.sources.has_errors() {
             return (None, self.sources.into_report());
@@ -183,6 +187,17 @@ impl Binder<'_> {
             return;
         }
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0) {
+            // A caret in such a text would point at nothing that an editor shows.
+            self.sources
+                .file_error(
+                    path.to_string_lossy().into(),
+                    "not-utf8",
+                    "this is not UTF-8 text: it holds NUL bytes, as UTF-16 does".into(),
+                )
+                .help("save the file as UTF-8");
+            return;
+        }
         let text = String::from_utf8_lossy(bytes).into_owned();
         self.config_files.push(path.to_owned());
         let source = self.sources.add(path.to_owned(), text);
@@ -203,11 +218,26 @@ impl Binder<'_> {
     fn include(&mut self, statement: &Statement) {
         let Some(word) = self.only_value(statement, "the path of a file") else { return };
         let path = self.relative(word);
-        if word.text.contains('*') {
-            self.sources
-                .error(word.span, "include-pattern", "patterns are not read in `include`")
-                .help("write one `include` for each file");
-        } else if self.open_files.contains(&plain(&path)) {
+        if word.text.contains(['*', '?', '[']) {
+            match self.files.matching(&path) {
+                Ok(paths) if paths.is_empty() => {
+                    self.sources
+                        .warning(word.span, "include-nothing", "no file has a name of this pattern")
+                        .help("relative paths are relative to the file that names them");
+                }
+                Ok(paths) => paths.iter().for_each(|path| self.include_file(word, path)),
+                Err(error) => {
+                    let message = format!("cannot read the folder of `{}`: {error}", path.display());
+                    self.sources.error(word.span, "unreadable-file", message);
+                }
+            }
+        } else {
+            self.include_file(word, &path);
+        }
+    }
+
+    fn include_file(&mut self, word: &Word, path: &Path) {
+        if self.open_files.contains(&plain(path)) {
             self.sources
                 .error(word.span, "include-cycle", format!("`{}` includes itself", path.display()))
                 .help("remove one `include` of the cycle");
@@ -217,14 +247,14 @@ impl Binder<'_> {
         } else if self.config_files.len() >= MOST_FILES {
             let message = format!("more than {MOST_FILES} files are included");
             self.sources.error(word.span, "include-count", message);
-        } else if self.config_files.iter().any(|read| plain(read) == plain(&path)) {
+        } else if self.config_files.iter().any(|read| plain(read) == plain(path)) {
             self.sources.warning(
                 word.span,
                 "included-twice",
                 format!("`{}` is included already, and is not read again", path.display()),
             );
-        } else if let Some(bytes) = self.read(word, &path) {
-            self.file(&path, &bytes, Some(word.span));
+        } else if let Some(bytes) = self.read(word, path) {
+            self.file(path, &bytes, Some(word.span));
         }
     }
 
@@ -257,7 +287,7 @@ impl Binder<'_> {
             "stream" | "ondemand" | "live" | "file" | "vod" | "rewrite" => self.stream(statement),
             "template" => self.template(statement),
             "source" => self.other_server(statement),
-            "on_play" | "on_publish" => self.default_judge(statement),
+            "on_play" | "auth" | "on_publish" => self.default_judge(statement),
             "http" | "https" | "rtmp" | "rtsp" | "srt" | "admin_http" | "admin_https" => {
                 self.listener(statement);
             }
@@ -305,6 +335,29 @@ impl Binder<'_> {
         self.first_passed.get_or_insert(word.span);
         // What the note shows stays readable, whatever the file holds.
         self.passed_over.insert(word.text.chars().take(40).collect::<String>().into());
+    }
+
+    /// Keeps in mind a directive that restricts access although nicgate does not enforce it.
+    fn note_restriction(&mut self, statement: &Statement, restricting: &[&str]) {
+        let word = statement.directive();
+        if restricting.contains(&&*word.text) {
+            self.restricts(&format!("`{}`", word.text), word.span);
+        }
+    }
+
+    fn restricts(&mut self, what: &str, at: Span) {
+        self.restrictions.entry(what.into()).or_insert((at, 0)).1 += 1;
+    }
+
+    /// One warning for each directive, however many streams have it.
+    fn warn_of_restrictions(&mut self) {
+        for (what, (at, count)) in std::mem::take(&mut self.restrictions) {
+            let times =
+                if count == 1 { String::new() } else { format!(" (here and at {} more places)", count - 1) };
+            self.sources.warning(at, "not-enforced", format!("nicgate does not enforce {what}{times}")).help(
+                "what it restricts is restricted by the media server alone, for requests that nicgate admits",
+            );
+        }
     }
 
     fn name_passed_over(&mut self) {

@@ -11,7 +11,7 @@ use super::{Binder, LARGEST_LIST};
 use crate::{
     config::{
         country,
-        lexer::Word,
+        lexer::{Word, foreign_quote},
         list,
         prefix::{covers_mapped, parse_prefix},
         source::Span,
@@ -170,6 +170,9 @@ impl Binder<'_> {
             return;
         }
         for word in values {
+            if !self.plainly_quoted(word) {
+                continue;
+            }
             let matcher = match (kind, from_file) {
                 (Kind::Ip, false) => self.prefix(word).map(Matcher::Ip),
                 (Kind::Token, false) => self.non_empty(word).then(|| Matcher::Token(word.text.clone())),
@@ -247,6 +250,23 @@ impl Binder<'_> {
         }
     }
 
+    /// Reports a value whose quotes are not what nicgate reads as quotes, or that opens them in its middle.
+    fn plainly_quoted(&mut self, word: &Word) -> bool {
+        let message = if word.option {
+            "a quote inside a word"
+        } else if !word.quoted && foreign_quote(&word.text) {
+            "values are quoted with double quotes only"
+        } else if word.text.contains('\0') {
+            "this value holds a NUL, which no request can"
+        } else {
+            return true;
+        };
+        self.sources
+            .error(word.span, "stray-quote", message)
+            .help("put the whole value into double quotes, with \\\" for a quote inside of it");
+        false
+    }
+
     fn non_empty(&mut self, word: &Word) -> bool {
         if word.text.is_empty() {
             self.sources
@@ -264,7 +284,9 @@ impl Binder<'_> {
             return None;
         };
         if !country::exists(country) {
-            let message = format!("there is no country `{country}`: no address will ever match");
+            let message = format!(
+                "`{country}` is not in ISO 3166-1: no address matches unless the country database uses it"
+            );
             let diagnostic = self.sources.warning(word.span, "unknown-country", message);
             if let Some((code, name)) = country::meant(country) {
                 diagnostic.help(format!("the code of {name} is {code}"));

@@ -1,8 +1,11 @@
 //! Protected ports, and the ports of the media server.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    net::IpAddr,
+};
 
-use url::Url;
+use url::{Host, Url};
 
 use super::{Binder, stream::Resolved};
 use crate::{
@@ -174,6 +177,7 @@ impl Binder<'_> {
     pub(super) fn resolve_services(&mut self, streams: &Resolved) -> Vec<Service> {
         let mut seen: HashMap<ServiceKey, Span> = HashMap::new();
         let mut services = Vec::new();
+        let mut places = Vec::new();
         for draft in std::mem::take(&mut self.services) {
             let ServiceDraft { key, kind, at, origin, scope } = draft;
             match seen.entry(key) {
@@ -195,9 +199,56 @@ impl Binder<'_> {
             policies.sort_unstable();
             policies.dedup();
             services.push(Service { key, kind, policies, open, origin });
+            places.push(at);
         }
+        self.find_loops(&services, &places);
         services
     }
+
+    /// Reports gates whose upstream leads back to them: each request would go round until nothing is left.
+    fn find_loops(&mut self, services: &[Service], places: &[Span]) {
+        for (start, at) in places.iter().enumerate() {
+            let mut next = leads_to(services, start);
+            // On a way longer than there are services, others go round; they are reported themselves.
+            for _ in 0..services.len() {
+                match next {
+                    Some(index) if index != start => next = leads_to(services, index),
+                    _ => break,
+                }
+            }
+            if next == Some(start) {
+                let message = "the upstream of this gate leads back to the gate";
+                self.sources
+                    .error(*at, "gate-loop", message)
+                    .help("name the media server's own port, which is another one than the gate's");
+            }
+        }
+    }
+}
+
+/// The gate of this host that a gate's upstream is.
+fn leads_to(services: &[Service], from: usize) -> Option<usize> {
+    let ServiceKind::Gate(Gate { upstream }) = &services[from].kind else { return None };
+    let host: Option<IpAddr> = match upstream.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.to_canonical()),
+        Host::Domain(name) if name.eq_ignore_ascii_case("localhost") => None,
+        Host::Domain(_) => return None,
+    };
+    let port = upstream.port_or_known_default()?;
+    // An address of no gate can be another host's; only these are surely this one's.
+    let here = host.is_none_or(|host| host.is_loopback() || host.is_unspecified());
+    services.iter().position(|service| {
+        let bound = service.key.address;
+        let same = match bound {
+            None => here,
+            Some(bound) => {
+                host == Some(bound)
+                    || (here && host.is_none_or(|host| host.is_unspecified()) && bound.is_loopback())
+            }
+        };
+        matches!(service.kind, ServiceKind::Gate(_)) && service.key.port == port && same
+    })
 }
 
 impl Resolved {
@@ -242,6 +293,9 @@ impl Resolved {
                 }
             }
         }
-        (policies, if empty { Some(OpenReason::NoStreams) } else { open })
+        // Where every stream is disabled nothing can be admitted, and nothing is offloaded either: an empty
+        // intersection would drop every source, those of a stream that is enabled in a moment among them.
+        let nothing = empty || (policies.is_empty() && open.is_none());
+        (policies, if nothing { Some(OpenReason::NoStreams) } else { open })
     }
 }

@@ -20,11 +20,27 @@ use crate::{
 /// The directives whose misspelling would leave a stream open without a word.
 const MISSED: &[&str] = &["on_play", "on_publish", "template"];
 
+/// Directives of a stream that restrict who may play or publish, and that nicgate does not enforce.
+const RESTRICTING: &[&str] = &[
+    "allow_if",
+    "allowed_countries",
+    "disallowed_countries",
+    "domain",
+    "domains",
+    "max_sessions",
+    "password",
+    "protocols",
+    "token",
+    "total_clients",
+];
+
 /// What `on_play` or `on_publish` names.
 #[derive(Clone)]
 enum Judge {
     /// `auth://NAME`
     Named(Arc<str>, Span),
+    /// A word alone: the name of a policy, in the way of older configurations.
+    Bare(Word),
     /// An authority; the policy is implied.
     Implied(Authority, Word),
 }
@@ -33,6 +49,8 @@ enum Judge {
 #[derive(Clone, Default)]
 pub(super) struct Judges {
     on_play: Option<(Judge, Span)>,
+    /// `auth`, the older name of `on_play`: an `on_play` of the template goes before it.
+    auth: Option<(Judge, Span)>,
     on_publish: Option<(Judge, Span)>,
 }
 
@@ -44,6 +62,8 @@ pub(super) struct StreamDraft {
     judges: Judges,
     /// Whether it takes published input.
     publishes: bool,
+    /// Whether the media server does not run it: nobody is admitted.
+    disabled: bool,
     template: Option<(Arc<str>, Span)>,
     prefixes: Vec<(Arc<str>, Span)>,
     srt_ports: Vec<u16>,
@@ -60,6 +80,7 @@ pub(super) struct SourceDraft {
 #[derive(Clone, Default)]
 struct Inherited {
     on_play: Option<Access>,
+    auth: Option<Access>,
     on_publish: Option<Access>,
 }
 
@@ -75,6 +96,11 @@ pub(super) struct Resolved {
 
 /// The policies implied so far, by what they ask.
 type Implied = HashMap<String, PolicyId>;
+
+/// Whether the word is the path of a script that the media server runs itself.
+fn is_script(word: &str) -> bool {
+    !word.contains("://") && (word.ends_with(".lua") || word.starts_with('/'))
+}
 
 impl Binder<'_> {
     /// `stream NAME { … }` and the locations.
@@ -106,19 +132,24 @@ impl Binder<'_> {
         let Some(name) = self.first_value(statement, "a host") else { return };
         let mut judges = Judges::default();
         for inner in statement.statements() {
-            if matches!(&*inner.directive().text, "on_play" | "auth") {
-                self.judge(inner, &mut judges.on_play);
+            match &*inner.directive().text {
+                "on_play" => self.judge(inner, &mut judges.on_play),
+                "auth" => self.judge(inner, &mut judges.auth),
+                _ => {}
             }
         }
         let origin = self.sources.origin(statement.span());
         self.other_servers.push(SourceDraft { name: (&*name.text).into(), origin, judges });
     }
 
-    /// `on_play` and `on_publish` at the top of a file.
+    /// `on_play`, `auth` and `on_publish` at the top of a file: for every stream that has none of its own.
     pub(super) fn default_judge(&mut self, statement: &Statement) {
         let mut judges = std::mem::take(&mut self.default_judges);
-        let place =
-            if statement.directive().is("on_play") { &mut judges.on_play } else { &mut judges.on_publish };
+        let place = match &*statement.directive().text {
+            "on_play" => &mut judges.on_play,
+            "auth" => &mut judges.auth,
+            _ => &mut judges.on_publish,
+        };
         self.judge(statement, place);
         self.default_judges = judges;
     }
@@ -131,6 +162,7 @@ impl Binder<'_> {
             origin: self.sources.origin(statement.span()),
             judges: Judges::default(),
             publishes: false,
+            disabled: false,
             template: None,
             prefixes: Vec::new(),
             srt_ports: Vec::new(),
@@ -144,8 +176,8 @@ impl Binder<'_> {
     fn stream_directive(&mut self, inner: &Statement, draft: &mut StreamDraft) {
         let values = inner.values();
         match &*inner.directive().text {
-            // `auth` is the older name.
-            "on_play" | "auth" => self.judge(inner, &mut draft.judges.on_play),
+            "on_play" => self.judge(inner, &mut draft.judges.on_play),
+            "auth" => self.judge(inner, &mut draft.judges.auth),
             "on_publish" => self.judge(inner, &mut draft.judges.on_publish),
             // `url` is the older name.
             "input" | "url" => {
@@ -153,8 +185,7 @@ impl Binder<'_> {
                 draft.publishes |= values.first().is_some_and(published);
             }
             "publish" | "publish_enabled" => draft.publishes = true,
-            // nicgate cannot judge a password: who has it stays admitted.
-            "password" => {}
+            "disabled" => draft.disabled = values.first().is_none_or(|word| !word.is("false")),
             "template" => {
                 if let Some(word) = self.first_value(inner, "the name of a template") {
                     draft.template = Some(((&*word.text).into(), word.span));
@@ -178,11 +209,14 @@ impl Binder<'_> {
                 draft.publishes |= publish_or_play == "srt_publish";
                 draft.srt_ports.extend(self.srt_block(inner));
             }
-            _ => self.pass_over(inner, Context::Stream, MISSED),
+            _ => {
+                self.note_restriction(inner, RESTRICTING);
+                self.pass_over(inner, Context::Stream, MISSED);
+            }
         }
     }
 
-    /// Reads who judges. Words behind the first are options of the media server.
+    /// Reads who judges. Words after the first, and a block, are options of the media server.
     fn judge(&mut self, statement: &Statement, place: &mut Option<(Judge, Span)>) {
         let directive = statement.directive();
         if let Some((_, earlier)) = place {
@@ -194,6 +228,11 @@ impl Binder<'_> {
             return;
         }
         let Some(word) = self.first_value(statement, "auth://NAME or http://HOST/PATH") else { return };
+        let option = statement.values().get(1).map(|word| word.span);
+        let option = option.or_else(|| statement.statements().first().map(Statement::span));
+        if let Some(at) = option {
+            self.restricts(&format!("options of `{}`", directive.text), at);
+        }
         let judge = match word.text.strip_prefix("auth://") {
             Some(name) if !name.trim_end_matches('/').is_empty() => {
                 Some(Judge::Named(name.trim_end_matches('/').into(), word.span))
@@ -204,15 +243,10 @@ impl Binder<'_> {
                     .help("write its name behind it: auth://NAME");
                 None
             }
-            None if !word.text.contains("://") => {
-                let message = format!("`{}` is nobody who could be asked", word.as_written());
-                self.sources.error(word.span, "bad-url", message).help(format!(
-                    "name a policy (`{0} auth://NAME;`) or a backend (`{0} http://HOST/PATH;`); \
-                     without the line everyone is admitted",
-                    directive.text
-                ));
-                None
+            None if is_script(&word.text) => {
+                Some(Judge::Implied(Authority::Script((&*word.text).into()), word.clone()))
             }
+            None if !word.text.contains("://") => Some(Judge::Bare(word.clone())),
             None => self.authority(word).map(|authority| Judge::Implied(authority, word.clone())),
         };
         *place = judge.map(|judge| (judge, directive.span));
@@ -235,6 +269,7 @@ impl Binder<'_> {
     fn policy_of(&mut self, judge: &(Judge, Span), whose: &str, implied: &mut Implied) -> Option<PolicyId> {
         let (authority, word, directive) = match judge {
             (Judge::Named(name, at), _) => return self.named_policy(name, *at),
+            (Judge::Bare(word), directive) => return self.bare_policy(word, *directive),
             (Judge::Implied(authority, word), directive) => (authority, word, *directive),
         };
         let key = format!("{authority:?}");
@@ -270,7 +305,28 @@ impl Binder<'_> {
             // An unknown name has been reported; what the access is then does not matter.
             judge.as_ref().map(|j| self.policy_of(j, whose, implied).map_or(Access::Closed, Access::Policy))
         };
-        Inherited { on_play: find(&judges.on_play), on_publish: find(&judges.on_publish) }
+        let on_play = find(&judges.on_play);
+        Inherited { on_play, auth: find(&judges.auth), on_publish: find(&judges.on_publish) }
+    }
+
+    /// The policy that `auth NAME;` means.
+    fn bare_policy(&mut self, word: &Word, directive: Span) -> Option<PolicyId> {
+        let text = self.sources.text(directive.source);
+        let directive = text.get(directive.start..directive.end).unwrap_or("on_play");
+        if let Some(index) = self.policy_names.get(&*word.text) {
+            let id = PolicyId(*index as u32);
+            let message = format!("`{}` is read as the `auth_backend` of that name", word.as_written());
+            self.sources
+                .note(word.span, "bare-name", message)
+                .help(format!("write `{directive} auth://{};` to say so", word.text));
+            return Some(id);
+        }
+        let message = format!("`{}` is neither an `auth_backend` nor a URL", word.as_written());
+        self.sources.error(word.span, "bad-url", message).help(format!(
+            "name a policy (`{directive} auth://NAME;`) or a backend (`{directive} http://HOST/PATH;`); \
+             without the line everyone is admitted"
+        ));
+        None
     }
 
     /// Finds out who judges each stream.
@@ -316,20 +372,26 @@ impl Binder<'_> {
             let judges = self.access(judges, name, &mut implied);
             let inherited = base.map(|(inherited, _)| inherited.clone()).unwrap_or_default();
             let publishes = draft.publishes || base.is_some_and(|(_, base)| base.publishes);
-            let on_play = judges.on_play.or(inherited.on_play).or_else(|| defaults.on_play.clone());
+            let on_play = judges
+                .on_play
+                .or(inherited.on_play)
+                .or(judges.auth)
+                .or(inherited.auth)
+                .or_else(|| defaults.on_play.clone())
+                .or_else(|| defaults.auth.clone());
             let on_publish = judges.on_publish.or(inherited.on_publish);
+            let disabled = draft.disabled || base.is_some_and(|(_, base)| base.disabled);
             // The default is for what can be published; nothing else is opened by its absence.
             let otherwise = || match &defaults.on_publish {
                 _ if !publishes => Access::Closed,
                 Some(access) => access.clone(),
                 None => Access::Open,
             };
-            let stream = Stream {
-                name: name.clone(),
-                on_play: on_play.unwrap_or(Access::Open),
-                on_publish: on_publish.unwrap_or_else(otherwise),
-                origin: draft.origin.clone(),
+            let (on_play, on_publish) = match disabled {
+                true => (Access::Closed, Access::Closed),
+                false => (on_play.unwrap_or(Access::Open), on_publish.unwrap_or_else(otherwise)),
             };
+            let stream = Stream { name: name.clone(), on_play, on_publish, origin: draft.origin.clone() };
             let mut srt_ports = draft.srt_ports.clone();
             srt_ports.extend(base.iter().flat_map(|(_, base)| &base.srt_ports));
             list.push((stream, srt_ports));
@@ -338,7 +400,8 @@ impl Binder<'_> {
         let mut other_servers = Vec::new();
         for SourceDraft { name, origin, judges } in std::mem::take(&mut self.other_servers) {
             let own = self.access(&judges, &name, &mut implied);
-            let id = match own.on_play.or_else(|| defaults.on_play.clone()) {
+            let default = || defaults.on_play.clone().or_else(|| defaults.auth.clone());
+            let id = match own.on_play.or(own.auth).or_else(default) {
                 Some(Access::Policy(id)) => Some(id),
                 _ => None,
             };

@@ -77,7 +77,7 @@ fn lists_are_read_once_and_relative_to_the_file_that_names_them() {
     let files = memory("include sub/a.conf;\n")
         .with("sub/a.conf", "auth_backend a { deny ip file \"l\"; drop ip file l; allow token file \"t\"; }")
         .with("sub/l", "\u{feff}# list\r\n10.0.0.0/8\r\n\r\n 2001:db8::/32 ; doc\n192.0.2.1#x\n; end")
-        .with("sub/t", "t1\n # no\nt#2 # yes\nt3;no\n");
+        .with("sub/t", "t1\n # no\nt#2 # yes\nt3;no\nt4 ;yes\n");
     let (config, report) = files.load();
     let config = config.unwrap_or_else(|| panic!("{}", report.render(false)));
     assert_eq!(report.diagnostics, []);
@@ -93,7 +93,7 @@ fn lists_are_read_once_and_relative_to_the_file_that_names_them() {
     let entries: Vec<_> = first.entries.iter().map(|(net, line)| (net.to_string(), *line)).collect();
     assert_eq!(entries, [("10.0.0.0/8".into(), 2), ("2001:db8::/32".into(), 4), ("192.0.2.1/32".into(), 5)]);
     let Matcher::TokenFile(tokens) = &rules[2].matcher else { panic!("{rules:?}") };
-    assert_eq!(*tokens.entries, [("t1".into(), 1), ("t#2".into(), 3), ("t3".into(), 4)]);
+    assert_eq!(*tokens.entries, [("t1".into(), 1), ("t#2".into(), 3), ("t3;no".into(), 4), ("t4".into(), 5)]);
     assert_eq!(config.files, ["nicgate.conf", "sub/a.conf", "sub/l", "sub/t"].map(PathBuf::from));
     assert_eq!(&*rules[0].origin.file, "sub/a.conf");
 }
@@ -311,4 +311,172 @@ fn an_empty_prefix_is_every_name() {
 fn a_deny_around_an_allow_is_no_contradiction() {
     let (_, report) = memory("auth_backend a { allow ip 10.1.2.3; deny ip 10/8; }").load();
     assert_eq!(report.diagnostics, []);
+}
+
+#[test]
+fn an_on_play_that_is_inherited_goes_before_the_auth_of_a_stream() {
+    let policies = "auth_backend x { allow default; } auth_backend y { deny ip 10/8; }\n";
+    for (text, judge) in [
+        ("template t { on_play auth://x; } stream s { template t; auth auth://y; }", "x"),
+        ("template t { auth auth://x; } stream s { template t; auth auth://y; }", "y"),
+        ("template t { auth auth://x; } stream s { template t; }", "x"),
+        ("template t { on_play auth://x; } stream s { template t; on_play auth://y; }", "y"),
+        ("on_play auth://x; stream s { auth auth://y; }", "y"),
+        ("stream s { auth auth://x; on_play auth://y; }", "y"),
+    ] {
+        let config = good(&format!("{policies}{text}"));
+        assert_eq!(judges(&config, "s").0, judge, "{text}");
+    }
+}
+
+#[test]
+fn an_auth_of_the_file_holds_for_every_stream_without_one() {
+    let config = good(
+        "auth http://127.0.0.1/a;\nauth_backend x { allow default; }\ntemplate t { on_play auth://x; }\n\
+         stream plain; stream own { on_play auth://x; } stream inherits { template t; }\n\
+         vod movies; live cam;",
+    );
+    for name in ["plain", "movies", "cam"] {
+        assert_eq!(judges(&config, name).0, "auth of every stream", "{name}");
+    }
+    for name in ["own", "inherits"] {
+        assert_eq!(judges(&config, name).0, "x", "{name}");
+    }
+}
+
+#[test]
+fn auth_with_a_name_alone_is_the_policy_of_that_name() {
+    let (config, report) = memory("stream s { auth myauth; }\nauth_backend myauth { deny ip 10/8; }").load();
+    assert_eq!(judges(&config.unwrap(), "s").0, "myauth");
+    assert_eq!(
+        report.diagnostics.iter().map(|d| (d.severity, d.code)).collect::<Vec<_>>(),
+        [(Severity::Note, "bare-name")]
+    );
+}
+
+#[test]
+fn scripts_never_respond_and_are_warned_of() {
+    let (config, report) =
+        memory("stream a { auth /etc/flussonic/auth.lua; } stream b { on_play play.lua; }").load();
+    let config = config.unwrap();
+    let authorities: Vec<_> = config.policies.iter().map(|policy| &policy.backends()[0].authority).collect();
+    let script = |path: &str| Authority::Script(path.into());
+    assert_eq!(authorities, [&script("/etc/flussonic/auth.lua"), &script("play.lua")]);
+    assert_eq!(report.warnings().map(|d| d.code).collect::<Vec<_>>(), ["script-backend"; 2]);
+}
+
+#[test]
+fn a_stream_that_is_disabled_is_closed_and_opens_no_port() {
+    let config = good(
+        "auth_backend x { deny ip 10/8; allow default; } gate 80 { upstream http://127.0.0.1:8080; }\n\
+         template off { disabled; }\n\
+         stream on { on_play auth://x; } stream t { disabled; } ondemand o { disabled; input publish://; }\n\
+         stream inherits { template off; } stream not { on_play auth://x; disabled false; }",
+    );
+    assert_eq!(service(&config, "80/tcp"), (vec!["x".into()], None));
+    for name in ["t", "o", "inherits"] {
+        assert_eq!(judges(&config, name), pair("closed", "closed"), "{name}");
+    }
+    assert_eq!(judges(&config, "not").0, "x");
+    // A port all of whose streams are disabled is left alone by the NIC.
+    let config = good("gate 80 { upstream http://127.0.0.1:8080; } stream t { disabled; }");
+    assert_eq!(service(&config, "80/tcp").1, Some(OpenReason::NoStreams));
+}
+
+#[test]
+fn patterns_include_files_in_the_order_of_their_names() {
+    let files = memory("include d/*.conf;\nstream s { on_play auth://b; }")
+        .with("d/b.conf", "auth_backend b { allow default; }")
+        .with("d/a.conf", "auth_backend a { allow default; }")
+        .with("d/readme.txt", "what { is not read");
+    let (config, report) = files.load();
+    let config = config.unwrap_or_else(|| panic!("{}", report.render(false)));
+    assert_eq!(config.files, ["nicgate.conf", "d/a.conf", "d/b.conf"].map(PathBuf::from));
+    assert_eq!(config.policies.iter().map(|p| p.name().to_string()).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn a_quote_is_read_the_same_wherever_it_stands() {
+    // Read as a shell reads it, each of these would be one token that swallows the rules after it.
+    for wrong in [
+        r#"deny token a"b; deny ip 1.2.3.4; deny ua c"d;"#,
+        r#"deny token "x"y;"#,
+        r#"deny token "x""y";"#,
+        r#"deny token k="a;b";"#,
+        "deny ua 'MAG';",
+        "deny ua 'a b';",
+        "deny ua \u{201c}MAG\u{201d};",
+        "deny ua MAG\u{bb};",
+    ] {
+        let (config, report) = memory(format!("auth_backend x {{ {wrong} }}")).load();
+        assert!(config.is_none(), "{wrong}");
+        assert!(
+            report.errors().any(|error| error.code == "stray-quote"),
+            "{wrong}: {}",
+            report.render(false)
+        );
+    }
+    // The media server's own directives have quotes after a `=`; a quote at a word's end ends it.
+    let config = good(
+        r#"stream s { input udp://239.0.0.1 title="two; words"; on_play auth://x; } auth_backend x { deny token "a\"b" "c;d"; }"#,
+    );
+    assert_eq!(texts(&config.policies[0]), [r#"deny token "a\"b""#, r#"deny token "c;d""#]);
+    assert_eq!(judges(&config, "s").0, "x");
+}
+
+#[test]
+fn what_restricts_access_and_is_not_enforced_is_warned_of_once() {
+    let (_, report) = memory(
+        "auth_backend x { allow default; }\n\
+         stream a { on_play auth://x max_sessions=3; max_sessions 10; password secret; title no; }\n\
+         stream b { on_play auth://x; max_sessions 20; domains example.com; }",
+    )
+    .load();
+    let said: Vec<_> = report.warnings().map(|d| (&*d.message, d.origin.line)).collect();
+    assert_eq!(
+        said,
+        [
+            ("nicgate does not enforce `domains`", 3),
+            ("nicgate does not enforce `max_sessions` (here and at 1 more places)", 2),
+            ("nicgate does not enforce `password`", 2),
+            ("nicgate does not enforce options of `on_play`", 2),
+        ]
+    );
+}
+
+#[test]
+fn gates_that_lead_to_themselves_are_refused() {
+    let loops = |text: &str| {
+        let (_, report) = memory(text).load();
+        report.errors().filter(|error| error.code == "gate-loop").count()
+    };
+    assert_eq!(loops("gate 81 { upstream http://127.0.0.1:81; }"), 1);
+    assert_eq!(loops("gate 81 { upstream http://localhost:81; }"), 1);
+    assert_eq!(loops("gate 80 { upstream http://[::1]; }"), 1);
+    assert_eq!(loops("gate 192.0.2.1:81 { upstream http://192.0.2.1:81; }"), 1);
+    let two = "gate 80 { upstream http://127.0.0.1:81; } gate 81 { upstream http://127.0.0.1:80; }";
+    assert_eq!(loops(two), 2);
+    let leads_in = format!("{two} gate 82 {{ upstream http://127.0.0.1:80; }}");
+    assert_eq!(loops(&leads_in), 2, "the third is not on the loop");
+    for fine in [
+        "gate 81 { upstream http://127.0.0.1:8080; }",
+        "gate 81 { upstream http://192.0.2.1:81; }",
+        "gate 192.0.2.1:81 { upstream http://127.0.0.1:81; }",
+        "gate 80 { upstream http://127.0.0.1:81; } gate 81 { upstream http://127.0.0.1:8080; }",
+    ] {
+        assert_eq!(loops(fine), 0, "{fine}");
+    }
+}
+
+#[test]
+fn text_that_is_not_utf8_is_named_once() {
+    let utf16 = |order: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        "\u{feff}auth_backend a { }\n".encode_utf16().flat_map(order).collect()
+    };
+    for bytes in [utf16(u16::to_le_bytes), utf16(u16::to_be_bytes), b"shadow;\0".to_vec()] {
+        let (config, report) = memory(bytes).load();
+        assert!(config.is_none());
+        assert_eq!(report.diagnostics.len(), 1, "{}", report.render(false));
+        assert_eq!(report.diagnostics[0].help.as_deref(), Some("save the file as UTF-8"));
+    }
 }

@@ -66,7 +66,7 @@ mod values {
         mapped_not_covered: policy("deny ip ::/0;");
         country_is_not_two_letters: policy("deny country Russia;");
         unknown_country: policy("deny country ZZ;") + "geoip c.mmdb;";
-        unknown_country_with_advice: policy("deny country uk;") + "geoip c.mmdb;";
+        unknown_country_with_advice: policy("deny country el;") + "geoip c.mmdb;";
         empty_token: policy("allow token \"\";");
         duplicate_values: policy("deny ip 10/8 10.0.0.0/8; allow ua MAG; allow useragent MAG;");
         country_without_geoip: policy("allow country RU US;");

@@ -2,13 +2,19 @@
 //! instruction, and runs of any program.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
 };
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
@@ -197,6 +203,13 @@ pub(crate) fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
 /// Runs a program; what the kernel found is written to `run`.
 pub(crate) fn test_run(run: &mut TestRun) -> io::Result<()> {
     call_mut(BPF_PROG_TEST_RUN, run).map(drop)
+}
+
+/// Detaches the link that is pinned there, as `bpftool link detach` does; the pin stays.
+pub(crate) fn detach_pinned(pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let link = made(BPF_OBJ_GET, &(path.as_ptr() as u64, 0u32, 0u32))?;
+    detach(link.as_fd())
 }
 
 /// A command that makes a descriptor.

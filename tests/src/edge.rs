@@ -103,10 +103,24 @@ impl Edge {
         self.site.run_in(self.lab.edge(), arguments)
     }
 
-    /// The status of the first interface.
+    /// The status of the first interface, whether or not everything is in force.
     #[track_caller]
     pub fn status(&self) -> Value {
-        self.nicgate(&["status", "--json"]).with(0).json()["interfaces"][0].clone()
+        self.nicgate(&["status", "--json"]).json()["interfaces"][0].clone()
+    }
+
+    /// The codes of what is not in force; the exit status agrees with them.
+    ///
+    /// # Panics
+    ///
+    /// When no controller runs.
+    #[track_caller]
+    pub fn alarms(&self) -> Vec<String> {
+        let said = self.nicgate(&["status", "--json"]);
+        let status = said.json();
+        let alarms = status["alarms"].as_array().expect("a controller runs");
+        assert_eq!(said.status, Some(if alarms.is_empty() { 0 } else { 3 }), "{status:#}");
+        alarms.iter().map(|alarm| alarm["code"].as_str().expect("a code").to_owned()).collect()
     }
 
     /// The counters of the first interface.

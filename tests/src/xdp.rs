@@ -287,3 +287,12 @@ pub fn drop_tagged_natively(namespace: &Namespace, interface: &str) -> anyhow::R
 fn load(program: &[Instruction]) -> io::Result<Program> {
     bpf::load(program, Traits::PLAIN).map(Program)
 }
+
+/// Detaches the link that is pinned there, as `bpftool link detach` does; the pin stays.
+///
+/// # Errors
+///
+/// When it is no pinned link.
+pub fn detach_pinned_link(pin: &Path) -> io::Result<()> {
+    bpf::detach_pinned(pin)
+}

@@ -90,8 +90,22 @@ fn agents_are_read_whole() {
 #[test]
 fn a_whole_server_is_read_as_it_is() {
     let (config, report) = sample("flussonic.conf");
-    assert_eq!(codes(&report), ["iptv", "securetoken", "passed-over"], "{}", report.render(false));
+    assert_eq!(
+        codes(&report),
+        [
+            "iptv",
+            "https-backend",
+            "securetoken",
+            "not-enforced",
+            "not-enforced",
+            "not-enforced",
+            "passed-over"
+        ],
+        "{}",
+        report.render(false)
+    );
     let passed = report.diagnostics.last().expect("a note");
+    assert!(!passed.message.contains("password"), "{}", passed.message);
     for directive in ["cluster_key", "dvr", "transcoder", "peer", "event_sink", "plugin"] {
         assert!(passed.message.contains(directive), "{}", passed.message);
     }

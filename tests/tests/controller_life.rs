@@ -172,7 +172,7 @@ fn attach_and_detach_need_no_controller() {
     knock(&edge.viewer, GUARD, b"last");
     assert_eq!(arrivals(&socket, b"last").len(), 2, "both families pass now");
     assert!(!edge.site.bpffs().join("nicgate").exists(), "no pins are left");
-    assert!(edge.nicgate(&["status"]).with(0).stdout.contains("no interface is filtered"));
+    assert!(edge.nicgate(&["status"]).with(3).stdout.contains("no interface is filtered"));
     let _ = edge.nicgate(&["detach", edge.lab.interface()]).with(1);
     let _ = edge.nicgate(&["detach", "--all"]).with(0);
 }
@@ -187,7 +187,7 @@ fn an_interface_that_is_gone_hides_no_other() {
     edge.configure(RULES, "interface extra0;\n");
     let _ = edge.nicgate(&["attach"]).with(0);
     edge.lab.edge().batch("link del extra0\n").unwrap();
-    let status = edge.nicgate(&["status", "--json"]).with(0).json();
+    let status = edge.nicgate(&["status", "--json"]).with(3).json();
     let interfaces = status["interfaces"].as_array().unwrap();
     let of = |name: &str| interfaces.iter().find(|each| each["interface"] == name).unwrap();
     assert!(of("extra0")["error"].as_str().unwrap().contains("no interface extra0"), "{status}");

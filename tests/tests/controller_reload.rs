@@ -18,7 +18,7 @@ const TURNED: &str = "deny token worse;\ndeny ip 203.0.113.10;\ndeny ip 2001:db8
 /// A reload as it was before: the same table, the same verdicts, the same gate.
 #[track_caller]
 fn unchanged(edge: &Edge, generation: u64, what: &str) {
-    let status = edge.nicgate(&["status", "--json"]).with(0).json();
+    let status = edge.nicgate(&["status", "--json"]).json();
     assert_eq!(status["interfaces"].as_array().unwrap().len(), 1, "{what}");
     assert_eq!(status["interfaces"][0]["generation"], generation, "{what}");
     assert_eq!(status["gates"].as_array().unwrap().len(), 1, "{what}");
@@ -52,11 +52,11 @@ fn a_wrong_reload_is_refused_with_its_reason_and_changes_nothing() {
         ("database", format!("deny country GB;\n{TURNED}"), "geoip bad.mmdb;\n".into(), 1, "bad.mmdb"),
         ("missing database", format!("deny country GB;\n{TURNED}"), "geoip no.mmdb;\n".into(), 1, "no.mmdb"),
         ("include", TURNED.into(), "include \"no.conf\";\n".into(), 1, "no.conf"),
-        ("interface", TURNED.into(), "interface nosuch0;\n".into(), 3, "no interface nosuch0"),
+        ("interface", TURNED.into(), "interface nosuch0 { required; }\n".into(), 3, "no interface nosuch0"),
         (
             "taken interface",
             TURNED.into(),
-            "interface extra0;\ninterface extra2;\n".into(),
+            "interface extra0;\ninterface extra2 { required; }\n".into(),
             3,
             "another XDP program runs on extra2",
         ),
@@ -81,7 +81,8 @@ fn a_wrong_reload_is_refused_with_its_reason_and_changes_nothing() {
         let json = edge.nicgate(&["reload", "--json"]).with(exit).json();
         assert_eq!(json["ok"], false, "{what}");
         assert!(json["message"].as_str().unwrap().contains(message), "{what}: {json}");
-        let status = edge.nicgate(&["status", "--json"]).with(0).json();
+        let status = edge.nicgate(&["status", "--json"]).with(3).json();
+        assert_eq!(status["alarms"][0]["code"], "reload-failed", "{what}: {status:#}");
         let told = status["controller"]["last_reload_error"].as_str().unwrap().to_owned();
         assert!(told.contains(message), "{what}: {told}");
     }
@@ -92,7 +93,7 @@ fn a_wrong_reload_is_refused_with_its_reason_and_changes_nothing() {
     controller.process().signal(libc::SIGHUP).unwrap();
     until("the signal is answered", || controller.log().matches("was not loaded again").count() == 22);
     unchanged(&edge, 1, "missing file, by SIGHUP");
-    assert!(edge.nicgate(&["status"]).with(0).stdout.contains("the last reload failed"));
+    assert!(edge.nicgate(&["status"]).with(3).stdout.contains("the last reload failed"));
 
     assert!(!edge.site.bpffs().join("nicgate/extra0").exists(), "an interface that was new is let go");
     knock(&edge.banned, GUARD, b"denied");
@@ -221,11 +222,14 @@ fn a_reload_puts_back_what_somebody_took_off() {
     until("the filter is off", || get.send(&edge.banned).is_ok());
     assert!(edge.status()["mode"].is_null(), "{}", edge.status());
     assert!(!edge.drops(&edge.banned));
-    assert!(edge.nicgate(&["status"]).with(0).stdout.contains("NOT ATTACHED"));
-    // An interface that was made again is another one.
+    assert!(edge.nicgate(&["status"]).with(3).stdout.contains("NOT ATTACHED"));
+    // What the operator takes off stays off, however long one waits; everything else is looked after.
     edge.lab.edge().batch("link del extra0\nlink add extra0 type veth peer name extra1\n").unwrap();
+    until("the other interface is filtered again", || controller.log().contains("filtered again"));
+    assert!(edge.alarms().contains(&"detached".to_owned()), "{:?}", edge.alarms());
+    assert!(!edge.drops(&edge.banned));
     let said = edge.nicgate(&["reload"]).with(0);
-    assert_eq!(said.stderr.matches("the filter had been taken off").count(), 2, "{said:?}");
+    assert_eq!(said.stderr.matches("the filter had been taken off").count(), 1, "{said:?}");
     assert!(edge.drops(&edge.banned));
     let status = edge.nicgate(&["status", "--json"]).with(0).json();
     for interface in status["interfaces"].as_array().unwrap() {

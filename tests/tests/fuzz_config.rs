@@ -2,7 +2,10 @@
 //!
 //! Short by default; BOLERO_RANDOM_TEST_TIME_MS makes it long.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use bolero::check;
 use filter_user::config::{Files, load, parse_prefix};

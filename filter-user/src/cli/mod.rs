@@ -72,8 +72,13 @@ enum Command {
     },
     /// Make the controller load the configuration again; a wrong one changes nothing.
     Reload,
-    /// Show what is attached, loaded and served.
-    Status,
+    /// Show what is attached, loaded and served. Exits with 0 only when everything is in force that the
+    /// configuration wants, else with 3.
+    Status {
+        /// Print nothing: only the exit status tells.
+        #[arg(short, long)]
+        quiet: bool,
+    },
     /// Show the counters: packets by outcome, port and rule, requests by rule.
     Stats {
         /// Only these interfaces.
@@ -207,7 +212,7 @@ pub fn main() -> ExitCode {
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
         Command::Run { state } => control::run(&config, &control, &state.state),
         Command::Reload => control::reload(&control, &output),
-        Command::Status => nic::status(&control, &output),
+        Command::Status { quiet } => nic::status(&control, quiet, &output),
         Command::Stats { interfaces } => nic::stats(&control, &interfaces, &output),
         Command::Top { interfaces, interval } => nic::top(&interfaces, interval, &output),
         Command::Monitor { sample } => nic::monitor(&control, sample, &output),

@@ -110,6 +110,10 @@ pub(super) fn detach(control: &Path, names: &[String], all: bool, output: &Outpu
         )));
     }
     let names = attached(names)?;
+    // The controller would put back what is taken off behind its back.
+    if let Ok(Some(client)) = Client::connect(control) {
+        client.ask(&Request::Release { interfaces: names.clone() })?;
+    }
     for name in &names {
         kernel::detach(&Bpffs::default(), name).map_err(Failure::System)?;
         if !output.json {
@@ -131,8 +135,9 @@ fn list(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// `nicgate status`: from the controller when it runs, and from the pins either way.
-pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
+/// `nicgate status`: from the controller when it runs, and from the pins either way. With `quiet` only the exit
+/// status says whether all is in force.
+pub(super) fn status(control: &Path, quiet: bool, output: &Output) -> Result<(), Failure> {
     let controller = match Client::connect(control)? {
         Some(client) => Some(client.ask(&Request::Status {})?.result),
         None => None,
@@ -148,11 +153,19 @@ pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
             })
             .collect(),
     };
+    let in_force = match &controller {
+        Some(status) => status["alarms"].as_array().is_none_or(Vec::is_empty),
+        None => !interfaces.is_empty() && interfaces.iter().all(whole),
+    };
+    let verdict = || if in_force { Ok(()) } else { Err(Failure::Told(3)) };
+    if quiet {
+        return verdict();
+    }
     if output.json {
         let status =
             controller.unwrap_or_else(|| json!({"controller": {"running": false}, "interfaces": interfaces}));
         output.print_json(&status)?;
-        return Ok(());
+        return verdict();
     }
     let mut out = stdout();
     match &controller {
@@ -189,12 +202,6 @@ pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
     }
     if let Some(bans) = controller.as_ref().map(|status| &status["bans"]) {
         writeln!(out, "{} bans", grouped(bans["count"].as_u64().unwrap_or(0)))?;
-        if let Some(error) = bans["not_saved"].as_str() {
-            writeln!(out, "  ALARM: they are not saved: {error}")?;
-        }
-        for error in bans["not_in_force"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            writeln!(out, "  ALARM: not all are in force on {error}")?;
-        }
     }
     for gate in controller.iter().flat_map(|status| status["gates"].as_array()).flatten() {
         writeln!(
@@ -207,8 +214,19 @@ pub(super) fn status(control: &Path, output: &Output) -> Result<(), Failure> {
             gate["denied"]
         )?;
     }
+    for alarm in controller.iter().flat_map(|status| status["alarms"].as_array()).flatten() {
+        let text = |name: &str| alarm[name].as_str().unwrap_or("?");
+        writeln!(out, "ALARM {}: {}; {}", text("code"), text("what"), text("remedy"))?;
+    }
     out.flush()?;
-    Ok(())
+    verdict()
+}
+
+/// Whether a filter that no controller looks after is in place with all that was published.
+fn whole(interface: &Value) -> bool {
+    serde_json::from_value::<Status>(interface.clone()).is_ok_and(|status| {
+        status.mode.is_some() && status.v4.complete() && status.v6.complete() && status.bans.complete()
+    })
 }
 
 fn interface_status(out: &mut impl Write, status: &Status) -> std::io::Result<()> {

@@ -188,6 +188,8 @@ pub struct Interface {
     pub name: Arc<str>,
     /// How to attach.
     pub mode: InterfaceMode,
+    /// Nothing is enforced anew unless this interface can be filtered; otherwise it is waited for.
+    pub required: bool,
     /// The directive.
     pub origin: Origin,
 }

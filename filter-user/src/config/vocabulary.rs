@@ -209,7 +209,7 @@ pub(super) const KINDS: &[&str] = &["country", "default", "ip", "token", "ua", "
 /// The options of a `gate`.
 pub(super) const GATE: &[&str] = &["upstream"];
 /// The options of an `interface`.
-pub(super) const INTERFACE: &[&str] = &["mode"];
+pub(super) const INTERFACE: &[&str] = &["mode", "required"];
 
 impl Context {
     /// What the block behind a directive is.

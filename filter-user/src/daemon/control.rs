@@ -33,6 +33,11 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 pub enum Request {
     /// Load the configuration again and enforce it.
     Reload {},
+    /// Leave these interfaces without a filter until the next reload: it is about to be taken off.
+    Release {
+        /// Their names.
+        interfaces: Vec<String>,
+    },
     /// What is attached, loaded and served.
     Status {},
     /// The gate's counters; those of the NIC are in the pinned maps.

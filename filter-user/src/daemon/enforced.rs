@@ -1,12 +1,22 @@
-use std::{collections::HashSet, sync::Arc, time::Duration};
+//! What the controller has put on the interfaces, and what it has not managed to put there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Context as _, anyhow};
 use serde_json::{Value, json};
 
-use super::{monitor::Monitors, reload::Next};
+use super::{
+    alarm::{Alarm, Code},
+    monitor::Monitors,
+    reload::Next,
+};
 use crate::{
     bans::Desired,
-    config::{Config, Engine, InterfaceMode},
+    config::{Config, Engine, Interface, InterfaceMode},
     kernel::{self, AttachReport, BanMaps, Filter, Layout, Mode, PublishReport},
     offload::Compiled,
 };
@@ -16,8 +26,73 @@ use crate::{
 pub(super) struct Enforced {
     filters: Vec<Filter>,
     compiled: Arc<Compiled>,
+    engine: Engine,
     /// Changes whenever another filter joins or one leaves.
     composition: u64,
+    /// Interfaces of the configuration that are not filtered.
+    missing: BTreeMap<Arc<str>, Missing>,
+    /// Interfaces that `nicgate detach` took the filter off; the next reload attaches to them again.
+    released: BTreeSet<String>,
+    /// When everything was last seen in its place.
+    seen: Instant,
+}
+
+/// An interface of the configuration.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    name: Arc<str>,
+    mode: InterfaceMode,
+    required: bool,
+}
+
+/// Why an interface is not filtered although the configuration names it.
+#[derive(Clone, Debug)]
+struct Missing {
+    code: Code,
+    why: String,
+    since: SystemTime,
+    began: Instant,
+    /// When the log says so again.
+    remind_at: Instant,
+    remind_after: Duration,
+}
+
+/// How soon the log repeats an alarm; twice as long each time, up to [`LONGEST_SILENCE`].
+const FIRST_REMINDER: Duration = Duration::from_secs(60);
+const LONGEST_SILENCE: Duration = Duration::from_secs(3600);
+
+impl Missing {
+    fn new(name: &str, why: String, began: Instant) -> Self {
+        let code = if kernel::interface_exists(name) { Code::NotAttached } else { Code::InterfaceMissing };
+        let now = Instant::now();
+        Self {
+            code,
+            why,
+            since: SystemTime::now() - now.saturating_duration_since(began),
+            began,
+            remind_at: now + FIRST_REMINDER,
+            remind_after: FIRST_REMINDER,
+        }
+    }
+
+    fn remind(&mut self, name: &str) {
+        let now = Instant::now();
+        if now >= self.remind_at {
+            self.remind_after = (self.remind_after * 2).min(LONGEST_SILENCE);
+            self.remind_at = now + self.remind_after;
+            let seconds = self.began.elapsed().as_secs();
+            tracing::error!(interface = name, seconds, "still not filtered: {}", self.why);
+        }
+    }
+}
+
+/// What an audit has found.
+#[derive(Debug, Default)]
+pub(super) struct Audit {
+    /// Filters were put in place or let go: their bans and events have to be looked at again.
+    pub(super) changed: bool,
+    /// How many interfaces were put right.
+    pub(super) mended: u64,
 }
 
 /// What a reload did.
@@ -55,7 +130,20 @@ impl Enforced {
     ) -> anyhow::Result<Self> {
         let layout = next.layout.clone();
         let wanted = wanted(&next.snapshot.config);
-        let (mut filters, reports) = away(move || attach_all(wanted, &layout, bans.as_ref())).await??;
+        let all = wanted.len();
+        let Attached { mut filters, reports, failed } =
+            away(move || attach_all(wanted, &layout, bans.as_ref())).await??;
+        // One that does not exist is waited for. Where the system refuses every one, it is better to say so and
+        // stop: the operator looks at the first start.
+        let exists = |(interface, _): &(Wanted, anyhow::Error)| kernel::interface_exists(&interface.name);
+        let mut failed = failed;
+        if failed.len() == all
+            && let Some(at) = failed.iter().position(exists)
+        {
+            let (interface, error) = failed.swap_remove(at);
+            return Err(error.context(format!("interface {}", interface.name)));
+        }
+        let missing = missing_of(failed);
         for report in &reports {
             log_attached(report);
             notes_of(report).for_each(|note| tracing::warn!("{note}"));
@@ -65,7 +153,15 @@ impl Enforced {
             tokio::spawn(lines.run());
         }
         monitors.watch(0, &filters);
-        Ok(Self { filters, compiled: next.layout.compiled().clone(), composition: 0 })
+        Ok(Self {
+            filters,
+            compiled: next.layout.compiled().clone(),
+            engine: next.layout.engine(),
+            composition: 0,
+            missing,
+            released: BTreeSet::new(),
+            seen: Instant::now(),
+        })
     }
 
     /// Puts a new table on every interface, attaches to new ones, leaves those that are gone. If any of it
@@ -92,7 +188,7 @@ impl Enforced {
     fn change_here(
         mut self,
         layout: &Layout,
-        wanted: &[(Arc<str>, InterfaceMode)],
+        wanted: &[Wanted],
         bans: Option<&Desired>,
     ) -> (Self, anyhow::Result<Change>) {
         let engine = layout.engine();
@@ -107,14 +203,15 @@ impl Enforced {
         }
         let mut notes = self.look_after(wanted);
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
-        let new = wanted.iter().filter(|(name, _)| !present.contains(&**name)).cloned().collect();
-        let (attached, attach_reports) = match attach_all(new, layout, bans) {
-            Ok(attached) => attached,
-            Err(error) => return (self, Err(error)),
-        };
+        let new = wanted.iter().filter(|wish| !present.contains(&*wish.name)).cloned().collect();
+        let Attached { filters: attached, reports: attach_reports, failed: not_attached } =
+            match attach_all(new, layout, bans) {
+                Ok(attached) => attached,
+                Err(error) => return (self, Err(error)),
+            };
         let mut published = Vec::new();
         let mut spent = Spent::default();
-        let keep: HashSet<&str> = wanted.iter().map(|(name, _)| &**name).collect();
+        let keep: HashSet<&str> = wanted.iter().map(|wish| &*wish.name).collect();
         let mut failed = None;
         for (index, filter) in self.filters.iter_mut().enumerate() {
             if !keep.contains(filter.interface()) {
@@ -154,18 +251,33 @@ impl Enforced {
                 Err(error) => tracing::error!(interface, "could not detach: {error:#}"),
             }
         }
+        for (interface, error) in &not_attached {
+            notes.push(format!(
+                "{} is NOT filtered, and is tried again every second: {error:#}",
+                interface.name
+            ));
+        }
         let changed = leaves || !attached.is_empty();
         let filters = stay.into_iter().chain(attached).collect();
         let composition = self.composition + u64::from(changed);
         let change = Change { published: Value::Array(published), notes, spent };
-        (Self { filters, compiled: layout.compiled().clone(), composition }, Ok(change))
+        let enforced = Self {
+            filters,
+            compiled: layout.compiled().clone(),
+            engine,
+            composition,
+            missing: missing_of(not_attached),
+            released: BTreeSet::new(),
+            seen: Instant::now(),
+        };
+        (enforced, Ok(change))
     }
 
     /// Lets go of filters that somebody took off, or whose interface was removed and perhaps made again: a
     /// table for them would be enforced by nothing. What the configuration names is attached anew.
     ///
     /// Returns what the operator should know of them, and of those in another mode than is wished for.
-    fn look_after(&mut self, wanted: &[(Arc<str>, InterfaceMode)]) -> Vec<String> {
+    fn look_after(&mut self, wanted: &[Wanted]) -> Vec<String> {
         let before = self.filters.len();
         let mut notes = Vec::new();
         self.filters.retain(|filter| {
@@ -176,7 +288,7 @@ impl Enforced {
                 ));
                 return false;
             };
-            let wish = wanted.iter().find(|(name, _)| **name == *interface).map(|(_, wish)| *wish);
+            let wish = wanted.iter().find(|wish| *wish.name == *interface).map(|wish| wish.mode);
             if let Some(wished) = wish.and_then(fixed).filter(|wished| *wished != mode) {
                 notes.push(format!(
                     "{interface}: goes on in {mode} mode although the configuration says {wished}: a change takes \
@@ -187,6 +299,151 @@ impl Enforced {
         });
         self.composition += u64::from(self.filters.len() != before);
         notes
+    }
+
+    /// Leaves these interfaces without a filter until the next reload: the operator takes it off.
+    pub(super) fn release(&mut self, interfaces: &[String]) {
+        self.released.extend(interfaces.iter().cloned());
+    }
+
+    /// Compares what is on the interfaces with what the configuration wants, and puts it right. `contents` counts
+    /// the prefixes in the kernel as well.
+    ///
+    /// The first value is `None` only if the thread broke off.
+    pub(super) async fn audit(
+        self,
+        wanted: Vec<Wanted>,
+        monitors: &Monitors,
+        bans: Option<Desired>,
+        contents: bool,
+    ) -> (Option<Self>, Audit) {
+        let audited = away(move || {
+            let mut enforced = self;
+            let audit = enforced.audit_here(&wanted, bans.as_ref(), contents);
+            (enforced, audit)
+        });
+        match audited.await {
+            Ok((enforced, audit)) => {
+                monitors.watch(enforced.composition, &enforced.filters);
+                (Some(enforced), audit)
+            }
+            Err(error) => {
+                tracing::error!("the audit of what is enforced broke off: {error:#}");
+                (None, Audit::default())
+            }
+        }
+    }
+
+    fn audit_here(&mut self, wanted: &[Wanted], bans: Option<&Desired>, contents: bool) -> Audit {
+        let mut audit = Audit::default();
+        let last_seen = std::mem::replace(&mut self.seen, Instant::now());
+        for wish in wanted {
+            if self.released.contains(&*wish.name) {
+                continue;
+            }
+            let at = self.filters.iter().position(|filter| filter.interface() == &*wish.name);
+            if let Some(at) = at {
+                match self.filters[at].fault() {
+                    None if contents => self.mend_contents(at, &mut audit),
+                    None => {}
+                    Some(fault) => {
+                        tracing::error!(interface = &*wish.name, "not filtered any more: {fault}");
+                        self.filters.remove(at);
+                        self.missing.insert(wish.name.clone(), Missing::new(&wish.name, fault, last_seen));
+                        audit.changed = true;
+                    }
+                }
+            }
+            if !self.missing.contains_key(&wish.name) {
+                continue;
+            }
+            self.attach_again(wish, bans, &mut audit);
+        }
+        self.composition += u64::from(audit.changed);
+        audit
+    }
+
+    /// Attaches to an interface that is not filtered, if that can be done now.
+    fn attach_again(&mut self, wish: &Wanted, bans: Option<&Desired>, audit: &mut Audit) {
+        let Some(missing) = self.missing.get_mut(&wish.name) else { return };
+        if !kernel::interface_exists(&wish.name) {
+            missing.code = Code::InterfaceMissing;
+            missing.remind(&wish.name);
+            return;
+        }
+        // The tables are laid out again each time: twice the memory all the time would cost more.
+        let attached = Layout::new(self.engine, self.compiled.clone())
+            .map_err(Into::into)
+            .and_then(|layout| Filter::attach_with(&wish.name, wish.mode, &layout, bans));
+        match attached {
+            Ok((filter, report)) => {
+                let milliseconds = missing.began.elapsed().as_millis() as u64;
+                log_attached(&report);
+                notes_of(&report).for_each(|note| tracing::warn!("{note}"));
+                tracing::warn!(
+                    interface = &*wish.name,
+                    milliseconds,
+                    "filtered again; it was not: {}",
+                    missing.why
+                );
+                self.filters.push(filter);
+                self.missing.remove(&wish.name);
+                audit.changed = true;
+                audit.mended += 1;
+            }
+            Err(error) => {
+                missing.code = Code::NotAttached;
+                let why = format!("{error:#}");
+                if missing.why != why {
+                    tracing::error!(
+                        interface = &*wish.name,
+                        "cannot be filtered, trying again every second: {why}"
+                    );
+                    missing.why = why;
+                }
+                missing.remind(&wish.name);
+            }
+        }
+    }
+
+    /// Publishes the table again when the kernel has lost some of it.
+    fn mend_contents(&mut self, at: usize, audit: &mut Audit) {
+        let filter = &mut self.filters[at];
+        let interface = filter.interface().to_owned();
+        match filter.complete() {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::error!(
+                    interface,
+                    "prefixes are missing from the kernel's table: publishing it again"
+                );
+                let published = Layout::new(self.engine, self.compiled.clone())
+                    .map_err(Into::into)
+                    .and_then(|layout| filter.publish(&layout));
+                match published {
+                    Ok(_) => audit.mended += 1,
+                    Err(error) => tracing::error!(interface, "could not publish the table again: {error:#}"),
+                }
+            }
+            Err(error) => tracing::error!(interface, "the kernel's table cannot be read: {error:#}"),
+        }
+    }
+
+    /// What of the configuration is not in force.
+    pub(super) fn alarms(&self) -> Vec<Alarm> {
+        let missing = self.missing.iter().map(|(name, missing)| Alarm {
+            code: missing.code,
+            what: format!("{name} is not filtered: {}", missing.why),
+            since: missing.since.into(),
+            remedy: "nicgate attaches to it as soon as that can be done".to_owned(),
+        });
+        let released = self.released.iter().map(|name| Alarm {
+            code: Code::Detached,
+            what: format!("{name} is not filtered: `nicgate detach` took the filter off"),
+            since: None.into(),
+            remedy: "`nicgate reload` attaches to it again".to_owned(),
+        });
+        missing.chain(released).collect()
     }
 
     /// Each interface's bans.
@@ -211,8 +468,31 @@ impl Enforced {
     }
 }
 
-fn wanted(config: &Config) -> Vec<(Arc<str>, InterfaceMode)> {
-    config.interfaces.iter().map(|interface| (interface.name.clone(), interface.mode)).collect()
+pub(super) fn wanted(config: &Config) -> Vec<Wanted> {
+    let wanted = |interface: &Interface| Wanted {
+        name: interface.name.clone(),
+        mode: interface.mode,
+        required: interface.required,
+    };
+    config.interfaces.iter().map(wanted).collect()
+}
+
+fn missing_of(failed: Vec<(Wanted, anyhow::Error)>) -> BTreeMap<Arc<str>, Missing> {
+    let now = Instant::now();
+    let missing = failed.into_iter().map(|(wish, error)| {
+        let why = format!("{error:#}");
+        tracing::error!(interface = &*wish.name, "not filtered, trying again every second: {why}");
+        let missing = Missing::new(&wish.name, why, now);
+        (wish.name, missing)
+    });
+    missing.collect()
+}
+
+/// What came of attaching to several interfaces.
+struct Attached {
+    filters: Vec<Filter>,
+    reports: Vec<AttachReport>,
+    failed: Vec<(Wanted, anyhow::Error)>,
 }
 
 /// The mode that a wish leaves no choice about.
@@ -225,29 +505,27 @@ fn fixed(wish: InterfaceMode) -> Option<Mode> {
     }
 }
 
-/// Attaches to all of them or, where nothing was attached before, to none.
-fn attach_all(
-    mut wanted: Vec<(Arc<str>, InterfaceMode)>,
-    layout: &Layout,
-    bans: Option<&Desired>,
-) -> anyhow::Result<(Vec<Filter>, Vec<AttachReport>)> {
+/// Attaches to each of them. If one that is required fails, nothing new stays attached.
+fn attach_all(mut wanted: Vec<Wanted>, layout: &Layout, bans: Option<&Desired>) -> anyhow::Result<Attached> {
     // What can fail goes first, so that what is taken over keeps its table when it does.
     let pinned = kernel::attached()?;
-    wanted.sort_by_key(|(name, _)| pinned.iter().any(|pinned| **pinned == **name));
+    wanted.sort_by_key(|wish| pinned.iter().any(|pinned| **pinned == *wish.name));
     let (mut filters, mut reports): (Vec<Filter>, Vec<AttachReport>) = (Vec::new(), Vec::new());
-    for (name, mode) in wanted {
-        match Filter::attach_with(&name, mode, layout, bans) {
+    let mut failed = Vec::new();
+    for wish in wanted {
+        match Filter::attach_with(&wish.name, wish.mode, layout, bans) {
             Ok((filter, report)) => {
                 filters.push(filter);
                 reports.push(report);
             }
-            Err(error) => {
+            Err(error) if wish.required => {
                 take_off_new(filters, &reports);
-                return Err(error.context(format!("interface {name}")));
+                return Err(error.context(format!("interface {}, which is required", wish.name)));
             }
+            Err(error) => failed.push((wish, error)),
         }
     }
-    Ok((filters, reports))
+    Ok(Attached { filters, reports, failed })
 }
 
 /// Gives filters their former table back.

@@ -3,6 +3,7 @@
 //! A reload is prepared completely (files read, database read, tables compiled, ports bound) before any of
 //! it is enforced; what fails leaves everything as it was.
 
+mod alarm;
 mod bans;
 pub mod control;
 mod enforced;
@@ -26,14 +27,16 @@ use tokio::{
 
 pub use self::reload::ReloadError;
 use self::{
+    alarm::{Alarm, Code},
     bans::{Bans, Order},
     control::{ControlSocket, Fault, Reply, Request, read_request, write_line},
-    enforced::{Change, Enforced},
+    enforced::{Change, Enforced, wanted},
     monitor::Monitors,
     reload::{Next, Seconds},
 };
 use crate::{
     gate::{Gates, Limits, ListenError},
+    kernel::LinkEvents,
     session::{SessionLimits, Sessions},
 };
 
@@ -66,7 +69,16 @@ struct State {
     loaded_at: SystemTime,
     reloads: u64,
     last_reload_error: Option<String>,
+    /// When the last reload failed.
+    failed_at: Option<SystemTime>,
+    /// How many times the audit has put something right.
+    mended: u64,
 }
+
+/// How often the audit looks whether every filter is in its place.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+/// How many audits go by between two that count what the kernel's maps hold.
+const AUDITS_BETWEEN_CONTENTS: u32 = 60;
 
 /// Where the bans are kept unless the operator says otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/nicgate/bans.json";
@@ -110,8 +122,11 @@ pub async fn run(path: &Path, control: &Path, state: &Path) -> Result<(), RunErr
             loaded_at: SystemTime::now(),
             reloads: 0,
             last_reload_error: None,
+            failed_at: None,
+            mended: 0,
         }),
     });
+    tokio::spawn(daemon.clone().watch());
     tracing::info!(config = %path.display(), control = %control.display(), "nicgate is running");
 
     loop {
@@ -175,6 +190,7 @@ impl Daemon {
                 return;
             }
             Ok(Request::Reload {}) => self.reload().await,
+            Ok(Request::Release { interfaces }) => self.release(&interfaces).await,
             Ok(Request::Status {}) => self.status().await,
             Ok(Request::Ban { prefix, service, seconds, reason, yes }) => {
                 self.bans.ban(Order { prefix, service, seconds, reason, yes }).await
@@ -194,6 +210,58 @@ impl Daemon {
         }
     }
 
+    /// Compares what is enforced with what should be, whenever the kernel says that an interface has changed, and
+    /// every [`AUDIT_INTERVAL`]. Never ends.
+    async fn watch(self: Arc<Self>) {
+        let events = LinkEvents::listen().inspect_err(|error| {
+            tracing::warn!(%error, "the kernel's messages about interfaces cannot be read; changes are noticed within {AUDIT_INTERVAL:?}");
+        });
+        let mut events = events.ok();
+        for round in 0u32.. {
+            let timer = tokio::time::sleep(AUDIT_INTERVAL);
+            match &events {
+                Some(listening) => tokio::select! {
+                    () = timer => {}
+                    changed = listening.changed() => if let Err(error) = changed {
+                        tracing::warn!(%error, "the kernel's messages about interfaces have ended");
+                        events = None;
+                    }
+                },
+                None => timer.await,
+            }
+            self.audit(round % AUDITS_BETWEEN_CONTENTS == AUDITS_BETWEEN_CONTENTS - 1).await;
+        }
+    }
+
+    async fn audit(&self, contents: bool) {
+        // A reload looks by itself, and the next audit is soon.
+        let Ok(mut state) = self.state.try_lock() else { return };
+        let snapshot = self.sessions.snapshot();
+        let bans = self.bans.desired(&snapshot.config);
+        let Some(enforced) = state.enforced.take() else { return };
+        let (enforced, audit) =
+            enforced.audit(wanted(&snapshot.config), &self.monitors, bans, contents).await;
+        state.enforced = enforced;
+        state.mended += audit.mended;
+        if let Some(enforced) = &state.enforced
+            && audit.changed
+        {
+            self.bans.configure(None, enforced.bans()).await;
+        }
+        if contents {
+            state.mended += self.bans.verify().await;
+        }
+    }
+
+    /// Leaves interfaces alone that the operator takes the filter off.
+    async fn release(&self, interfaces: &[String]) -> Reply {
+        let mut state = self.state.lock().await;
+        if let Some(enforced) = &mut state.enforced {
+            enforced.release(interfaces);
+        }
+        Reply::done(json!({"released": interfaces}))
+    }
+
     /// Loads the configuration again and enforces it, or changes nothing.
     async fn reload(&self) -> Reply {
         // One at a time; the others wait.
@@ -204,6 +272,7 @@ impl Daemon {
                 state.reloads += 1;
                 state.loaded_at = SystemTime::now();
                 state.last_reload_error = None;
+                state.failed_at = None;
                 next.log_report();
                 notes.iter().for_each(|note| tracing::warn!("{note}"));
                 let seconds = begin.elapsed().as_secs_f64();
@@ -218,6 +287,7 @@ impl Daemon {
                 let message = format!("{error}");
                 tracing::error!(error = %message, "the configuration was not loaded again; what was enforced still is");
                 state.last_reload_error = Some(message.clone());
+                state.failed_at = Some(SystemTime::now());
                 Reply::refused(error.fault(), message)
             }
         }
@@ -253,10 +323,22 @@ impl Daemon {
     async fn status(&self) -> Reply {
         let mut state = self.state.lock().await;
         let mut interfaces = json!([]);
+        let mut alarms = Vec::new();
         if let Some(enforced) = state.enforced.take() {
+            alarms = enforced.alarms();
             let (enforced, status) = enforced.status().await;
             state.enforced = enforced;
             interfaces = status;
+        }
+        let bans = self.bans.status().await;
+        alarms.extend(alarms_of(&interfaces, &bans));
+        if let Some(error) = &state.last_reload_error {
+            alarms.push(Alarm {
+                code: Code::ReloadFailed,
+                what: format!("the last reload failed, what was enforced before still is: {error}"),
+                since: state.failed_at.into(),
+                remedy: "correct the configuration and `nicgate reload`".to_owned(),
+            });
         }
         let loaded_at = state.loaded_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Reply::done(json!({
@@ -270,10 +352,55 @@ impl Daemon {
                 "reloads": state.reloads,
                 "last_reload_error": state.last_reload_error,
             },
+            "alarms": alarms,
+            "mended": state.mended,
             "interfaces": interfaces,
-            "bans": self.bans.status().await,
+            "bans": bans,
             "gates": self.gates.counters(),
             "sessions": self.sessions.counters(),
         }))
     }
+}
+
+/// What is not in force by the figures of the status.
+fn alarms_of(interfaces: &serde_json::Value, bans: &serde_json::Value) -> Vec<Alarm> {
+    let mut alarms = Vec::new();
+    let mut say = |code, what: String, remedy: &str| {
+        alarms.push(Alarm { code, what, since: None.into(), remedy: remedy.to_owned() });
+    };
+    for interface in interfaces.as_array().into_iter().flatten() {
+        let name = interface["interface"].as_str().unwrap_or("?");
+        if let Some(error) = interface["error"].as_str() {
+            say(Code::NotAttached, format!("{name}: {error}"), "nicgate tries again every second");
+            continue;
+        }
+        if interface["mode"].is_null() {
+            let what = format!("{name} is not filtered: the program is not on the interface");
+            say(Code::NotAttached, what, "nicgate attaches to it as soon as that can be done");
+        }
+        for (part, code) in
+            [("v4", Code::PrefixesMissing), ("v6", Code::PrefixesMissing), ("bans", Code::BansMissing)]
+        {
+            let (desired, installed) = (&interface[part]["desired"], &interface[part]["installed"]);
+            if desired != installed {
+                let what = format!("{name}: {installed} of {desired} prefixes of {part} are in the kernel");
+                say(code, what, "nicgate puts them back within a minute; `nicgate reload` does so at once");
+            }
+        }
+    }
+    if let Some(error) = bans["not_saved"].as_str() {
+        say(
+            Code::BansNotSaved,
+            format!("bans are not saved: {error}"),
+            "nicgate tries again every few seconds",
+        );
+    }
+    for error in bans["not_in_force"].as_array().into_iter().flatten().filter_map(|error| error.as_str()) {
+        say(
+            Code::BansMissing,
+            format!("not all bans are in force on {error}"),
+            "nicgate tries again every few seconds",
+        );
+    }
+    alarms
 }

@@ -100,6 +100,22 @@ impl BanMaps {
         Ok(())
     }
 
+    /// Compares what the kernel holds with what was put there; returns how many entries differ. What differs is
+    /// put right by the next [`Self::sync`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show it.
+    pub fn verify(&self) -> Result<usize> {
+        let mut maps = self.maps();
+        let held = maps.read().context("could not read the kernel's bans")?;
+        let Some(known) = maps.known.replace(held) else { return Ok(0) };
+        let Some(held) = &maps.known else { return Ok(0) };
+        let missing = known.entries.iter().filter(|(place, label)| held.entries.get(place) != Some(label));
+        let strange = held.entries.keys().filter(|place| !known.entries.contains_key(place));
+        Ok(missing.count() + strange.count())
+    }
+
     /// What the kernel holds, whoever put it there.
     ///
     /// # Errors

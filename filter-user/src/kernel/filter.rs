@@ -313,6 +313,35 @@ impl Filter {
         }
     }
 
+    /// Looks whether the filter is where it was attached: what is wrong, or `None`. Cheap: one question to the
+    /// kernel, and the names of the pins.
+    pub fn fault(&self) -> Option<String> {
+        let now = match Device::named(&self.device.name) {
+            Err(_) => return Some("the interface is gone".to_owned()),
+            Ok(now) => now,
+        };
+        if now.index != self.device.index {
+            return Some("the interface was made again".to_owned());
+        }
+        match Present::find(&self.device, &self.pins) {
+            Err(error) => return Some(format!("{error:#}")),
+            Ok(Present::Nothing) => return Some("the filter was taken off".to_owned()),
+            Ok(Present::Link(..) | Present::Netlink(..)) => {}
+        }
+        let pinned = self.pins.program().exists() && self.pins.maps(self.tables.engine).is_dir();
+        (!pinned).then(|| "the pins were removed".to_owned())
+    }
+
+    /// Whether the live table is whole in the kernel. Counts every prefix: about a second for a million.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to show it.
+    pub fn complete(&self) -> Result<bool> {
+        let status = table_status(&self.tables, &self.device.name)?;
+        Ok(status.v4.complete() && status.v6.complete())
+    }
+
     /// What is in force. Counts every prefix in the kernel's maps: about a second for a million.
     ///
     /// # Errors
@@ -440,6 +469,11 @@ fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
 /// The pins cannot be looked at: they are for root alone.
 pub fn attached() -> Result<Vec<String>> {
     Pins::interfaces(&Bpffs::default())
+}
+
+/// Whether there is an interface of this name in this network namespace.
+pub fn interface_exists(name: &str) -> bool {
+    Device::named(name).is_ok()
 }
 
 /// Takes the filter off an interface, whichever version attached it, and also when the interface itself is

@@ -5,6 +5,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
+use tokio::io::unix::AsyncFd;
+
 const IFLA_EXT_MASK: u16 = 29;
 const IFLA_XDP: u16 = 43;
 const IFLA_XDP_FD: u16 = 1;
@@ -60,6 +62,71 @@ pub(super) fn replace(
     let mut request = message(libc::RTM_SETLINK, flags, interface);
     attribute(&mut request, IFLA_XDP | NLA_F_NESTED, &nested);
     exchange(request).map(drop)
+}
+
+/// `RTMGRP_LINK`, the group of messages about links.
+const LINK_GROUP: u32 = 1;
+
+/// The kernel's messages about network interfaces of this network namespace that come, go or change.
+#[derive(Debug)]
+pub struct LinkEvents(AsyncFd<OwnedFd>);
+
+impl LinkEvents {
+    /// Listens from now on. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses a socket.
+    pub fn listen() -> io::Result<Self> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no pointers are involved.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a descriptor that was just opened and that nothing else owns.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: an address of plain integers, for which zero is a value.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = LINK_GROUP;
+        let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+        // SAFETY: a live address and its length.
+        if unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is owned by the value and stays open and the same until that is dropped.
+        Ok(Self(unsafe { AsyncFd::register(socket) }?))
+    }
+
+    /// Waits until something has changed. What it was has to be looked up: messages can be lost, and these are
+    /// only a reason to look.
+    ///
+    /// # Errors
+    ///
+    /// The socket is broken.
+    pub async fn changed(&self) -> io::Result<()> {
+        let mut ready = self.0.readable().await?;
+        let mut buffer = [0u8; 8192];
+        loop {
+            // SAFETY: a live buffer and its length.
+            let received = unsafe {
+                libc::recv(self.0.get_ref().as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0)
+            };
+            if received >= 0 {
+                continue;
+            }
+            let error = io::Error::last_os_error();
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) => break,
+                // More messages than fit: something has changed all the more.
+                Some(libc::ENOBUFS | libc::EINTR) => {}
+                _ => return Err(error),
+            }
+        }
+        ready.clear_ready();
+        Ok(())
+    }
 }
 
 fn message(kind: u16, flags: u16, interface: u32) -> Vec<u8> {

@@ -337,14 +337,7 @@ impl Binder<'_> {
         self.passed_over.insert(word.text.chars().take(40).collect::<String>().into());
     }
 
-    /// Keeps in mind a directive that restricts access although nicgate does not enforce it.
-    fn note_restriction(&mut self, statement: &Statement, restricting: &[&str]) {
-        let word = statement.directive();
-        if restricting.contains(&&*word.text) {
-            self.restricts(&format!("`{}`", word.text), word.span);
-        }
-    }
-
+    /// Keeps in mind something that restricts access although nicgate does not enforce it.
     fn restricts(&mut self, what: &str, at: Span) {
         self.restrictions.entry(what.into()).or_insert((at, 0)).1 += 1;
     }
@@ -352,8 +345,11 @@ impl Binder<'_> {
     /// One warning for each directive, however many streams have it.
     fn warn_of_restrictions(&mut self) {
         for (what, (at, count)) in std::mem::take(&mut self.restrictions) {
-            let times =
-                if count == 1 { String::new() } else { format!(" (here and at {} more places)", count - 1) };
+            let times = match count - 1 {
+                0 => String::new(),
+                1 => " (here and at one more place)".to_owned(),
+                more => format!(" (here and at {more} more places)"),
+            };
             self.sources.warning(at, "not-enforced", format!("nicgate does not enforce {what}{times}")).help(
                 "what it restricts is restricted by the media server alone, for requests that nicgate admits",
             );

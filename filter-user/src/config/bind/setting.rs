@@ -17,7 +17,7 @@ const LONGEST_INTERFACE: usize = 15;
 const LONGEST_TIMEOUT: f64 = 3600.0;
 
 impl Binder<'_> {
-    /// `interface NAME { mode auto|native|generic|offload; }`
+    /// `interface NAME { mode auto|native|generic|offload; required; }`
     pub(super) fn interface(&mut self, statement: &Statement) {
         const MODES: &[&str] = &["auto", "native", "generic", "offload"];
         let Some(name) = self.first_value(statement, "its name") else { return };
@@ -28,8 +28,13 @@ impl Binder<'_> {
             self.sources.error(name.span, "bad-interface", message).help("`ip link` lists the interfaces");
         }
         let mut mode: Option<(InterfaceMode, Span)> = None;
+        let mut required = false;
         for option in statement.statements() {
             let directive = option.directive();
+            if &*directive.text == "required" {
+                required |= self.bare(option);
+                continue;
+            }
             if &*directive.text != "mode" {
                 self.unknown_option(option, "interface", INTERFACE);
                 continue;
@@ -60,7 +65,7 @@ impl Binder<'_> {
         }
         let origin = self.sources.origin(statement.span());
         let mode = mode.map_or_else(InterfaceMode::default, |(mode, _)| mode);
-        self.interfaces.push((Interface { name: (&*name.text).into(), mode, origin }, name.span));
+        self.interfaces.push((Interface { name: (&*name.text).into(), mode, required, origin }, name.span));
     }
 
     /// `engine flat|lpm;`

@@ -29,7 +29,6 @@ const RESTRICTING: &[&str] = &[
     "domains",
     "max_sessions",
     "password",
-    "protocols",
     "token",
     "total_clients",
 ];
@@ -209,10 +208,10 @@ impl Binder<'_> {
                 draft.publishes |= publish_or_play == "srt_publish";
                 draft.srt_ports.extend(self.srt_block(inner));
             }
-            _ => {
-                self.note_restriction(inner, RESTRICTING);
-                self.pass_over(inner, Context::Stream, MISSED);
+            word if RESTRICTING.contains(&word) => {
+                self.restricts(&format!("`{word}`"), inner.directive().span);
             }
+            _ => self.pass_over(inner, Context::Stream, MISSED),
         }
     }
 

@@ -437,7 +437,7 @@ fn what_restricts_access_and_is_not_enforced_is_warned_of_once() {
         said,
         [
             ("nicgate does not enforce `domains`", 3),
-            ("nicgate does not enforce `max_sessions` (here and at 1 more places)", 2),
+            ("nicgate does not enforce `max_sessions` (here and at one more place)", 2),
             ("nicgate does not enforce `password`", 2),
             ("nicgate does not enforce options of `on_play`", 2),
         ]

@@ -141,6 +141,27 @@ impl Ledger {
         self.save();
     }
 
+    /// Looks what the kernel really holds, so that what is enforced next puts it right. Returns on how many
+    /// interfaces something was missing or strange.
+    pub(super) fn verify(&mut self) -> u64 {
+        let mut wrong = 0;
+        for (interface, maps) in &self.maps {
+            match maps.verify() {
+                Ok(0) => {}
+                Ok(entries) => {
+                    wrong += 1;
+                    tracing::error!(
+                        interface,
+                        entries,
+                        "the kernel's bans were not what they should be; putting them right"
+                    );
+                }
+                Err(error) => tracing::error!(interface, "{error:#}"),
+            }
+        }
+        wrong
+    }
+
     /// Brings the kernel in line with the book.
     pub(super) fn enforce(&mut self) {
         let desired = self.book.desired(&prefixes(&self.never_drop));
@@ -234,6 +255,10 @@ impl Ledger {
                 Book::LIMIT
             )
         })?;
+        if former.is_some() {
+            // Asked for again: perhaps because its entry is gone.
+            self.verify();
+        }
         let transfers = self.settle();
         tracing::info!(
             prefix = %net, service = scope.service(), seconds = order.seconds, reason = ban.reason.as_deref(),

@@ -95,12 +95,28 @@ impl Bans {
                 ledger.adopt_held();
                 bans.names.replace(&ledger.book);
             }
+            ledger.verify();
             ledger.enforce();
         });
         if let Err(error) = configured.await {
             tracing::error!("the bans may not be in force on every interface: {error:#}");
         }
         self.changed.notify_one();
+    }
+
+    /// Compares the kernel's bans with the book and puts them right; returns on how many interfaces they were
+    /// not.
+    pub(super) async fn verify(self: &Arc<Self>) -> u64 {
+        let bans = self.clone();
+        let verified = away(move || {
+            let mut ledger = bans.ledger();
+            let wrong = ledger.verify();
+            if wrong > 0 {
+                ledger.enforce();
+            }
+            wrong
+        });
+        verified.await.unwrap_or_default()
     }
 
     /// `nicgate ban`.

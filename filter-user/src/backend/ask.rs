@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     Question,
-    http_backend::{HttpAnswer, HttpClient},
+    http_backend::{HttpAnswer, HttpClient, NotSent},
     secure_token,
 };
 use crate::policy::{Answer, Authority, Decision, Policy};
@@ -61,7 +61,12 @@ pub struct Conclusion {
     pub redirect: Option<Redirect>,
     /// Each backend's answer, in file order.
     pub answers: Vec<Answered>,
+    /// A backend was not asked, for a limit of nicgate's own, and none allowed: the decision means nothing then.
+    pub overloaded: bool,
 }
+
+/// Whether anybody still waits for an answer; looked at just before a question is sent.
+pub type Wanted = dyn Fn() -> bool + Send + Sync;
 
 impl Conclusion {
     /// Whether any backend responded at all.
@@ -88,10 +93,22 @@ impl Backends {
         Self { http: Arc::new(HttpClient::new()) }
     }
 
-    /// Asks every backend of `policy` in parallel and concludes, after `timeout` at the latest.
+    /// Asks every backend of `policy` in parallel and concludes: at the latest after `timeout` and the time that
+    /// waiting for a turn may take.
     ///
     /// Dropping the future cancels the questions.
     pub async fn ask(&self, policy: &Policy, question: Question, timeout: Duration) -> Conclusion {
+        self.ask_while(policy, question, timeout, Arc::new(|| true)).await
+    }
+
+    /// [`Self::ask`], as long as anybody wants to know when a question's turn comes.
+    pub async fn ask_while(
+        &self,
+        policy: &Policy,
+        question: Question,
+        timeout: Duration,
+        wanted: Arc<Wanted>,
+    ) -> Conclusion {
         let begun = Instant::now();
         let question = Arc::new(question);
         let mut asked = JoinSet::new();
@@ -110,21 +127,36 @@ impl Backends {
             let http = self.http.clone();
             let authority = backend.authority.clone();
             let question = question.clone();
+            let wanted = wanted.clone();
             asked.spawn(async move {
+                let turn = match &authority {
+                    Authority::Http(url) => match http.turn(url, &question, &*wanted).await {
+                        Ok(turn) => Some(turn),
+                        Err(not_sent) => return (place, Err(not_sent), begun.elapsed()),
+                    },
+                    _ => None,
+                };
                 let one = one(&http, &authority, &question);
-                let answer = timeout_at(begun + timeout, one).await.unwrap_or_else(|_| HttpAnswer {
-                    answer: Answer::Down,
-                    why: format!("timed out after {timeout:?}"),
-                    headers: HeaderMap::new(),
-                    redirect: None,
-                });
-                (place, answer, begun.elapsed())
+                let answer = timeout_at(Instant::now() + timeout, one)
+                    .await
+                    .unwrap_or_else(|_| HttpAnswer::down(format!("timed out after {timeout:?}")));
+                drop(turn);
+                (place, Ok(answer), begun.elapsed())
             });
         }
+        let mut not_sent = false;
         let mut terms = HeaderMap::new();
         while let Some(joined) = asked.join_next().await {
             // A task that panicked stays "not waited for" and counts as down below.
-            let Ok((place, HttpAnswer { answer, why, headers, redirect }, took)) = joined else { continue };
+            let Ok((place, answer, took)) = joined else { continue };
+            let HttpAnswer { answer, why, headers, redirect } = match answer {
+                Ok(answer) => answer,
+                Err(NotSent(why)) => {
+                    not_sent = true;
+                    why.clone_into(&mut answers[place].why);
+                    continue;
+                }
+            };
             answers[place].answer = Some(answer);
             answers[place].why = why;
             answers[place].took = took;
@@ -146,6 +178,7 @@ impl Backends {
             unique: text(&terms, "x-unique").is_some_and(|text| text.eq_ignore_ascii_case("true")),
             redirect: redirects.into_iter().flatten().next().filter(|_| !allowed),
             answers,
+            overloaded: not_sent && !allowed,
         }
     }
 }

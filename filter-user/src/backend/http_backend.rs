@@ -13,14 +13,19 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use url::Url;
 
-use super::{Operation, Question, Redirect};
+use super::{
+    Operation, Question, Redirect, Wanted,
+    turns::{LineFull, Turn, Turns},
+};
 use crate::policy::Answer;
 
-/// How many questions one backend is asked at the same time; waiting for a turn counts into the timeout.
+/// How many questions one backend is asked at the same time.
 pub const QUESTIONS_PER_BACKEND: usize = 256;
+/// How long a question may wait for its turn.
+pub const TURN_WAIT: Duration = Duration::from_secs(3);
 /// How much of an answer's body is read, in bytes, so that its connection can be used again.
 const BODY_LIMIT: usize = 64 * 1024;
 /// How long an answer's body may take before its connection is given up.
@@ -36,8 +41,11 @@ pub(super) struct HttpAnswer {
     pub(super) redirect: Option<Redirect>,
 }
 
+/// Why a question was not sent.
+pub(super) struct NotSent(pub(super) &'static str);
+
 impl HttpAnswer {
-    fn down(why: impl Into<String>) -> Self {
+    pub(super) fn down(why: impl Into<String>) -> Self {
         Self { answer: Answer::Down, why: why.into(), headers: HeaderMap::new(), redirect: None }
     }
 }
@@ -46,7 +54,7 @@ impl HttpAnswer {
 #[derive(Debug)]
 pub(super) struct HttpClient {
     client: Client<HttpConnector, Full<Bytes>>,
-    turns: Mutex<HashMap<String, Arc<Semaphore>>>,
+    turns: Mutex<HashMap<String, Arc<Turns>>>,
 }
 
 impl HttpClient {
@@ -60,15 +68,27 @@ impl HttpClient {
         Self { client, turns: Mutex::default() }
     }
 
-    fn turns(&self, backend: &Url) -> Arc<Semaphore> {
+    fn turns(&self, backend: &Url) -> Arc<Turns> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        turns
-            .entry(backend.as_str().to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(QUESTIONS_PER_BACKEND)))
-            .clone()
+        turns.entry(backend.as_str().to_owned()).or_insert_with(|| Turns::new(QUESTIONS_PER_BACKEND)).clone()
     }
 
-    /// Asks one backend. The caller sets the time limit, by dropping the future.
+    /// Waits until the backend may be asked.
+    pub(super) async fn turn(
+        &self,
+        backend: &Url,
+        question: &Question,
+        wanted: &Wanted,
+    ) -> Result<Turn, NotSent> {
+        let turn = match timeout(TURN_WAIT, self.turns(backend).take(question.address)).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(LineFull)) => return Err(NotSent("not asked: too many questions wait for the backend")),
+            Err(_) => return Err(NotSent("not asked: no turn came in time")),
+        };
+        if wanted() { Ok(turn) } else { Err(NotSent("not asked: nobody waits for the answer any more")) }
+    }
+
+    /// Asks one backend, when it is its turn. The caller sets the time limit, by dropping the future.
     pub(super) async fn ask(&self, backend: &Url, question: &Question) -> HttpAnswer {
         if backend.scheme() != "http" {
             return HttpAnswer::down(format!("{} backends cannot be asked: no TLS here", backend.scheme()));
@@ -83,8 +103,6 @@ impl HttpClient {
             Ok(request) => request,
             Err(error) => return HttpAnswer::down(format!("not a URL that can be asked: {error}")),
         };
-        let turns = self.turns(backend);
-        let Ok(_turn) = turns.acquire().await else { return HttpAnswer::down("shutting down") };
         // A backend may close a kept connection just as it is used again: nobody has answered then, and
         // nobody has heard the question.
         match self.client.request(request.clone()).await {
@@ -131,7 +149,7 @@ fn read(response: http::Response<Incoming>) -> HttpAnswer {
         .filter(|_| status.is_redirection() && status != StatusCode::NOT_MODIFIED)
         .map(|location| Redirect { status, location: location.clone() });
     // The verdict is in the head; the body is read aside, only so that the connection can be used again.
-    tokio::spawn(tokio::time::timeout(BODY_TIME, discard(body)));
+    tokio::spawn(timeout(BODY_TIME, discard(body)));
     HttpAnswer { answer, why: format!("HTTP {}", status.as_u16()), headers: head.headers, redirect }
 }
 

@@ -90,6 +90,7 @@ pub const DEFAULT_STATE: &str = "/var/lib/nicgate/bans.json";
 /// The configuration is wrong, or the system refuses to attach, to listen, or to make the control socket.
 pub async fn run(path: &Path, control: &Path, state: &Path) -> Result<(), RunError> {
     logging::init();
+    raise_file_limit();
     let mut terminate =
         signal(SignalKind::terminate()).context("waiting for signals").map_err(RunError::System)?;
     let mut interrupt =
@@ -359,6 +360,20 @@ impl Daemon {
             "gates": self.gates.counters(),
             "sessions": self.sessions.counters(),
         }))
+    }
+}
+
+/// Each connection of a viewer takes two descriptors, and many systems start services with 1024.
+fn raise_file_limit() {
+    let enough = 2 * Limits::default().connections as u64;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit >= enough => {}
+        Ok(limit) => tracing::warn!(
+            limit,
+            "no more than {limit} files can be open, which is {} connections: raise the hard limit (LimitNOFILE={enough})",
+            limit / 2
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) fn request(connection: &Connection, method: &Method, visit: &Visit, r
         Ground::Closed => ("deny", "no such operation".to_owned()),
         Ground::NoToken => ("deny", "no_auto_token".to_owned()),
         Ground::Busy => ("deny", "session table is full".to_owned()),
+        Ground::Overloaded => ("deny", "the backends could not be asked".to_owned()),
         Ground::Banned => ("deny", "ban".to_owned()),
         Ground::Judged(_, decision) => {
             (if decision.verdict == Verdict::Allow { "allow" } else { "deny" }, decision.stage.to_string())

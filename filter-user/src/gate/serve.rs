@@ -66,6 +66,9 @@ fn answer(connection: &Connection, status: StatusCode, text: String) -> Response
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    }
     response
 }
 
@@ -139,7 +142,9 @@ fn count(connection: &Connection, ruling: &Ruling) {
     match ruling.ground {
         Ground::NoStream => add(&gate.not_found, 1),
         Ground::Open => add(&gate.allowed, 1),
-        Ground::Closed | Ground::NoToken | Ground::Busy => add(&gate.denied, 1),
+        Ground::Closed | Ground::NoToken | Ground::Busy | Ground::Overloaded => {
+            add(&gate.denied, 1);
+        }
         Ground::Banned => {
             add(&gate.denied, 1);
             add(&gate.banned, 1);
@@ -163,7 +168,7 @@ fn deny(connection: &Connection, ruling: &Ruling) -> Response<ResponseBody> {
     }
     let (status, text) = match ruling.ground {
         Ground::NoStream => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
-        Ground::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy\n".to_owned()),
+        Ground::Busy | Ground::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "busy\n".to_owned()),
         Ground::Closed => (StatusCode::FORBIDDEN, "denied: operation\n".to_owned()),
         Ground::NoToken => (StatusCode::FORBIDDEN, "denied: token\n".to_owned()),
         Ground::Banned => (StatusCode::FORBIDDEN, "denied: ban\n".to_owned()),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     address::canonical,
-    backend::{Answered, Backends, Operation, Redirect},
+    backend::{Answered, Backends, Operation, Redirect, TURN_WAIT},
     bans::{Ban, Banned},
     config::{Access, Config},
     policy::{Decision, Policy, PolicyId, Subject, Verdict},
@@ -86,6 +86,8 @@ pub enum Ground {
     NoToken,
     /// The session table is full of live sessions.
     Busy,
+    /// The backends could not be asked, for a limit of nicgate's own: the client should come back.
+    Overloaded,
     /// An operator banned the address.
     Banned,
     /// A policy judged.
@@ -98,7 +100,9 @@ impl Ground {
         match self {
             Self::Open => true,
             Self::Judged(_, decision) => decision.verdict == Verdict::Allow,
-            Self::NoStream | Self::Closed | Self::NoToken | Self::Busy | Self::Banned => false,
+            Self::NoStream | Self::Closed | Self::NoToken | Self::Busy | Self::Overloaded | Self::Banned => {
+                false
+            }
         }
     }
 }
@@ -251,9 +255,14 @@ impl Sessions {
                         return ruling;
                     };
                     let settled = self.settle(&session, &ruling.snapshot, id).await;
-                    ruling.ground = Ground::Judged(id, settled.decision);
-                    ruling.redirect = settled.redirect;
-                    ruling.answers = settled.answers;
+                    match settled {
+                        Some(settled) => {
+                            ruling.ground = Ground::Judged(id, settled.decision);
+                            ruling.redirect = settled.redirect;
+                            ruling.answers = settled.answers;
+                        }
+                        None => ruling.ground = Ground::Overloaded,
+                    }
                     Some(session)
                 }
             };
@@ -303,22 +312,23 @@ impl Sessions {
         self.table().end(session, id);
     }
 
-    /// What the backends say of the session: as remembered, else as they are asked now.
+    /// What the backends say of the session: as remembered, else as they are asked now; `None` when they could not
+    /// be asked.
     pub(super) async fn settle(
         self: &Arc<Self>,
         session: &Arc<Session>,
         snapshot: &Arc<Snapshot>,
         id: PolicyId,
-    ) -> Settled {
+    ) -> Option<Settled> {
         let policy = snapshot.config.policy(id);
         let fingerprint = Fingerprint::of(policy);
         // Longer than any question takes; only a question that broke off lets it pass.
-        let patience = snapshot.config.backend_timeout + Duration::from_secs(1);
+        let patience = TURN_WAIT + snapshot.config.backend_timeout + Duration::from_secs(1);
         loop {
             let mut standing = session.standing.subscribe();
             let mine = session.standing.send_if_modified(|standing| {
                 let ask = match standing {
-                    Standing::Unasked => true,
+                    Standing::Unasked | Standing::Overloaded => true,
                     Standing::Asking => false,
                     Standing::Settled(settled) => !settled.holds(fingerprint),
                 };
@@ -330,28 +340,20 @@ impl Sessions {
             if mine {
                 session.tend(self, Some((snapshot.clone(), id)));
             }
-            let answer = standing.wait_for(|standing| matches!(standing, Standing::Settled(_)));
+            let answer =
+                standing.wait_for(|standing| matches!(standing, Standing::Settled(_) | Standing::Overloaded));
             let settled = match tokio::time::timeout(patience, answer).await {
                 Ok(Ok(standing)) => match &*standing {
                     Standing::Settled(settled) => Some(settled.clone()),
-                    Standing::Unasked | Standing::Asking => None,
+                    Standing::Unasked | Standing::Asking | Standing::Overloaded => None,
                 },
                 Ok(Err(_)) | Err(_) => None,
             };
             match settled {
-                Some(settled) if settled.fingerprint == fingerprint => return settled,
+                Some(settled) if settled.fingerprint == fingerprint => return Some(settled),
                 Some(_) => {}
-                None => {
-                    return Settled {
-                        decision: policy.default_decision(),
-                        redirect: None,
-                        answers: Arc::default(),
-                        fingerprint,
-                        until: Instant::now(),
-                        window: self.limits.idle,
-                        user_id: None,
-                    };
-                }
+                // Nobody has said anything: the default is for backends that were asked and are silent.
+                None => return None,
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -13,6 +13,9 @@ use crate::{
     bans::Banned,
     policy::{PolicyId, Verdict},
 };
+
+/// How soon a question that could not be asked is tried again for a transfer that goes on meanwhile.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a reload did to the live transfers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -118,7 +121,15 @@ impl Sessions {
     ) {
         let (sessions, snapshot) = (self.clone(), snapshot.clone());
         tokio::spawn(async move {
-            let settled = sessions.settle(&session, &snapshot, id).await;
+            let settled = loop {
+                match sessions.settle(&session, &snapshot, id).await {
+                    Some(settled) => break settled,
+                    // A later reload judges the transfer itself.
+                    None if !Arc::ptr_eq(&snapshot, &sessions.snapshot()) => return,
+                    // It could not be asked: the transfer was admitted before, and goes on until it can be.
+                    None => tokio::time::sleep(ASK_AGAIN).await,
+                }
+            };
             let current = Arc::ptr_eq(&snapshot, &sessions.snapshot());
             // A later reload has judged the transfer itself.
             if current && settled.decision.verdict == Verdict::Deny {

@@ -36,6 +36,8 @@ pub(super) struct Settled {
 pub(super) enum Standing {
     Unasked,
     Asking,
+    /// The backends could not be asked, for a limit of nicgate's own. The next request tries again.
+    Overloaded,
     Settled(Settled),
 }
 
@@ -101,6 +103,8 @@ pub struct SessionCounters {
     pub overflowed: u64,
     /// Questions asked of backends.
     pub questions: u64,
+    /// Times that the backends were not asked, for a limit of nicgate's own.
+    pub unasked: u64,
     /// Transfers that were cut.
     pub cut: u64,
 }
@@ -296,7 +300,7 @@ impl Entry {
         let session = &self.session;
         let settled = match &*session.standing.borrow() {
             Standing::Settled(settled) => Some(settled.clone()),
-            Standing::Unasked | Standing::Asking => None,
+            Standing::Unasked | Standing::Asking | Standing::Overloaded => None,
         };
         let idle = if self.transfers.is_empty() { self.seen.elapsed() } else { Duration::ZERO };
         SessionInfo {

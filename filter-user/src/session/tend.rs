@@ -81,6 +81,8 @@ fn plan(sessions: &Weak<Sessions>, session: &Weak<Session>) -> Option<(Duration,
             (settled.window, settled.until)
         }
         Standing::Settled(settled) => (Duration::ZERO, settled.until),
+        // There is nothing to remember of it.
+        Standing::Overloaded => (Duration::ZERO, now),
         Standing::Unasked | Standing::Asking => (sessions.limits.idle, last_use + sessions.limits.idle),
     };
     // A banned session can have live transfers that the lists admit: nothing is due then.
@@ -136,7 +138,14 @@ impl Sessions {
             stream_clients,
             total_clients,
         };
-        let conclusion = self.backends.ask(policy, question, snapshot.config.backend_timeout).await;
+        // Requests wait for the answer while there is none; later questions are for the session itself.
+        let first = matches!(*session.standing.borrow(), Standing::Asking);
+        let asked_for = Arc::downgrade(session);
+        let wanted = move || {
+            !first || asked_for.upgrade().is_some_and(|session| session.standing.receiver_count() > 0)
+        };
+        let timeout = snapshot.config.backend_timeout;
+        let conclusion = self.backends.ask_while(policy, question, timeout, Arc::new(wanted)).await;
         tracing::debug!(
             stream = %session.key.stream, session = %session.id, number = *next_number,
             verdict = ?conclusion.decision.verdict, answers = ?conclusion.answers, "asked the backends"
@@ -145,9 +154,18 @@ impl Sessions {
         if conclusion.responded() || *next_number > 0 {
             *next_number += 1;
         }
+        let overloaded = conclusion.overloaded;
+        if overloaded {
+            self.table().counters().unasked += 1;
+        }
         session.standing.send_modify(|standing| {
             let settled = self.settled(conclusion, fingerprint);
             *standing = match standing {
+                // An open session goes on; a new one is told to come back.
+                Standing::Settled(former) if overloaded && former.fingerprint == fingerprint => {
+                    Standing::Settled(Settled { until: settled.0.until, ..former.clone() })
+                }
+                _ if overloaded => Standing::Overloaded,
                 // Already open: backends that do not respond change nothing.
                 Standing::Settled(former) if former.fingerprint == fingerprint && !settled.1 => {
                     Standing::Settled(Settled { until: settled.0.until, ..former.clone() })
@@ -159,7 +177,7 @@ impl Sessions {
 
     /// What to remember, and whether any backend responded.
     fn settled(&self, conclusion: Conclusion, fingerprint: Fingerprint) -> (Settled, bool) {
-        let responded = conclusion.responded();
+        let responded = conclusion.responded() && !conclusion.overloaded;
         let allowed = conclusion.answers.iter().any(|answered| answered.answer == Some(Answer::Allow));
         let holds = if allowed {
             conclusion.auth_duration

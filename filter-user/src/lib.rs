@@ -3,7 +3,7 @@
 //! Rooms, each with one job; dependencies point downward only:
 //!
 //! `cli` → `daemon` → `gate` → `session` → `backend` → `policy`; `config` and `offload` beside `policy`;
-//! `kernel` and `address` at the bottom. `policy`, `config`, `offload` and `address` do no I/O.
+//! `state` (what outlives the process), `kernel` and `address` at the bottom. `policy`, `config`, `offload` and `address` do no I/O.
 
 pub mod address;
 pub mod backend;
@@ -20,3 +20,4 @@ pub mod load;
 pub mod offload;
 pub mod policy;
 pub mod session;
+pub mod state;

@@ -5,7 +5,7 @@ use std::{io::Read as _, path::Path, sync::LazyLock};
 use anyhow::Context as _;
 
 use crate::{
-    config::{self, Config, Report},
+    config::{self, Config, Files, Report},
     country::{CountryMap, Database},
     files::{DiskFiles, open_regular},
     offload::{Compiled, Decisions, compile},
@@ -39,21 +39,51 @@ impl std::fmt::Display for LoadError {
     }
 }
 
-/// Loads a configuration and its database. `progress` is told what is being read.
+/// Where everything that a configuration is made of comes from.
+pub trait Source: Files {
+    /// The contents of a country database.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the operating system says.
+    fn database(&self, path: &Path) -> std::io::Result<Vec<u8>>;
+}
+
+impl Source for DiskFiles {
+    fn database(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        read_database(path)
+    }
+}
+
+/// Loads a configuration and its database from the disk. `progress` is told what is being read.
 ///
 /// # Errors
 ///
 /// When the configuration has errors, or a rule looks at countries and the database cannot be read.
 pub fn load(path: &Path, progress: &dyn Fn(&str)) -> Result<(Loaded, Report), LoadError> {
+    load_from(path, &DiskFiles, progress)
+}
+
+/// [`load`] from elsewhere.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_from(
+    path: &Path,
+    source: &dyn Source,
+    progress: &dyn Fn(&str),
+) -> Result<(Loaded, Report), LoadError> {
     progress(&format!("reading {}", path.display()));
-    let (config, report) = config::load(path, &DiskFiles);
+    let (config, report) = config::load(path, source);
     let Some(config) = config else { return Err(LoadError::Configuration(report)) };
     let mut database = None;
     if let Some((path, origin)) = &config.geoip
         && config.uses_countries()
     {
         progress(&format!("reading {}", path.display()));
-        let read = read_database(path)
+        let read = source
+            .database(path)
             .with_context(|| format!("cannot read the country database {}", path.display()))
             .and_then(|bytes| Database::new(path, bytes))
             .with_context(|| format!("{origin}: geoip"));
@@ -62,7 +92,12 @@ pub fn load(path: &Path, progress: &dyn Fn(&str)) -> Result<(Loaded, Report), Lo
     Ok((Loaded { config, database }, report))
 }
 
-fn read_database(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Reads a country database from the disk.
+///
+/// # Errors
+///
+/// When it cannot be read, or is no regular file.
+pub(crate) fn read_database(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_regular(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)

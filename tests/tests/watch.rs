@@ -10,7 +10,7 @@ use filter_user::{
 };
 use serde_json::json;
 use tests::{
-    edge::{Edge, GATE, RULES},
+    edge::{Edge, GATE, GUARD, RULES, arrivals, knock},
     http::Get,
     netns::{self, EDGE_V4},
     nicgate::{PATIENCE, until},
@@ -185,4 +185,57 @@ fn bans_that_are_deleted_from_the_kernel_come_back() {
     assert_eq!(edge.alarms(), [""; 0]);
     let log = controller.log();
     assert_eq!(log.matches("the kernel's bans were not what they should be").count(), 2, "{log}");
+}
+
+#[test]
+fn after_a_restart_of_the_machine_the_last_good_configuration_holds() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("watchboot");
+    let list = |text: &str| edge.site.write("bad.list", text);
+    list("198.51.100.66\n2001:db8:66::/64\n");
+    edge.configure("deny ip file \"bad.list\";\nallow default;", "");
+    // Without anything that was good before, a start fails.
+    list("198.51.100.66\nnonsense\n");
+    assert!(edge.nicgate(&["run"]).with(1).stderr.contains("bad.list"));
+    list("198.51.100.66\n2001:db8:66::/64\n");
+    let restart = |controller: tests::nicgate::Controller| {
+        assert!(controller.end(libc::SIGTERM).unwrap().success());
+        // Nothing is pinned after a restart of the machine.
+        let _ = edge.nicgate(&["detach", "--all"]).with(0);
+    };
+    restart(edge.start());
+    for broken in ["198.51.100.66\nnonsense\n", ""] {
+        if broken.is_empty() {
+            fs::remove_file(edge.site.path("bad.list")).unwrap();
+        } else {
+            list(broken);
+        }
+        let controller = edge.start();
+        assert!(edge.drops(&edge.banned), "{broken:?}");
+        assert!(!edge.drops(&edge.viewer));
+        assert_eq!(edge.alarms(), ["reload-failed"]);
+        assert!(edge.nicgate(&["status"]).with(3).stdout.contains("bad.list"));
+        restart(controller);
+        // And so does `attach`, at early boot.
+        let said = edge.nicgate(&["attach"]).with(0);
+        assert!(said.stderr.contains("the last good configuration is enforced"), "{said:?}");
+        let socket = edge.receiver(GUARD);
+        knock(&edge.banned, GUARD, b"denied");
+        knock(&edge.viewer, GUARD, b"last");
+        assert_eq!(arrivals(&socket, b"last"), []);
+        let _ = edge.nicgate(&["detach", "--all"]).with(0);
+    }
+    // What is right again is taken, by a reload or a start, and is the last good one from then on.
+    list("203.0.113.10\n2001:db8:10::/64\n");
+    let controller = edge.start();
+    assert_eq!(edge.alarms(), [""; 0]);
+    assert!(edge.drops(&edge.viewer));
+    list("198.51.100.66\n2001:db8:66::/64\n");
+    assert_eq!(edge.reload()["ok"], true);
+    restart(controller);
+    list("nonsense");
+    let _controller = edge.start();
+    assert!(edge.drops(&edge.banned) && !edge.drops(&edge.viewer));
 }

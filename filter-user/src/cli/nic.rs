@@ -17,7 +17,8 @@ use crate::{
     bans::Store,
     daemon::control::Request,
     kernel::{self, Bpffs, Filter, RuleStats, Stats, Status},
-    load::load,
+    load::{load, load_from},
+    state,
 };
 
 /// Those interfaces, or every one that nicgate filters.
@@ -40,7 +41,7 @@ pub(super) fn attach(
     path: &Path,
     control: &Path,
     names: &[String],
-    state: &Path,
+    bans_file: &Path,
     output: &Output,
 ) -> Result<(), Failure> {
     if let Ok(Some(_)) = Client::connect(control) {
@@ -48,7 +49,21 @@ pub(super) fn attach(
             "a controller runs and owns the interfaces: name them in the configuration and `nicgate reload`"
         )));
     }
-    let (loaded, report) = load(path, &|_| ())?;
+    let (loaded, report) = load(path, &|_| ()).or_else(|error| {
+        // At boot, before the network is up, the alternative would be to leave the machine open.
+        let kept = state::read(&state::folder_beside(bans_file), path)
+            .map_err(|_| ())
+            .and_then(|kept| load_from(path, &kept, &|_| ()).map_err(|_| ()));
+        match kept {
+            Ok(kept) => {
+                output.warning(&format!(
+                    "the last good configuration is enforced, because this one cannot be loaded:\n{error}"
+                ));
+                Ok(kept)
+            }
+            Err(()) => Err(error),
+        }
+    })?;
     output.report(&report);
     let layout = kernel::Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")
@@ -66,10 +81,10 @@ pub(super) fn attach(
     if wanted.is_empty() {
         return Err(Failure::Request(anyhow!("{}: there is no `interface` to attach to", path.display())));
     }
-    let bans = Store::read(state).unwrap_or_else(|error| {
+    let bans = Store::read(bans_file).unwrap_or_else(|error| {
         output.warning(&format!(
             "the bans in {} cannot be read: {error:#}; those that are in force stay in force",
-            state.display()
+            bans_file.display()
         ));
         None
     });

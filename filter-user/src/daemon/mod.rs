@@ -38,6 +38,7 @@ use crate::{
     gate::{Gates, Limits, ListenError},
     kernel::LinkEvents,
     session::{SessionLimits, Sessions},
+    state::{self, Recording},
 };
 
 /// How long requests in hand may take to finish when the controller stops.
@@ -55,6 +56,8 @@ pub enum RunError {
 /// The running controller.
 struct Daemon {
     path: PathBuf,
+    /// Where what was enforced last is kept.
+    last_good: PathBuf,
     started: Instant,
     gates: Gates,
     sessions: Arc<Sessions>,
@@ -88,7 +91,7 @@ pub const DEFAULT_STATE: &str = "/var/lib/nicgate/bans.json";
 /// # Errors
 ///
 /// The configuration is wrong, or the system refuses to attach, to listen, or to make the control socket.
-pub async fn run(path: &Path, control: &Path, state: &Path) -> Result<(), RunError> {
+pub async fn run(path: &Path, control: &Path, bans_file: &Path) -> Result<(), RunError> {
     logging::init();
     raise_file_limit();
     let mut terminate =
@@ -97,22 +100,26 @@ pub async fn run(path: &Path, control: &Path, state: &Path) -> Result<(), RunErr
         signal(SignalKind::interrupt()).context("waiting for signals").map_err(RunError::System)?;
     let mut hangup = signal(SignalKind::hangup()).context("waiting for signals").map_err(RunError::System)?;
 
-    let next = Next::load(path.to_owned()).await.map_err(RunError::Configuration)?;
+    let last_good = state::folder_beside(bans_file);
+    let (mut next, refused_at_start) = start_with(path, &last_good).await.map_err(RunError::Configuration)?;
     next.log_report();
     // Before anything is enforced, so that a second controller stops here.
     let socket = ControlSocket::bind(control).map_err(RunError::System)?;
     let sessions = Sessions::new(next.snapshot.clone(), SessionLimits::default());
     let gates = Gates::new(sessions.clone(), Limits::default());
     let prepared = gates.prepare(&next.snapshot).map_err(|error| RunError::System(refused(&error)))?;
-    let bans = Arc::new(Bans::open(state, sessions.clone()).map_err(RunError::System)?);
+    let bans = Arc::new(Bans::open(bans_file, sessions.clone()).map_err(RunError::System)?);
     let monitors = Monitors::new(bans.names());
     let config = &next.snapshot.config;
     let enforced = Enforced::start(&next, &monitors, bans.desired(config)).await.map_err(RunError::System)?;
     bans.configure(Some(config), enforced.bans()).await;
     tokio::spawn(bans.clone().tend());
     gates.commit(prepared);
+    keep(&last_good, path, next.read.take()).await;
+    let failed_at = refused_at_start.is_some().then(SystemTime::now);
     let daemon = Arc::new(Daemon {
         path: path.to_owned(),
+        last_good,
         started: Instant::now(),
         gates,
         sessions,
@@ -122,8 +129,8 @@ pub async fn run(path: &Path, control: &Path, state: &Path) -> Result<(), RunErr
             enforced: Some(enforced),
             loaded_at: SystemTime::now(),
             reloads: 0,
-            last_reload_error: None,
-            failed_at: None,
+            last_reload_error: refused_at_start,
+            failed_at,
             mended: 0,
         }),
     });
@@ -159,6 +166,40 @@ pub async fn run(path: &Path, control: &Path, state: &Path) -> Result<(), RunErr
         _ = interrupt.recv() => tracing::warn!("stopping at once"),
     }
     Ok(())
+}
+
+/// What to enforce first: the configuration or, when it cannot be loaded, the last one that was enforced; then also
+/// why. After a restart of the machine the alternative would be to leave it open.
+async fn start_with(path: &Path, last_good: &Path) -> Result<(Next, Option<String>), ReloadError> {
+    let error = match Next::load(path.to_owned()).await {
+        Ok(next) => return Ok((next, None)),
+        Err(error) => error,
+    };
+    let kept = match state::read(last_good, path) {
+        Ok(kept) => kept,
+        Err(why) => {
+            tracing::debug!("no last good configuration in {}: {why:#}", last_good.display());
+            return Err(error);
+        }
+    };
+    let saved_at = kept.saved_at;
+    let Ok(next) = Next::load_kept(path.to_owned(), kept).await else { return Err(error) };
+    let message = format!("{error}");
+    tracing::error!(
+        error = %message, saved_at,
+        "the configuration cannot be loaded; the last good one is enforced in its place, as it was then"
+    );
+    Ok((next, Some(message)))
+}
+
+/// Keeps what was read for a configuration that is enforced now.
+async fn keep(last_good: &Path, path: &Path, read: Option<Recording>) {
+    let Some(read) = read else { return };
+    let (folder, path) = (last_good.to_owned(), path.to_owned());
+    let kept = tokio::task::spawn_blocking(move || state::keep(&folder, &path, &read)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::error!("the configuration is in force, but is not kept for the next start: {error:#}");
+    }
 }
 
 /// The message names the cause already; as a source it would be told twice.
@@ -269,7 +310,8 @@ impl Daemon {
         let mut state = self.state.lock().await;
         let begin = Instant::now();
         match self.try_reload(&mut state, begin).await {
-            Ok((next, notes, result)) => {
+            Ok((mut next, notes, result)) => {
+                keep(&self.last_good, &self.path, next.read.take()).await;
                 state.reloads += 1;
                 state.loaded_at = SystemTime::now();
                 state.last_reload_error = None;
@@ -336,7 +378,7 @@ impl Daemon {
         if let Some(error) = &state.last_reload_error {
             alarms.push(Alarm {
                 code: Code::ReloadFailed,
-                what: format!("the last reload failed, what was enforced before still is: {error}"),
+                what: format!("the configuration was refused, the last good one is in force: {error}"),
                 since: state.failed_at.into(),
                 remedy: "correct the configuration and `nicgate reload`".to_owned(),
             });

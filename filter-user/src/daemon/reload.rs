@@ -13,9 +13,10 @@ use super::{control::Fault, enforced::Spent};
 use crate::{
     config::{Report, Severity},
     kernel::Layout,
-    load::{LoadError, Loaded, load},
+    load::{LoadError, Loaded, Source, load_from},
     policy::Countries,
     session::Snapshot,
+    state::{LastGood, Recording},
 };
 
 /// Why a configuration is not enforced.
@@ -54,6 +55,8 @@ pub(super) struct Next {
     pub(super) layout: Arc<Layout>,
     pub(super) report: Report,
     pub(super) took: Preparation,
+    /// What it was made of; `None` when that is kept already.
+    pub(super) read: Option<Recording>,
 }
 
 /// How long the parts of getting ready took.
@@ -100,9 +103,23 @@ impl Seconds {
 impl Next {
     /// Reads and compiles, away from the threads that serve requests.
     pub(super) async fn load(path: PathBuf) -> Result<Self, ReloadError> {
+        let (mut next, read) = Self::load_from(path, Recording::default()).await?;
+        next.read = Some(read);
+        Ok(next)
+    }
+
+    /// The same of what was kept.
+    pub(super) async fn load_kept(path: PathBuf, kept: LastGood) -> Result<Self, ReloadError> {
+        Self::load_from(path, kept).await.map(|(next, _)| next)
+    }
+
+    async fn load_from<S: Source + Send + 'static>(
+        path: PathBuf,
+        source: S,
+    ) -> Result<(Self, S), ReloadError> {
         tokio::task::spawn_blocking(move || {
             let begin = Instant::now();
-            let (loaded, report) = load(&path, &|_| ()).map_err(ReloadError::Load)?;
+            let (loaded, report) = load_from(&path, &source, &|_| ()).map_err(ReloadError::Load)?;
             let read = begin.elapsed();
             let compiled = loaded.compile();
             let compile = begin.elapsed() - read;
@@ -116,12 +133,14 @@ impl Next {
                 None => Box::new(()),
             };
             let snapshot = Arc::new(Snapshot { config, countries });
-            Ok(Self {
+            let next = Self {
                 snapshot,
                 layout: Arc::new(layout),
                 report,
                 took: Preparation { read, compile, lay_out },
-            })
+                read: None,
+            };
+            Ok((next, source))
         })
         .await
         .map_err(|error| ReloadError::System(anyhow!("loading the configuration broke off: {error}")))?

@@ -249,7 +249,9 @@ async fn one_address_cannot_take_every_connection() {
         clients.push(client);
     }
     let mut fourth = Client::connect(gate.address).await;
-    assert_eq!(fourth.get("/open").await.status, 0, "the fourth is closed at once");
+    let refused = fourth.get("/open").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")), "the fourth is answered");
+    assert!(fourth.closed().await, "and closed");
     clients.pop();
     until("the place is free again", || gate.gates.counters()[0].connections_open == 2).await;
     assert_eq!(Client::connect(gate.address).await.get("/open").await.status, 200);

@@ -1,8 +1,9 @@
 use std::{
     collections::{HashMap, HashSet},
-    net::SocketAddr,
+    io::{Read as _, Write as _},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -28,6 +29,8 @@ use crate::{
 
 /// How long to pause when the system cannot give another connection, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a refused connection is logged.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How long connections get to notice that they are closed.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,8 @@ struct Inner {
     shared: Arc<Shared>,
     seats: Arc<Seats>,
     state: Mutex<State>,
+    /// When a refused connection was last logged.
+    refused_at: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +76,14 @@ impl Gates {
     /// No listener yet: `apply` brings them.
     pub fn new(sessions: Arc<Sessions>, limits: Limits) -> Self {
         let shared = Arc::new(Shared { sessions, upstreams: Upstreams::new(limits), limits });
-        Self { inner: Arc::new(Inner { shared, seats: Seats::new(), state: Mutex::default() }) }
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                seats: Seats::new(),
+                state: Mutex::default(),
+                refused_at: Mutex::default(),
+            }),
+        }
     }
 
     /// Prepares and commits at once.
@@ -217,13 +229,28 @@ impl Inner {
         self.state().gates.get(&key).cloned()
     }
 
+    /// Logs one refused connection a minute; the counter has them all.
+    fn say_refused(&self, client: IpAddr, key: ServiceKey) {
+        let mut last = self.refused_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| last.elapsed() < REFUSAL_LOG_INTERVAL) {
+            return;
+        }
+        *last = Some(Instant::now());
+        let Limits { connections_per_address, connections, .. } = self.shared.limits;
+        tracing::warn!(
+            %client, service = %key, connections_per_address, connections,
+            "too many connections: answered 503; `connections_refused` counts them all, one a minute is logged"
+        );
+    }
+
     fn connect(&self, key: ServiceKey, stream: TcpStream, peer: SocketAddr, phases: &Phases) {
         let Some(gate) = self.gate(key, &stream) else { return };
         let client = canonical(peer.ip());
         add(&gate.connections, 1);
         let Some(seat) = self.seats.take(client, &gate, &self.shared.limits) else {
             add(&gate.connections_refused, 1);
-            tracing::debug!(%client, service = %key, "too many connections");
+            self.say_refused(client, key);
+            refuse(stream);
             return;
         };
         // Without it, small answers wait for the client's acknowledgement; nothing is lost if it fails.
@@ -238,6 +265,21 @@ impl Inner {
         };
         tokio::spawn(connection.run(stream));
     }
+}
+
+/// Answers a connection that has no seat, and closes it. A fresh socket's buffer takes the answer at once: it costs no
+/// task and waits for nothing.
+fn refuse(stream: TcpStream) {
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nCache-Control: no-store\r\n\
+        Content-Type: text/plain\r\nContent-Length: 5\r\nConnection: close\r\n\r\nbusy\n";
+    // tokio knows a socket to be writable only after it has been told; the socket itself knows at once.
+    let Ok(stream) = stream.into_std() else { return };
+    // What the client has sent already is taken out first: closing with unread bytes is a reset, which can overtake
+    // the answer.
+    let mut sent = [0; 16 * 1024];
+    let _ = (&stream).read(&mut sent);
+    // A client that has gone needs no answer.
+    let _ = (&stream).write_all(answer);
 }
 
 async fn accept(inner: Arc<Inner>, key: ServiceKey, listener: TcpListener, mut phases: Phases) {

@@ -18,7 +18,8 @@ pub struct Limits {
     pub body_time: Duration,
     /// How long a client may take nothing of what is sent to it.
     pub send_time: Duration,
-    /// Connections from one IPv4 address or one IPv6 /64, over all gates.
+    /// Connections from one IPv4 address or one IPv6 /64, over all gates: a carrier's NAT, or a proxy in front, has
+    /// thousands of viewers. More is 503.
     pub connections_per_address: usize,
     /// Connections over all gates.
     pub connections: usize,
@@ -40,7 +41,7 @@ impl Default for Limits {
             idle_time: Duration::from_secs(75),
             body_time: Duration::from_secs(60),
             send_time: Duration::from_secs(60),
-            connections_per_address: 256,
+            connections_per_address: 4096,
             connections: 65_536,
             connect_time: Duration::from_secs(3),
             answer_time: Duration::from_secs(60),

@@ -14,7 +14,7 @@ use maxminddb::{LookupResult, MaxMindDbError, PathElement, Reader, Within, Withi
 
 use crate::{
     address::{Address, Partition, canonical},
-    policy::{Countries, Country},
+    model::{Countries, Country},
 };
 
 /// How many networks a search tree may have for each of its nodes. A plain tree has about one. MaxMind's

@@ -1,15 +1,15 @@
 //! Why a request is admitted or refused, step by step, and what the NIC does with its packets. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use anyhow::{bail, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     address::canonical,
-    config::{Access, Config, Stream},
+    bans::{Ban, BanIndex, Boottime},
+    judge::{Answer, Decision, Ground, Judgement, Request, STEPS, Subject, Verdict, judge},
+    model::{Config, Countries, Country, Operation, Origin, Policy, PolicyId, ServiceKind, Stage, Stream},
     offload::Compiled,
-    policy::{Answer, Countries, Country, Origin, Policy, PolicyId, STEPS, Stage, Subject, Verdict},
 };
 
 /// Whose rules a request is judged by.
@@ -17,8 +17,8 @@ use crate::{
 pub enum Target<'a> {
     /// The policy of this name.
     Policy(&'a str),
-    /// The `on_play` policy of the stream that this path belongs to.
-    Stream(&'a str),
+    /// The policy of the stream that this path belongs to.
+    Stream(&'a str, Operation),
 }
 
 /// A request to explain.
@@ -34,10 +34,36 @@ pub struct Query<'a> {
     pub ua: Option<&'a str>,
     /// What to suppose of the backends: one answer for each, in file order.
     pub backends: Option<&'a [Answer]>,
+    /// The runtime bans; `None` when they are not known.
+    pub bans: Option<&'a BanIndex>,
+    /// The moment that bans are judged by.
+    pub now: Boottime,
+}
+
+/// Why a request cannot be explained.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ExplainError {
+    /// No policy has the name; then which ones there are.
+    #[error("there is no `auth_backend {0}`{1}")]
+    NoPolicy(String, String),
+    /// No stream has the path; then which ones there are.
+    #[error("there is no stream `{0}`{1}")]
+    NoStream(String, String),
+    /// As many answers have to be supposed as there are backends.
+    #[error("`{policy}` has {asked} backend{}, but {supposed} answer{} supposed: give one word for each, in file order",
+        if *asked == 1 { "" } else { "s" }, if *supposed == 1 { " is" } else { "s are" })]
+    OtherBackends {
+        /// The policy's name.
+        policy: String,
+        /// How many backends it has.
+        asked: usize,
+        /// How many answers were given.
+        supposed: usize,
+    },
 }
 
 /// A rule, or another line that decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleLine {
     /// The rule as written.
     pub text: String,
@@ -53,8 +79,25 @@ impl RuleLine {
     }
 }
 
+/// A runtime ban that decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanLine {
+    /// The banned prefix.
+    pub prefix: String,
+    /// The service, such as `80/tcp`; `None` for every one.
+    pub service: Option<String>,
+    /// Why, in the operator's words.
+    pub reason: Option<Arc<str>>,
+}
+
+impl From<&Ban> for BanLine {
+    fn from(ban: &Ban) -> Self {
+        Self { prefix: ban.net.to_string(), service: ban.scope.service(), reason: ban.reason.clone() }
+    }
+}
+
 /// What the NIC does with the packets of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KernelVerdict {
     /// They are dropped before a socket buffer exists.
@@ -64,9 +107,9 @@ pub enum KernelVerdict {
 }
 
 /// One step of the judgement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepLine {
-    /// `drop`, `allow token` … `deny ua`, `backends`, `default`.
+    /// `ban`, `no_auto_token`, `drop`, `allow token` … `deny ua`, `backends`, `default`.
     pub step: String,
     /// What came of it.
     pub result: String,
@@ -74,8 +117,14 @@ pub struct StepLine {
     pub rule: Option<RuleLine>,
 }
 
+impl StepLine {
+    fn new(step: &str, result: impl Into<String>, rule: Option<RuleLine>) -> Self {
+        Self { step: step.to_owned(), result: result.into(), rule }
+    }
+}
+
 /// A verdict, and everything that led to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The policy that judged; `None` for a stream without one.
     pub policy: Option<String>,
@@ -83,21 +132,27 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// The step that decided.
     pub stage: Stage,
-    /// The line that decided; `None` for the default without `allow default`.
+    /// The line that decided; `None` for a ban, and for the default without `allow default`.
     pub rule: Option<RuleLine>,
+    /// The runtime ban that decided.
+    pub ban: Option<BanLine>,
+    /// Whether runtime bans were looked at.
+    pub bans_known: bool,
     /// The country of the address.
     pub country: Option<Country>,
     /// What the NIC does on every protected port that can lead to the policy.
     pub kernel: BTreeMap<String, KernelVerdict>,
     /// The rule that drops at the NIC, by port.
     pub kernel_rules: BTreeMap<String, RuleLine>,
+    /// The ban that drops at the NIC, by port.
+    pub kernel_bans: BTreeMap<String, BanLine>,
     /// Whether drops are only counted.
     pub shadow: bool,
     /// The steps that were taken, the deciding one last.
     pub steps: Vec<StepLine>,
 }
 
-/// Explains a request.
+/// Explains a request: what it says is what the gate does.
 ///
 /// # Errors
 ///
@@ -107,72 +162,124 @@ pub fn explain(
     countries: &dyn Countries,
     compiled: &Compiled,
     query: &Query<'_>,
-) -> anyhow::Result<Explanation> {
-    let policy_id = match query.target {
-        Target::Policy(name) => match config.policy_named(name) {
-            Some(id) => id,
-            None => bail!(
-                "there is no `auth_backend {name}`{}",
-                known(config.policies.iter().map(|p| &**p.name()))
-            ),
-        },
-        Target::Stream(path) => {
-            let Some(stream) = config.stream_for(path.trim_matches('/')) else {
-                bail!("there is no stream `{path}`{}", known(config.streams.keys().map(|name| &**name)));
-            };
-            match stream.on_play {
-                Access::Policy(id) => id,
-                Access::Open | Access::Closed => return Ok(unguarded(config, countries, query, stream)),
-            }
-        }
-    };
+) -> Result<Explanation, ExplainError> {
+    let address = canonical(query.address);
     // The gate reads an empty parameter as none.
     let token = query.token.filter(|token| !token.is_empty());
-    let policy = config.policy(policy_id);
-    check_supposed(policy, query.backends)?;
-    let mut explanation = unjudged(config, countries, compiled, query, policy_id);
-    if matches!(query.target, Target::Stream(_)) && config.no_auto_token && token.is_none() {
-        // The gate refuses before any rule is looked at.
-        explanation.verdict = Verdict::Deny;
-        explanation.stage = Stage::Token;
-        explanation.steps.push(StepLine {
-            step: "no_auto_token".into(),
-            result: "deny: the request shows no token".into(),
-            rule: None,
-        });
-        return Ok(explanation);
+    let subject = Subject { address, country: countries.country(address), token, ua: query.ua };
+    let none = BanIndex::default();
+    let bans = query.bans.unwrap_or(&none);
+    let (judgement, policy) = match query.target {
+        Target::Policy(name) => {
+            let id = config.policy_named(name).ok_or_else(|| {
+                ExplainError::NoPolicy(
+                    name.to_owned(),
+                    known(config.policies.iter().map(|policy| &**policy.name())),
+                )
+            })?;
+            let ground = Ground::Judged(id, config.policy(id).judge(&subject));
+            (Judgement { stream: None, ground, ban: None }, Some(id))
+        }
+        Target::Stream(path, operation) => {
+            let path = path.trim_matches('/');
+            let stream = config.stream_for(path).ok_or_else(|| {
+                ExplainError::NoStream(path.to_owned(), known(config.streams.keys().map(|name| &**name)))
+            })?;
+            let request = Request {
+                operation,
+                path: path.into(),
+                proto: "",
+                address,
+                port: only_gate(config).unwrap_or(0),
+                token: token.map(Into::into),
+                ua: query.ua.map(Into::into),
+                referer: None,
+                host: None,
+                query: None,
+            };
+            let judgement = judge(config, countries, bans, query.now, &request);
+            (judgement, stream.access(operation).policy())
+        }
+    };
+    if let Some(id) = policy {
+        check_supposed(config.policy(id), query.backends)?;
     }
-    let subject =
-        Subject { address: canonical(query.address), country: explanation.country, token, ua: query.ua };
-    judge(policy, &subject, query.backends, &mut explanation);
-    Ok(explanation)
-}
-
-/// What is known before the rules are looked at.
-fn unjudged(
-    config: &Config,
-    countries: &dyn Countries,
-    compiled: &Compiled,
-    query: &Query<'_>,
-    policy: PolicyId,
-) -> Explanation {
-    let address = canonical(query.address);
-    let (kernel, kernel_rules) = kernel(config, compiled, policy, address);
-    Explanation {
-        policy: Some(config.policy(policy).name().to_string()),
+    let mut explanation = Explanation {
+        policy: policy.map(|id| config.policy(id).name().to_string()),
         verdict: Verdict::Ask,
         stage: Stage::Backend,
         rule: None,
-        country: countries.country(address),
-        kernel,
-        kernel_rules,
+        ban: None,
+        bans_known: query.bans.is_some(),
+        country: subject.country,
+        kernel: BTreeMap::new(),
+        kernel_rules: BTreeMap::new(),
+        kernel_bans: BTreeMap::new(),
         shadow: config.shadow,
         steps: Vec::new(),
+    };
+    if let Some(policy) = policy {
+        kernel(config, compiled, policy, (address, bans, query.now), &mut explanation);
+    }
+    // A stream that has the path was found above.
+    let stream = match query.target {
+        Target::Stream(path, _) => config.stream_for(path.trim_matches('/')),
+        Target::Policy(_) => None,
+    };
+    match judgement.ground {
+        Ground::Banned => {
+            let ban = judgement.ban.as_deref().map(BanLine::from);
+            let result = ban.as_ref().map_or_else(String::new, banned);
+            explanation.decide(Verdict::Deny, Stage::Ban, StepLine::new("ban", result, None));
+            explanation.ban = ban;
+        }
+        // The gate refuses before any rule is looked at.
+        Ground::NoToken => explanation.decide(
+            Verdict::Deny,
+            Stage::Token,
+            StepLine::new("no_auto_token", "deny: the request shows no token", None),
+        ),
+        Ground::Judged(id, decision) => {
+            steps(config.policy(id), &subject, decision, query.backends, &mut explanation);
+        }
+        Ground::Open | Ground::Closed | Ground::NoStream | Ground::Limited(_) => {
+            let open = judgement.ground == Ground::Open;
+            let verdict = if open { Verdict::Allow } else { Verdict::Deny };
+            let result = stream.map_or_else(String::new, |stream| unguarded(stream, query, open));
+            explanation.decide(verdict, Stage::Default, StepLine::new("default", result, None));
+        }
+    }
+    Ok(explanation)
+}
+
+impl Explanation {
+    fn decide(&mut self, verdict: Verdict, stage: Stage, step: StepLine) {
+        (self.verdict, self.stage) = (verdict, stage);
+        self.rule = step.rule.clone();
+        self.steps.push(step);
     }
 }
 
+/// The port of the gate, when there is one only.
+fn only_gate(config: &Config) -> Option<u16> {
+    let mut gates = config.services.iter().filter(|service| matches!(service.kind, ServiceKind::Gate(_)));
+    gates.next().filter(|_| gates.next().is_none()).map(|service| service.key.port)
+}
+
+fn banned(ban: &BanLine) -> String {
+    let service = ban.service.as_deref().unwrap_or("every service");
+    let reason = ban.reason.as_deref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("deny: {} is banned on {service}{reason}", ban.prefix)
+}
+
 /// Takes the steps one by one and writes each down.
-fn judge(policy: &Policy, subject: &Subject<'_>, backends: Option<&[Answer]>, explanation: &mut Explanation) {
+fn steps(
+    policy: &Policy,
+    subject: &Subject<'_>,
+    decision: Decision,
+    backends: Option<&[Answer]>,
+    explanation: &mut Explanation,
+) {
     for step in STEPS {
         let any = policy.rules().iter().any(|rule| rule.action == step.action && rule.stage() == step.stage);
         let matched = policy.matching(step, subject).map(|id| policy.rule(id));
@@ -182,27 +289,18 @@ fn judge(policy: &Policy, subject: &Subject<'_>, backends: Option<&[Answer]>, ex
             (None, true) => "no match",
             (None, false) => "no rule",
         };
-        explanation.steps.push(StepLine {
-            step: step.to_string(),
-            result: result.into(),
-            rule: rule.clone(),
-        });
-        if rule.is_some() {
-            let decision = policy.judge(subject);
-            explanation.verdict = decision.verdict;
-            explanation.stage = decision.stage;
-            explanation.rule = rule;
-            return;
+        let matches = rule.is_some();
+        let line = StepLine::new(&step.to_string(), result, rule);
+        if matches {
+            return explanation.decide(decision.verdict, decision.stage, line);
         }
+        explanation.steps.push(line);
     }
     let mut result = "none".to_owned();
     if !policy.backends().is_empty() {
         let Some(answers) = backends else {
-            explanation.steps.push(StepLine {
-                step: "backends".into(),
-                result: format!("{} to be asked", policy.backends().len()),
-                rule: None,
-            });
+            let result = format!("{} to be asked", policy.backends().len());
+            explanation.steps.push(StepLine::new("backends", result, None));
             return;
         };
         let decision = policy.conclude(answers);
@@ -218,37 +316,24 @@ fn judge(policy: &Policy, subject: &Subject<'_>, backends: Option<&[Answer]>, ex
             .map(|(_, backend)| RuleLine::new(&backend.text, &backend.origin));
         if decision.stage == Stage::Backend {
             let result = if decision.verdict == Verdict::Allow { "allow" } else { "ban" };
-            explanation.steps.push(StepLine {
-                step: "backends".into(),
-                result: result.into(),
-                rule: line.clone(),
-            });
-            explanation.verdict = decision.verdict;
-            explanation.rule = line;
-            return;
+            let step = StepLine::new("backends", result, line);
+            return explanation.decide(decision.verdict, Stage::Backend, step);
         }
         result = "none responds".into();
     }
-    explanation.steps.push(StepLine { step: "backends".into(), result, rule: None });
+    explanation.steps.push(StepLine::new("backends", result, None));
     let default = policy.default_decision();
     let rule = policy.default_allow().map(|origin| RuleLine::new("allow default", origin));
     let result = if rule.is_some() { "allow" } else { "deny: there is no `allow default`" };
-    explanation.steps.push(StepLine { step: "default".into(), result: result.into(), rule: rule.clone() });
-    explanation.verdict = default.verdict;
-    explanation.stage = Stage::Default;
-    explanation.rule = rule;
+    explanation.decide(default.verdict, Stage::Default, StepLine::new("default", result, rule));
 }
 
-fn check_supposed(policy: &Policy, backends: Option<&[Answer]>) -> anyhow::Result<()> {
+fn check_supposed(policy: &Policy, backends: Option<&[Answer]>) -> Result<(), ExplainError> {
     let (asked, supposed) = (policy.backends().len(), backends.map_or(0, <[Answer]>::len));
-    ensure!(
-        backends.is_none() || asked == supposed,
-        "`{}` has {asked} backend{}, but {supposed} answer{} supposed: give one word for each, in file order",
-        policy.name(),
-        if asked == 1 { "" } else { "s" },
-        if supposed == 1 { " is" } else { "s are" },
-    );
-    Ok(())
+    if backends.is_none() || asked == supposed {
+        return Ok(());
+    }
+    Err(ExplainError::OtherBackends { policy: policy.name().to_string(), asked, supposed })
 }
 
 /// What the NIC does on every port that can lead to the policy.
@@ -256,46 +341,39 @@ fn kernel(
     config: &Config,
     compiled: &Compiled,
     policy: PolicyId,
-    address: IpAddr,
-) -> (BTreeMap<String, KernelVerdict>, BTreeMap<String, RuleLine>) {
-    let mut verdicts = BTreeMap::new();
-    let mut rules = BTreeMap::new();
+    (address, bans, now): (IpAddr, &BanIndex, Boottime),
+    explanation: &mut Explanation,
+) {
+    let exempt = config.never_drop.iter().any(|(net, _)| net.contains(&address));
     for (index, service) in config.services.iter().enumerate() {
         if !service.policies.contains(&policy) {
             continue;
         }
-        let cell = compiled.verdict(address, index);
-        if let Some(id) = cell {
-            let rule = compiled.rule(id);
-            rules.insert(service.key.to_string(), RuleLine::new(&rule.text, &rule.origin));
+        let port = service.key.to_string();
+        let rule = compiled.verdict(address, index).map(|id| compiled.rule(id));
+        let ban = bans.find(address, service.key.proto, service.key.port, now).filter(|_| !exempt);
+        let drop = (rule.is_some() || ban.is_some()) && !config.shadow;
+        if let Some(rule) = rule {
+            explanation.kernel_rules.insert(port.clone(), RuleLine::new(&rule.text, &rule.origin));
+        } else if let Some(ban) = ban {
+            explanation.kernel_bans.insert(port.clone(), BanLine::from(&**ban));
         }
-        let verdict =
-            if cell.is_some() && !config.shadow { KernelVerdict::Drop } else { KernelVerdict::Pass };
-        verdicts.insert(service.key.to_string(), verdict);
+        explanation.kernel.insert(port, if drop { KernelVerdict::Drop } else { KernelVerdict::Pass });
     }
-    (verdicts, rules)
 }
 
-/// A stream without a policy.
-fn unguarded(config: &Config, countries: &dyn Countries, query: &Query<'_>, stream: &Stream) -> Explanation {
-    let open = stream.on_play == Access::Open;
-    Explanation {
-        policy: None,
-        verdict: if open { Verdict::Allow } else { Verdict::Deny },
-        stage: Stage::Default,
-        rule: None,
-        country: countries.country(canonical(query.address)),
-        kernel: BTreeMap::new(),
-        kernel_rules: BTreeMap::new(),
-        shadow: config.shadow,
-        steps: vec![StepLine {
-            step: "default".into(),
-            result: match open {
-                true => format!("stream `{}` ({}) has no `on_play`", stream.name, stream.origin),
-                false => format!("stream `{}` ({}) is disabled", stream.name, stream.origin),
-            },
-            rule: None,
-        }],
+/// Why a stream is open or closed without a policy.
+fn unguarded(stream: &Stream, query: &Query<'_>, open: bool) -> String {
+    let Stream { name, origin, .. } = stream;
+    match (query.target, open) {
+        (Target::Stream(_, Operation::Publish), true) => {
+            format!("stream `{name}` ({origin}) has no `on_publish`")
+        }
+        (Target::Stream(_, Operation::Publish), false) => {
+            format!("stream `{name}` ({origin}) takes no published input")
+        }
+        (_, true) => format!("stream `{name}` ({origin}) has no `on_play`"),
+        (_, false) => format!("stream `{name}` ({origin}) is disabled"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The same checks for every engine.
 
-/// Makes a test of each function, which takes the [`filter_user::config::Engine`], for either engine: `flat::NAME`
+/// Makes a test of each function, which takes the [`filter_user::model::Engine`], for either engine: `flat::NAME`
 /// and `lpm::NAME`.
 #[macro_export]
 macro_rules! for_each_engine {
@@ -8,13 +8,13 @@ macro_rules! for_each_engine {
         mod flat {
             $(#[test]
             fn $check() {
-                super::$check(::filter_user::config::Engine::Flat);
+                super::$check(::filter_user::model::Engine::Flat);
             })*
         }
         mod lpm {
             $(#[test]
             fn $check() {
-                super::$check(::filter_user::config::Engine::Lpm);
+                super::$check(::filter_user::model::Engine::Lpm);
             })*
         }
     };

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use filter_user::{
-    config::{Engine, InterfaceMode, Proto},
     kernel::{AttachReport, Filter, Stats},
+    model::{Engine, InterfaceMode, Proto},
 };
 
 use crate::{

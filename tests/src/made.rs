@@ -10,10 +10,11 @@ use std::{
 };
 
 use filter_user::{
-    config::{Access, Config, Engine, Gate, Proto, Service, ServiceKey, ServiceKind, Stream},
     gate::{Gates, Limits},
-    policy::{
-        Action, Authority, BackendRule, Country, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
+    http::Limits as HttpLimits,
+    model::{
+        Access, Action, Authority, BackendRule, Config, Country, Engine, Gate, Matcher, Origin, Policy,
+        PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind, Stream,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -176,7 +177,7 @@ impl Made {
 
 struct Known(Vec<(IpAddr, Country)>);
 
-impl filter_user::policy::Countries for Known {
+impl filter_user::model::Countries for Known {
     fn country(&self, address: IpAddr) -> Option<Country> {
         self.0.iter().find(|(known, _)| *known == address).map(|(_, country)| *country)
     }
@@ -184,7 +185,8 @@ impl filter_user::policy::Countries for Known {
 
 /// Limits that let tests be fast.
 pub fn quick() -> Limits {
-    Limits { linger_time: Duration::from_millis(200), ..Limits::default() }
+    let http = HttpLimits { linger_time: Duration::from_millis(200), ..HttpLimits::default() };
+    Limits { http, ..Limits::default() }
 }
 
 /// A gate at work.

@@ -4,10 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use filter_user::{
     address::{Partition, net_range_v4, net_range_v6},
-    config::{Engine, Proto, ServiceKey},
     kernel::Layout,
+    model::{Engine, Origin, PolicyId, Proto, ServiceKey},
     offload::{Cell, ClassId, Column, Compiled, CompiledService, DropRule, DropRuleId},
-    policy::{Origin, PolicyId},
 };
 use ipnet::IpNet;
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::Context;
 use filter_ebpf::layout;
-use filter_user::{config::Engine, kernel::Verified};
+use filter_user::{kernel::Verified, model::Engine};
 
 use crate::machine;
 

@@ -10,8 +10,9 @@ use std::{
 };
 
 use filter_user::{
-    backend::{Backends, Conclusion, Operation, Question, RequestType},
-    policy::{Answer, Stage, Verdict},
+    backend::{Backends, Conclusion, Question, RequestType},
+    judge::{Answer, Request, Verdict},
+    model::{Operation, Stage},
 };
 use tests::{
     made::Rules,
@@ -21,17 +22,26 @@ use tests::{
 /// Short: the table has many hanging backends. Long enough for a loaded machine to answer locally.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 
-fn question() -> Question {
-    Question {
-        operation: Operation::Play,
-        name: "cam".into(),
+fn request(operation: Operation, token: &str) -> Request {
+    Request {
+        operation,
+        path: "cam/index.m3u8".into(),
         proto: "hls",
         address: IpAddr::from([192, 0, 2, 1]),
-        token: Some("t".into()),
+        port: 80,
+        token: Some(token.into()),
         ua: Some("VLC".into()),
         referer: None,
         host: Some("tv.example".into()),
-        qs: Some("token=t".into()),
+        query: Some("token=t".into()),
+    }
+}
+
+fn question_of(request: Request) -> Question {
+    Question {
+        name: "cam".into(),
+        address: request.address,
+        request: Arc::new(request),
         request_type: RequestType::New,
         request_number: 0,
         session_id: "id".into(),
@@ -40,6 +50,10 @@ fn question() -> Question {
         stream_clients: 0,
         total_clients: 0,
     }
+}
+
+fn question() -> Question {
+    question_of(request(Operation::Play, "t"))
 }
 
 async fn ask(urls: &[String], default: bool) -> Conclusion {
@@ -273,7 +287,7 @@ async fn play_is_asked_with_get_and_publish_with_post() {
     let policy = Rules::new("p").backend(&format!("{}/auth?key=1", server.url())).build();
     let backends = Backends::new();
     backends.ask(&policy, question(), TIMEOUT).await;
-    let publish = Question { operation: Operation::Publish, ..question() };
+    let publish = question_of(request(Operation::Publish, "t"));
     backends.ask(&policy, publish, TIMEOUT).await;
     let seen = server.requests();
     assert_eq!(seen[0].method, "GET");
@@ -295,10 +309,10 @@ async fn securetoken_is_answered_here() {
     // sha1 of "cam" "192.0.2.1" "0" "99999999999" "key" "salt".
     let token = "2f8e5ba45a8da1c5e5b9bb5c3f2aee4b8a8a8f3e-salt-99999999999-0";
     let policy = Rules::new("p").backend("securetoken://key").build();
-    let forged = Question { token: Some(token.into()), ..question() };
+    let forged = question_of(request(Operation::Play, token));
     let conclusion = Backends::new().ask(&policy, forged, TIMEOUT).await;
     assert_eq!(conclusion.answers[0].why, "token hash is wrong");
-    let right = Question { token: Some(RIGHT_TOKEN.into()), ..question() };
+    let right = question_of(request(Operation::Play, RIGHT_TOKEN));
     let conclusion = Backends::new().ask(&policy, right, TIMEOUT).await;
     assert_eq!(conclusion.decision.verdict, Verdict::Allow, "{:?}", conclusion.answers);
 }

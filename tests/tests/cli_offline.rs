@@ -75,9 +75,12 @@ fn explain_prints_one_object_with_every_step() {
             "verdict": "deny",
             "stage": "ip",
             "rule": rule("deny ip 10.10/16", 9),
+            "ban": null,
+            "bans_known": true,
             "country": null,
             "kernel": {"80/tcp": "pass", "9998/udp": "pass"},
             "kernel_rules": {},
+            "kernel_bans": {},
             "shadow": false,
             "steps": [
                 step("drop", "no rule"),
@@ -553,4 +556,46 @@ fn check_warns_the_operator_who_would_be_dropped() {
     assert!(said.contains("dropped on 22/tcp by `deny ip 192.0.2/24` (nicgate.conf:1)"), "{said}");
     assert!(said.contains("`never_drop 192.0.2.9;` keeps it in"), "{said}");
     assert!(!check("198.51.100.9 50000 198.51.100.1 22").contains("your own address"));
+}
+
+#[test]
+fn explain_knows_bans_and_publishing() {
+    let site = site(
+        "auth_backend p { allow default; }\nauth_backend q { deny token t; allow default; }\n\
+         gate 80 { upstream http://127.0.0.1:8080; }\nnever_drop 198.51.100.9;\n\
+         stream cam { input publish://; on_play auth://p; on_publish auth://q; }\n\
+         stream file { input fake://; on_play auth://p; }\n",
+    );
+    let explain = |more: &[&str]| explain_json(&site, &[&["--ip", "198.51.100.7"], more].concat());
+    let verdict =
+        |said: &Value| json!([said["verdict"], said["stage"], said["policy"], said["kernel"]["80/tcp"]]);
+    assert_eq!(verdict(&explain(&["--stream", "cam"])), json!(["allow", "default", "p", "pass"]));
+    let publish = explain(&["--stream", "cam", "--publish", "--token", "t"]);
+    assert_eq!(verdict(&publish), json!(["deny", "token", "q", "pass"]));
+    let closed = explain(&["--stream", "file", "--publish"]);
+    assert_eq!(json!([closed["verdict"], closed["policy"]]), json!(["deny", null]));
+    assert!(closed["steps"][0]["result"].as_str().unwrap().contains("takes no published input"), "{closed}");
+
+    let bans = json!({"version": 1, "boot_id": null, "bans": [
+        {"id": 1, "prefix": "198.51.100.0/24", "service": null, "reason": "restreams", "made_at": 1,
+         "expires_at": null, "until_boottime": null},
+    ]});
+    std::fs::write(site.path("bans.json"), bans.to_string()).unwrap();
+    let banned = explain(&["--stream", "cam"]);
+    assert_eq!(verdict(&banned), json!(["deny", "ban", "p", "drop"]));
+    let ban = json!({"prefix": "198.51.100.0/24", "service": null, "reason": "restreams"});
+    assert_eq!(json!([banned["ban"], banned["kernel_bans"]["80/tcp"]]), json!([ban, ban]));
+    let exempt = explain_json(&site, &["--ip", "198.51.100.9", "--stream", "cam"]);
+    assert_eq!(
+        verdict(&exempt),
+        json!(["deny", "ban", "p", "pass"]),
+        "the gate refuses what the NIC may not drop"
+    );
+    let said = site.run(&["explain", "--stream", "cam", "--ip", "198.51.100.7"]).with(0);
+    assert!(said.stdout.contains("is banned on every service: restreams"), "{said:?}");
+
+    std::fs::write(site.path("bans.json"), "{").unwrap();
+    assert_eq!(explain(&["--stream", "cam"])["bans_known"], false);
+    let said = site.run(&["explain", "--stream", "cam", "--ip", "198.51.100.7"]).with(0);
+    assert!(said.stdout.contains("bans are not known"), "{said:?}");
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use filter_user::{
-    config::{Access, Config, OpenReason, Report, load},
-    files::DiskFiles,
-    policy::Action,
+    config::{Report, load},
+    load::DiskFiles,
+    model::{Access, Action, Config, OpenReason},
 };
 
 fn sample(name: &str) -> (Config, Report) {

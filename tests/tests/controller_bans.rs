@@ -532,6 +532,71 @@ fn monitor_names_the_ban() {
 }
 
 #[test]
+fn many_bans_are_one_change_or_none() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("many");
+    edge.configure(OPEN, "");
+    let controller = edge.start();
+    let list: String =
+        (0..10_000u32).map(|n| format!("{}\n", std::net::Ipv4Addr::from(0x0a00_0000 + n))).collect();
+    let list = format!("# attackers\n{list}203.0.113.10 ; the viewer, too\n2001:db8:10::/64\n\n");
+    edge.site.write("list", &list);
+    let file = edge.site.path("list");
+    let file = file.to_str().unwrap();
+    let said = edge.ban(&["--file", file, "--for", "1h", "--reason", "flood"]).with(0);
+    assert_eq!(said.stdout, "banned 10,002, replaced 0\n", "{said:?}");
+    assert!(edge.drops(&edge.viewer) && !edge.drops(&edge.banned));
+    let status = edge.status();
+    assert_eq!(status["bans"], json!({"desired": 10_002, "installed": 10_002}), "{status}");
+    assert!(
+        edge.bans().iter().all(|ban| ban["reason"] == "flood" && ban["seconds_left"].as_u64() <= Some(3600))
+    );
+    // The file was written once for all of them.
+    assert_eq!(controller.log().matches("banned many").count(), 1);
+
+    // The same again, by the standard input; what is put there again is put there anew.
+    let mut command = edge.site.command_in(edge.lab.edge(), &["ban", "--file", "-", "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), list.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json!([made["banned"], made["replaced"], made["not_in_force"]]), json!([0, 10_002, []]));
+    assert!(edge.bans().iter().all(|ban| ban["seconds_left"].is_null()), "now for ever");
+
+    // One that is wrong keeps all from being made.
+    let before = edge.bans().len();
+    edge.site.write("wrong", "192.0.2.1\n192.0.2.256\n192.0.2.3\n0.0.0.0/0\n");
+    let wrong = edge.site.path("wrong");
+    let said = edge.ban(&["--file", wrong.to_str().unwrap()]).with(1);
+    assert!(said.stderr.contains("nothing was banned: 2 of the 4 bans"), "{said:?}");
+    assert!(
+        said.stderr.contains("ban 2: `192.0.2.256`") && said.stderr.contains("ban 4: 0.0.0.0/0"),
+        "{said:?}"
+    );
+    edge.site.write("empty", "# nobody\n");
+    let empty = edge.site.path("empty");
+    let said = edge.ban(&["--file", empty.to_str().unwrap()]).with(1);
+    assert!(said.stderr.contains("no address in it"), "{said:?}");
+    let too_many: String =
+        (0..7000u32).map(|n| format!("{}\n", std::net::Ipv4Addr::from(0x0b00_0000 + n))).collect();
+    edge.site.write("list", too_many);
+    let said = edge.ban(&["--file", file]).with(1);
+    assert!(said.stderr.contains("which is the limit"), "{said:?}");
+    assert_eq!(edge.bans().len(), before);
+    let _ = edge.ban(&["--file", "/dev/zero"]).with(1);
+    let _ = edge.ban(&["--file", file, "192.0.2.1"]).with(2);
+
+    let said = edge.nicgate(&["unban", "--all"]).with(0);
+    assert_eq!(said.stdout, "unbanned 10,002 prefixes\n", "{said:?}");
+    assert!(!edge.drops(&edge.viewer));
+    // What is not banned is let in already.
+    let said = edge.nicgate(&["unban", "203.0.113.10"]).with(0);
+    assert!(said.stderr.contains("203.0.113.10 is not banned on every service"), "{said:?}");
+}
+
+#[test]
 fn bans_are_made_while_reloads_go_on() {
     if !netns::available() {
         return;

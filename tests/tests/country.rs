@@ -10,7 +10,7 @@ use std::{
 use filter_user::{
     address::{Address, Partition},
     country::Database,
-    policy::{Countries as _, Country},
+    model::{Countries as _, Country},
 };
 use maxminddb::Reader;
 use proptest::prelude::*;

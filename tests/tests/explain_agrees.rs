@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use filter_user::{
-    config::Config,
-    policy::{Countries as _, Subject, Verdict},
+    judge::{Subject, Verdict},
+    model::{Config, Countries as _},
 };
 use tests::random::{Triple, random_triples};
 

@@ -8,10 +8,10 @@ use std::{
 };
 
 use filter_user::{
-    config::{Config, Engine, Proto},
     explain::{KernelVerdict, Query, Target, explain},
+    judge::Verdict,
     kernel::Bench,
-    policy::Verdict,
+    model::{Config, Engine, Proto},
 };
 use tests::{
     frames::{SCTP, TCP, UDP, to_port},
@@ -65,7 +65,15 @@ fn compare(engine: Engine, seed: u64) {
             bench.publish(&compiled).unwrap();
             configs += 1;
         }
-        let query = Query { target: Target::Policy(policy), address, token: None, ua: None, backends: None };
+        let query = Query {
+            target: Target::Policy(policy),
+            address,
+            token: None,
+            ua: None,
+            backends: None,
+            bans: None,
+            now: filter_user::bans::Boottime { nanoseconds: 0 },
+        };
         let explained = explain(&config, &*countries, &compiled, &query).unwrap();
         let (protocol, number) = match key.proto {
             Proto::Tcp => (TCP, 0),

@@ -2,7 +2,7 @@
 //!
 //! Short by default; `cargo bolero test` or BOLERO_RANDOM_TEST_TIME_MS makes it long.
 
-use filter_user::gate::{Framing, Limits, head_length, read_head, read_target};
+use filter_user::http::{Framing, Limits, head_length, read_head, read_target};
 
 /// Pieces that targets are made of, so that random choices meet the interesting ones.
 const PIECES: [&str; 40] = [

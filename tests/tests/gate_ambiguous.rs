@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
-use filter_user::policy::Action;
+use filter_user::model::Action;
 use tests::{
     made::{LOOPBACK, Made, Rules, Running},
     origins::Server,
@@ -179,7 +179,7 @@ async fn what_is_ambiguous_stays_so_in_small_pieces() {
 async fn chunks_that_can_be_read_in_two_ways_are_refused() {
     let upstream = Server::media().await;
     let made = Made::new()
-        .stream("pub", filter_user::config::Access::Open, filter_user::config::Access::Open)
+        .stream("pub", filter_user::model::Access::Open, filter_user::model::Access::Open)
         .gate(LOOPBACK, &upstream.url());
     let gate = Running::new(made);
     for (what, body) in [
@@ -279,7 +279,7 @@ async fn refusals_keep_their_place_in_the_pipeline() {
 async fn a_body_is_never_a_request() {
     let upstream = Server::media().await;
     let made = Made::new()
-        .stream("pub", filter_user::config::Access::Open, filter_user::config::Access::Open)
+        .stream("pub", filter_user::model::Access::Open, filter_user::model::Access::Open)
         .gate(LOOPBACK, &upstream.url());
     let gate = Running::new(made);
     let inner = "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n";

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use filter_user::{config::Access, gate::Limits, session::SessionLimits};
+use filter_user::{gate::Limits, http::Limits as HttpLimits, model::Access, session::SessionLimits};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tests::{
@@ -152,7 +152,8 @@ async fn a_client_that_takes_nothing_is_closed() {
         http::Response::new(Endless { taken: Arc::default(), pause: None }.boxed_unsync())
     })
     .await;
-    let limits = Limits { send_time: Duration::from_millis(300), ..quick() };
+    let limits =
+        Limits { http: HttpLimits { send_time: Duration::from_millis(300), ..quick().http }, ..quick() };
     let gate = with(open(&upstream.url()), limits);
     let mut client = Client::connect(gate.address).await;
     client.send("GET /open HTTP/1.1\r\nHost: a\r\n\r\n").await;

@@ -8,9 +8,9 @@ use std::{
 };
 
 use filter_user::{
-    config::{Access, Proto, ServiceKey},
     gate::{Gates, Limits},
-    policy::Action,
+    http::Limits as HttpLimits,
+    model::{Access, Action, Proto, ServiceKey},
     session::{SessionLimits, Sessions},
 };
 use tests::{
@@ -62,7 +62,7 @@ async fn every_request_of_a_connection_is_judged() {
 async fn a_denial_names_the_step_and_keeps_the_rule_to_itself() {
     let upstream = Server::media().await;
     let mut made = Made::new().judged("cam", Rules::new("p").country(Action::Deny, "US").allow_default());
-    made.countries.push(("127.0.0.1".parse().unwrap(), filter_user::policy::Country::new("us").unwrap()));
+    made.countries.push(("127.0.0.1".parse().unwrap(), filter_user::model::Country::new("us").unwrap()));
     let gate = Running::new(
         made.judged("ip", Rules::new("q").ip(Action::Deny, "127.0.0.0/8").allow_default())
             .judged("none", Rules::new("r"))
@@ -188,7 +188,8 @@ async fn answers_lose_their_hop_by_hop_headers() {
 #[tokio::test]
 async fn a_head_that_does_not_come_is_not_waited_for() {
     let upstream = Server::media().await;
-    let limits = Limits { head_time: Duration::from_millis(300), ..quick() };
+    let limits =
+        Limits { http: HttpLimits { head_time: Duration::from_millis(300), ..quick().http }, ..quick() };
     let gate = with(open(&upstream.url()), limits);
     let mut client = Client::connect(gate.address).await;
     client.send("GET /open HTTP/1.1\r\nHost: a\r\n").await;
@@ -209,7 +210,8 @@ async fn a_pause_between_requests_ends_and_an_answer_is_no_pause() {
         http::Response::new(full("late"))
     })
     .await;
-    let limits = Limits { idle_time: Duration::from_millis(300), ..quick() };
+    let limits =
+        Limits { http: HttpLimits { idle_time: Duration::from_millis(300), ..quick().http }, ..quick() };
     let gate = with(open(&upstream.url()), limits);
     let mut client = Client::connect(gate.address).await;
     assert_eq!(client.get("/open").await.text(), "late", "a slow answer is waited for");
@@ -336,7 +338,8 @@ async fn a_gate_that_names_an_address_goes_before_the_one_for_all() {
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_closed() {
     let upstream = Server::media().await;
-    let limits = Limits { head_time: Duration::from_millis(300), ..quick() };
+    let limits =
+        Limits { http: HttpLimits { head_time: Duration::from_millis(300), ..quick().http }, ..quick() };
     let gate = with(open(&upstream.url()), limits);
     let mut client = Client::connect(gate.address).await;
     assert!(client.closed().await);

@@ -11,8 +11,7 @@ use std::{
 };
 
 use filter_user::{
-    config::{Access, ServiceKey},
-    policy::Action,
+    model::{Access, Action, ServiceKey},
     session::SessionLimits,
 };
 use http_body_util::BodyExt;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use filter_user::{
-    config::{Engine, InterfaceMode, Proto},
     kernel::{Filter, Layout, Stats},
+    model::{Engine, InterfaceMode, Proto},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tests::{

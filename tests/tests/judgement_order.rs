@@ -5,8 +5,9 @@
 use std::{collections::HashMap, net::IpAddr, path::Path};
 
 use filter_user::{
-    config::{Config, load},
-    policy::{Answer, Country, Decision, Policy, Stage, Subject, Verdict},
+    config::load,
+    judge::{Answer, Decision, Subject, Verdict},
+    model::{Config, Country, Policy, Stage},
 };
 use tests::random::{MAIN, MemoryFiles};
 

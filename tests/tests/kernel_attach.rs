@@ -17,8 +17,8 @@ use std::{
 };
 
 use filter_user::{
-    config::{Engine, InterfaceMode, Proto},
     kernel::{AttachReport, Bpffs, Filter, Layout, LinkKind, Mode, detach},
+    model::{Engine, InterfaceMode, Proto},
 };
 use tests::{machine, tables::Table};
 

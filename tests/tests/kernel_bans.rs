@@ -8,9 +8,9 @@ use std::{
 };
 
 use filter_user::{
-    bans::{Ban, Book, Boottime, Desired, Entries, Label, Scope},
-    config::{Engine, Proto},
-    kernel::{Bench, Count},
+    bans::{Ban, BanTable, Boottime, Desired, Entries, Label, Scope},
+    kernel::{Bench, Count, boottime},
+    model::{Engine, Proto},
 };
 use ipnet::IpNet;
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -42,7 +42,7 @@ const SRT: Scope = Scope::Service { proto: Proto::Udp, port: 9998 };
 /// The program with a table that drops 198.51.100.0/24 and 2001:db8:bad::/48, and with bans.
 struct Checked {
     bench: Bench,
-    book: Book,
+    book: BanTable,
     never_drop: Vec<IpNet>,
 }
 
@@ -67,12 +67,12 @@ impl Checked {
         }
         let mut bench = Bench::new(engine).expect("the program loads");
         bench.publish(&table.compiled()).unwrap();
-        Some(Self { bench, book: Book::default(), never_drop: Vec::new() })
+        Some(Self { bench, book: BanTable::default(), never_drop: Vec::new() })
     }
 
     fn ban(&mut self, scope: Scope, net: &str, time: Option<Duration>) -> u32 {
         let place = (scope, net.parse().unwrap());
-        let id = self.book.put(place, time, None, Boottime::now(), 0).unwrap().ban.id;
+        let id = self.book.put(place, time, None, boottime(), 0).unwrap().ban.id;
         self.sync();
         id
     }
@@ -215,17 +215,17 @@ fn a_ban_ends_by_itself(engine: Engine) {
     let end = checked.book.iter().filter_map(|ban| ban.until).max().unwrap();
     let seen = [checked.from("10.1.1.1", TCP, 80), checked.from("2001:db8::1", TCP, 80)];
     // On a machine that stood still for so long, nothing can be said.
-    if Boottime::now() < checked.book.next_end().unwrap() {
+    if boottime() < checked.book.next_end().unwrap() {
         assert_eq!(seen, ["ban_drop", "ban_drop"]);
     }
-    while Boottime::now() <= end {
+    while boottime() <= end {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(checked.bench.status().unwrap().bans.installed, 3, "nobody has tidied up");
     assert_eq!(checked.from("10.1.1.1", TCP, 80), "pass_protected");
     assert_eq!(checked.from("2001:db8::1", TCP, 80), "pass_protected");
     assert_eq!(checked.from("11.1.1.1", TCP, 80), "ban_drop");
-    assert_eq!(checked.book.expire(Boottime::now()).len(), 2);
+    assert_eq!(checked.book.expire(boottime()).len(), 2);
     checked.sync();
     assert_eq!(checked.bench.status().unwrap().bans.installed, 1);
 }
@@ -244,7 +244,7 @@ fn the_longer_lived_ban_counts_whichever_is_nested_in_which(engine: Engine) {
         assert_eq!(checked.from(source, TCP, 80), "ban_drop", "{source}");
     }
     let end = checked.book.iter().filter_map(|ban| ban.until).max().unwrap();
-    while Boottime::now() <= end {
+    while boottime() <= end {
         thread::sleep(Duration::from_millis(20));
     }
     for tidied in [false, true] {
@@ -258,7 +258,7 @@ fn the_longer_lived_ban_counts_whichever_is_nested_in_which(engine: Engine) {
         ] {
             assert_eq!(checked.from(source, TCP, port), expected, "{source} to {port}, tidied up: {tidied}");
         }
-        checked.book.expire(Boottime::now());
+        checked.book.expire(boottime());
         checked.sync();
     }
 }
@@ -389,7 +389,7 @@ fn random_bans_hold_for_whom_they_should(engine: Engine) {
             if fresh {
                 checked.book.clear();
             }
-            let now = Boottime::now();
+            let now = boottime();
             for (scope, net, end) in list {
                 let time = end.map(|later| if later { Duration::from_secs(3600) } else { Duration::ZERO });
                 prop_assert!(checked.book.put((scope, net), time, None, now, 0).is_some());
@@ -419,8 +419,8 @@ fn random_bans_hold_for_whom_they_should(engine: Engine) {
 #[test]
 fn a_full_book_fits_into_the_kernel() {
     let Some(mut checked) = Checked::new(Engine::Flat) else { return };
-    let now = Boottime::now();
-    for n in 0..Book::LIMIT as u32 {
+    let now = boottime();
+    for n in 0..BanTable::LIMIT as u32 {
         let net = IpNet::from(IpAddr::V4((0x0a00_0000 + 2 * n).into()));
         checked.book.put((Scope::Everywhere, net), None, None, now, 0).unwrap();
     }

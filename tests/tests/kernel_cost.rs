@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use filter_user::{
-    config::{Engine, Proto},
     kernel::Bench,
+    model::{Engine, Proto},
 };
 use tests::{
     frames::{self, IPV4, TCP, UDP, VLAN, ethernet, ipv4, ports},

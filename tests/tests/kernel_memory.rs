@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use filter_user::{
-    config::{Engine, Proto},
     kernel::Bench,
+    model::{Engine, Proto},
     offload::Compiled,
 };
 use ipnet::{IpNet, Ipv4Net};

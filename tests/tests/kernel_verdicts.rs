@@ -8,8 +8,8 @@ use filter_ebpf::{
     parse::{Address, Frame, Ip, Parsed, parse},
 };
 use filter_user::{
-    config::{Engine, Proto, ServiceKey},
     kernel::{Bench, Stats},
+    model::{Engine, Proto, ServiceKey},
     offload::{Cell, Compiled},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use filter_user::{
-    config,
-    offload::{Decisions, compile},
-};
+use filter_user::offload::{Decisions, compile};
 use proptest::prelude::*;
 use tests::{oracle, random};
 
 /// The identity of every rule that drops, by policy and wording.
-fn identities(meaning: &oracle::Config, config: &config::Config) -> BTreeMap<(String, String), u64> {
+fn identities(
+    meaning: &oracle::Config,
+    config: &filter_user::model::Config,
+) -> BTreeMap<(String, String), u64> {
     let compiled = compile(config, &Decisions::new(config, &random::country_map(&meaning.countries)));
     let distinct: HashSet<u64> = compiled.rules.iter().map(|rule| rule.identity).collect();
     assert_eq!(distinct.len(), compiled.rules.len(), "two rules share an identity");

@@ -1,33 +1,37 @@
 //! The engine judges as the oracle does: same verdict, same step, same rule.
 
-use filter_user::policy::{self, Country, Subject};
+use filter_user::{
+    judge::{self, Subject},
+    model::{Country, Stage},
+};
 use proptest::{collection::vec, prelude::*};
 use tests::{
     oracle::{self, Config, CountryTable, Judgement, Request, Verdict},
     random,
 };
 
-fn judged(decision: policy::Decision) -> Judgement {
+fn judged(decision: judge::Decision) -> Judgement {
     let verdict = match decision.verdict {
-        policy::Verdict::Allow => Verdict::Allow,
-        policy::Verdict::Deny => Verdict::Deny,
-        policy::Verdict::Ask => Verdict::Ask,
+        judge::Verdict::Allow => Verdict::Allow,
+        judge::Verdict::Deny => Verdict::Deny,
+        judge::Verdict::Ask => Verdict::Ask,
     };
     let stage = match decision.stage {
-        policy::Stage::Drop => "drop",
-        policy::Stage::Token => "token",
-        policy::Stage::Ip => "ip",
-        policy::Stage::Country => "country",
-        policy::Stage::Ua => "ua",
-        policy::Stage::Backend => "backend",
-        policy::Stage::Default => "default",
+        Stage::Ban => "ban",
+        Stage::Drop => "drop",
+        Stage::Token => "token",
+        Stage::Ip => "ip",
+        Stage::Country => "country",
+        Stage::Ua => "ua",
+        Stage::Backend => "backend",
+        Stage::Default => "default",
     };
     Judgement { verdict, stage, rule: decision.rule.map(|rule| rule.0 as usize) }
 }
 
-fn answers() -> impl Strategy<Value = Vec<(oracle::Answer, policy::Answer)>> {
+fn answers() -> impl Strategy<Value = Vec<(oracle::Answer, judge::Answer)>> {
+    use judge::Answer as P;
     use oracle::Answer as O;
-    use policy::Answer as P;
     vec(
         prop_oneof![1 => Just((O::Allow, P::Allow)), 1 => Just((O::Ban, P::Ban)), 3 => Just((O::Down, P::Down))],
         3,

@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use filter_user::{
-    config,
-    offload::{Cell, Compiled, Decisions, compile},
-};
+use filter_user::offload::{Cell, Compiled, Decisions, compile};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use tests::{
@@ -13,7 +10,7 @@ use tests::{
     random::{self, Pick},
 };
 
-fn compiled(meaning: &Config, config: &config::Config) -> Compiled {
+fn compiled(meaning: &Config, config: &filter_user::model::Config) -> Compiled {
     compile(config, &Decisions::new(config, &random::country_map(&meaning.countries)))
 }
 

@@ -1,6 +1,6 @@
 //! A configuration that was written loads as what was meant.
 
-use filter_user::config::{Config, ServiceKind};
+use filter_user::model::{Config, ServiceKind};
 use proptest::prelude::*;
 use tests::random;
 
@@ -40,8 +40,8 @@ fn meaning(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
     )
 }
 
-fn values(rule: &filter_user::policy::Rule) -> String {
-    use filter_user::policy::Matcher;
+fn values(rule: &filter_user::model::Rule) -> String {
+    use filter_user::model::Matcher;
     match &rule.matcher {
         Matcher::TokenFile(list) => {
             format!("{:?} {:?}", list.path, list.entries.iter().map(|(token, _)| token).collect::<Vec<_>>())

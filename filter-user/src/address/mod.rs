@@ -6,4 +6,4 @@ mod space;
 
 pub(crate) use partition::range_prefixes;
 pub use partition::{Partition, Piece};
-pub use space::{Address, canonical, net_range_v4, net_range_v6};
+pub use space::{Address, canonical, net_range_v4, net_range_v6, subscriber};

@@ -1,3 +1,5 @@
+//! A whole address space, cut into ranges with a label each.
+
 use ipnet::IpNet;
 
 use super::{Address, sort::outer_first};

@@ -1,3 +1,5 @@
+//! Sorting ranges.
+
 use std::thread;
 
 use super::Address;

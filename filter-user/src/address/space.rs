@@ -1,3 +1,5 @@
+//! What the two address families have in common.
+
 use std::{
     fmt::Debug,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -120,4 +122,12 @@ pub fn net_range_v4(net: Ipv4Net) -> (u32, u32) {
 /// First and last address of an IPv6 prefix.
 pub fn net_range_v6(net: Ipv6Net) -> (u128, u128) {
     (net.network().to_bits(), net.broadcast().to_bits())
+}
+
+/// Whom an address belongs to, as far as one can tell: one subscriber has a /64 of IPv6 at least.
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match canonical(address) {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
 }

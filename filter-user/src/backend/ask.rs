@@ -1,3 +1,5 @@
+//! Asking all backends of a policy in parallel.
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +17,10 @@ use super::{
     http_backend::{HttpAnswer, HttpClient, NotSent},
     secure_token,
 };
-use crate::policy::{Answer, Authority, Decision, Policy};
+use crate::{
+    judge::{Answer, Decision},
+    model::{Authority, Policy},
+};
 
 /// How long a verdict holds when the backend does not say.
 pub const DEFAULT_AUTH_DURATION: Duration = Duration::from_secs(180);
@@ -60,7 +65,7 @@ pub struct Conclusion {
     /// Where a refused client is sent: the first redirect, in file order.
     pub redirect: Option<Redirect>,
     /// Each backend's answer, in file order.
-    pub answers: Vec<Answered>,
+    pub answers: Arc<[Answered]>,
     /// A backend was not asked, for a limit of nicgate's own, and none allowed: the decision means nothing then.
     pub overloaded: bool,
 }
@@ -177,7 +182,7 @@ impl Backends {
             max_sessions: text(&terms, "x-max-sessions").and_then(|text| text.parse().ok()),
             unique: text(&terms, "x-unique").is_some_and(|text| text.eq_ignore_ascii_case("true")),
             redirect: redirects.into_iter().flatten().next().filter(|_| !allowed),
-            answers,
+            answers: answers.into(),
             overloaded: not_sent && !allowed,
         }
     }
@@ -190,7 +195,7 @@ async fn one(http: &HttpClient, authority: &Authority, question: &Question) -> H
         Authority::Script(_) => (Answer::Down, "script: nicgate does not run the media server's scripts"),
         Authority::SecureToken(key) => {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-            match question.token.as_deref() {
+            match question.request.token.as_deref() {
                 None => (Answer::Ban, "no token"),
                 Some(token) => {
                     match secure_token::verify(key, &question.name, question.address, token, now) {

@@ -1,3 +1,5 @@
+//! HTTP backends in Flussonic's protocol.
+
 use std::{
     collections::HashMap,
     error::Error,
@@ -17,10 +19,10 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    Operation, Question, Redirect, Wanted,
+    Question, Redirect, Wanted,
     turns::{LineFull, Turn, Turns},
 };
-use crate::policy::Answer;
+use crate::{judge::Answer, model::Operation};
 
 /// How many questions one backend is asked at the same time.
 pub const QUESTIONS_PER_BACKEND: usize = 256;
@@ -93,7 +95,7 @@ impl HttpClient {
         if backend.scheme() != "http" {
             return HttpAnswer::down(format!("{} backends cannot be asked: no TLS here", backend.scheme()));
         }
-        let request = match question.operation {
+        let request = match question.request.operation {
             Operation::Play => Request::get(question.play_url(backend)).body(Full::default()),
             Operation::Publish => Request::post(backend.as_str())
                 .header(header::CONTENT_TYPE, "application/json")

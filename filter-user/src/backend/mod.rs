@@ -14,5 +14,5 @@ mod turns;
 
 pub use ask::{Answered, Backends, Conclusion, DEFAULT_AUTH_DURATION, MAX_AUTH_DURATION, Redirect, Wanted};
 pub use http_backend::{QUESTIONS_PER_BACKEND, TURN_WAIT};
-pub use question::{Operation, Question, RequestType};
+pub use question::{Question, RequestType};
 pub use secure_token::verify as verify_secure_token;

@@ -1,28 +1,11 @@
+//! What a backend is told.
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::Serialize;
 use url::Url;
 
-/// What a client wants to do with a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Operation {
-    /// Watch it: judged by `on_play`.
-    Play,
-    /// Send it: judged by `on_publish`.
-    Publish,
-}
-
-impl Operation {
-    /// The word for logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Play => "play",
-            Self::Publish => "publish",
-        }
-    }
-}
+use crate::judge::Request;
 
 /// Which question of a session this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,24 +19,12 @@ pub enum RequestType {
 /// What a backend is told, in Flussonic's terms.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Play is asked with GET, publish with POST.
-    pub operation: Operation,
+    /// The request that opened the session. Play is asked with GET, publish with POST.
+    pub request: Arc<Request>,
     /// The stream.
     pub name: Arc<str>,
-    /// The media protocol: `hls`, `dash`, `mpegts` …
-    pub proto: &'static str,
-    /// The client.
+    /// The client; IPv4-mapped addresses as IPv4.
     pub address: IpAddr,
-    /// The token, when the client gave one.
-    pub token: Option<Arc<str>>,
-    /// The User-Agent, when the client gave one.
-    pub ua: Option<Arc<str>>,
-    /// The Referer, when the client gave one.
-    pub referer: Option<Arc<str>>,
-    /// The Host that the client named.
-    pub host: Option<Arc<str>>,
-    /// The client's query string as it is forwarded.
-    pub qs: Option<Arc<str>>,
     /// New session or update.
     pub request_type: RequestType,
     /// 0 for the first question of a session, then counting.
@@ -81,18 +52,19 @@ enum Value<'a> {
 
 impl Question {
     fn fields(&self) -> Vec<(&'static str, Value<'_>)> {
+        let request = &*self.request;
         let mut fields = vec![
             ("name", Value::Text(&self.name)),
-            ("proto", Value::Text(self.proto)),
+            ("proto", Value::Text(self.request.proto)),
             ("ip", Value::Address(self.address)),
         ];
         let texts = [
-            ("token", &self.token),
-            ("user_agent", &self.ua),
-            ("ua", &self.ua),
-            ("referer", &self.referer),
-            ("host", &self.host),
-            ("qs", &self.qs),
+            ("token", &request.token),
+            ("user_agent", &request.ua),
+            ("ua", &request.ua),
+            ("referer", &request.referer),
+            ("host", &request.host),
+            ("qs", &request.query),
         ];
         fields.extend(
             texts
@@ -159,18 +131,26 @@ impl Question {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Operation;
 
     fn question() -> Question {
-        Question {
+        let address = "2001:db8::1".parse().unwrap();
+        let request = Request {
             operation: Operation::Play,
-            name: "live/café & bar".into(),
+            path: "live/café & bar/index.m3u8".into(),
             proto: "hls",
-            address: "2001:db8::1".parse().unwrap(),
+            address,
+            port: 80,
             token: Some("a+b=c&d".into()),
             ua: Some("VLC/3 (Linux)".into()),
             referer: None,
             host: Some("tv.example:80".into()),
-            qs: Some("token=a%2Bb".into()),
+            query: Some("token=a%2Bb".into()),
+        };
+        Question {
+            request: Arc::new(request),
+            name: "live/café & bar".into(),
+            address,
             request_type: RequestType::Update,
             request_number: 3,
             session_id: "s".into(),

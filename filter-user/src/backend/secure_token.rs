@@ -1,3 +1,5 @@
+//! `securetoken`: a token that carries its own proof.
+
 use std::net::IpAddr;
 
 use sha1::{Digest, Sha1};

@@ -5,11 +5,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
+
+use crate::address::subscriber;
 
 /// How many questions of one address may wait. An address can be a carrier's NAT with thousands of viewers; what
 /// keeps others from waiting behind it is that addresses take turns.
@@ -142,14 +144,6 @@ impl Drop for Turn {
         if let Some(turns) = self.0.take() {
             turns.hand_on();
         }
-    }
-}
-
-/// Whom an address belongs to: one subscriber has a /64 of IPv6 at least.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -1,3 +1,5 @@
+//! How times are written.
+
 use std::time::Duration;
 
 const UNITS: [(char, u64); 5] = [('w', 604_800), ('d', 86_400), ('h', 3600), ('m', 60), ('s', 1)];

@@ -1,3 +1,5 @@
+//! What the kernel's tries hold for a set of bans.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
@@ -87,7 +89,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::Proto;
+    use crate::model::Proto;
 
     pub(crate) const SCOPES: [Scope; 3] = [
         Scope::Everywhere,

@@ -1,3 +1,5 @@
+//! Getting from some entries to others, one by one.
+
 use super::{Boottime, Entries, Label, Place};
 
 /// A change of one of the kernel's tries.

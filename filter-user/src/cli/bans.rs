@@ -1,123 +1,185 @@
 //! `nicgate ban`, `unban` and `bans`.
 
-use std::{io::Write as _, path::Path, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    path::Path,
+    time::Duration,
+};
 
-use anyhow::anyhow;
-use serde_json::Value;
+use anyhow::{Context as _, anyhow};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Failure, Output,
-    client::Client,
     output::{grouped, stdout, table},
 };
 use crate::{
     bans::format_duration,
-    daemon::control::{Fault, Reply, Request},
+    control::Client,
+    load::open_regular,
+    operations::{Fault, Reply, Request},
+    watch::{BanChange, BanInfo, BanList, BanOrder, BansMade, Unbanned},
 };
 
-/// Sends a request that changes bans, tells what the controller says of it, and hands on what was done.
-fn change(control: &Path, request: &Request, output: &Output) -> Result<Value, Failure> {
-    let reply = Client::require(control)?.ask(request)?;
-    let Reply { ok, message, result, fault } = reply;
-    if !ok && fault != Some(Fault::System) {
-        return Err(Failure::Request(anyhow!("{message}")));
-    }
-    if result.is_null() {
-        return Err(Failure::System(anyhow!("{message}")));
-    }
+/// Sends a request that changes bans, tells what the controller says of it, and hands on what was done and whether it
+/// is in force.
+fn change<T: DeserializeOwned + Serialize>(
+    control: &Path,
+    request: &Request,
+    output: &Output,
+) -> Result<(T, Result<(), Failure>), Failure> {
+    let Reply { ok, message, result, fault } = Client::require(control)?.ask::<T>(request)?;
+    let Some(result) = result else {
+        let message = anyhow!("{message}");
+        return Err(match fault {
+            Some(Fault::System) => Failure::System(message),
+            Some(Fault::Request) | None => Failure::Request(message),
+        });
+    };
     if output.json {
         output.print_json(&result)?;
     }
     if !message.is_empty() {
         output.say(&message);
     }
-    if ok { Ok(result) } else { Err(Failure::Told(3)) }
+    Ok((result, if ok { Ok(()) } else { Err(Failure::Told(3)) }))
 }
 
 /// An address as people write it, where the prefix is one.
-fn address(ban: &Value) -> String {
-    let prefix = ban["prefix"].as_str().unwrap_or("?");
-    let single = if prefix.contains(':') { "/128" } else { "/32" };
-    prefix.strip_suffix(single).unwrap_or(prefix).to_owned()
+fn address(ban: &BanInfo) -> &str {
+    let single = if ban.prefix.contains(':') { "/128" } else { "/32" };
+    ban.prefix.strip_suffix(single).unwrap_or(&ban.prefix)
 }
 
-fn service(ban: &Value) -> &str {
-    ban["service"].as_str().unwrap_or("every service")
+fn service(ban: &BanInfo) -> &str {
+    ban.service.as_deref().unwrap_or("every service")
 }
 
-fn time(ban: &Value) -> Option<String> {
-    ban["seconds_left"].as_u64().map(|seconds| format_duration(Duration::from_secs(seconds)))
+fn time(ban: &BanInfo) -> Option<String> {
+    ban.seconds_left.map(|seconds| format_duration(Duration::from_secs(seconds)))
 }
 
 /// `nicgate ban`.
-pub(super) fn ban(control: &Path, request: &Request, output: &Output) -> Result<(), Failure> {
-    let result = change(control, request, output)?;
-    if output.json {
-        return Ok(());
+pub(super) fn ban(control: &Path, order: BanOrder, output: &Output) -> Result<(), Failure> {
+    let (change, in_force) = change::<BanChange>(control, &Request::Ban(order), output)?;
+    if output.json || in_force.is_err() {
+        return in_force;
     }
-    let ban = &result["ban"];
-    let time = |ban: &Value| time(ban).map_or_else(|| "for ever".to_owned(), |time| format!("for {time}"));
+    let ban = &change.ban;
+    let time = |ban: &BanInfo| time(ban).map_or_else(|| "for ever".to_owned(), |time| format!("for {time}"));
     let mut out = stdout();
     write!(out, "banned {} on {} {}", address(ban), service(ban), time(ban))?;
-    if let Some(reason) = ban["reason"].as_str() {
+    if let Some(reason) = &ban.reason {
         write!(out, ": {reason}")?;
     }
-    let cut = result["transfers"]["cut"].as_u64().unwrap_or(0);
-    if cut > 0 {
-        write!(out, "; {} live transfer{} cut", grouped(cut), if cut == 1 { "" } else { "s" })?;
-    }
+    write!(out, "{}", cut(change.enforcement.transfers.cut))?;
     writeln!(out)?;
-    let former = &result["replaced"];
-    if former.is_object() {
-        let reason = former["reason"].as_str().map_or_else(String::new, |reason| format!(": {reason}"));
+    if let Some(former) = &change.replaced {
+        let reason = former.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         writeln!(out, "it was banned already, {}{reason}", time(former))?;
     }
     out.flush()?;
     Ok(())
 }
 
-/// `nicgate unban`.
-pub(super) fn unban(control: &Path, request: &Request, output: &Output) -> Result<(), Failure> {
-    let result = change(control, request, output)?;
-    if output.json {
-        return Ok(());
+fn cut(transfers: u64) -> String {
+    match transfers {
+        0 => String::new(),
+        1 => "; 1 live transfer cut".to_owned(),
+        many => format!("; {} live transfers cut", grouped(many)),
+    }
+}
+
+/// `nicgate ban --file`.
+pub(super) fn ban_file(
+    control: &Path,
+    file: &Path,
+    template: &BanOrder,
+    output: &Output,
+) -> Result<(), Failure> {
+    let text = read(file).map_err(Failure::Request)?;
+    let bans: Vec<BanOrder> = text
+        .lines()
+        .map(|line| line.split(['#', ';']).next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .map(|line| BanOrder { prefix: line.to_owned(), ..template.clone() })
+        .collect();
+    if bans.is_empty() {
+        return Err(Failure::Request(anyhow!("{}: there is no address in it", file.display())));
+    }
+    let (made, in_force) = change::<BansMade>(control, &Request::BanMany { bans }, output)?;
+    if output.json || in_force.is_err() {
+        return in_force;
     }
     let mut out = stdout();
-    let unbanned = result["unbanned"].as_array().map_or(&[][..], Vec::as_slice);
-    for ban in unbanned {
-        writeln!(out, "unbanned {} on {}", address(ban), service(ban))?;
-    }
-    if unbanned.is_empty() {
-        writeln!(out, "there were no bans")?;
-    }
+    let (banned, replaced) = (grouped(made.banned as u64), grouped(made.replaced as u64));
+    writeln!(out, "banned {banned}, replaced {replaced}{}", cut(made.enforcement.transfers.cut))?;
     out.flush()?;
     Ok(())
 }
 
+/// Reads a list of prefixes, one a line; `-` is standard input.
+fn read(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if file == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).context("reading the standard input")?;
+    } else {
+        let opened = open_regular(file).with_context(|| format!("cannot open {}", file.display()));
+        opened?.read_to_string(&mut text).with_context(|| format!("cannot read {}", file.display()))?;
+    }
+    Ok(text)
+}
+
+/// `nicgate unban`.
+pub(super) fn unban(
+    control: &Path,
+    request: &Request,
+    verbose: bool,
+    output: &Output,
+) -> Result<(), Failure> {
+    let (Unbanned { unbanned }, in_force) = change(control, request, output)?;
+    if output.json {
+        return in_force;
+    }
+    let all = matches!(request, Request::Unban { all: true, .. });
+    let mut out = stdout();
+    if verbose || !all {
+        for ban in &unbanned {
+            writeln!(out, "unbanned {} on {}", address(ban), service(ban))?;
+        }
+    }
+    if all {
+        match unbanned.len() {
+            0 => writeln!(out, "there were no bans")?,
+            1 => writeln!(out, "unbanned 1 prefix")?,
+            many => writeln!(out, "unbanned {} prefixes", grouped(many as u64))?,
+        }
+    }
+    out.flush()?;
+    in_force
+}
+
 /// `nicgate bans`.
 pub(super) fn list(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(&Request::Bans {})?;
-    if !reply.ok {
-        return Err(Failure::System(anyhow!("{}", reply.message)));
-    }
+    let reply = Client::require(control)?.ask::<BanList>(&Request::Bans {})?;
+    let list = reply.result.ok_or_else(|| Failure::System(anyhow!("{}", reply.message)))?;
     if output.json {
-        output.print_json(&reply.result)?;
+        output.print_json(&list)?;
         return Ok(());
     }
     let header = ["ADDRESSES", "SERVICE", "TIME LEFT", "PACKETS", "REQUESTS", "REASON"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for ban in reply.result["bans"].as_array().into_iter().flatten() {
-        let count = |name: &str| grouped(ban[name].as_u64().unwrap_or(0));
+    for ban in &list.bans {
         let exempt =
-            ban["never_drop"].as_str().map(|place| format!("[never_drop at {place}: only gates refuse it]"));
+            ban.never_drop.as_ref().map(|place| format!("[never_drop at {place}: only gates refuse it]"));
         let reason =
-            [ban["reason"].as_str(), exempt.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+            [ban.reason.as_deref(), exempt.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
         rows.push(vec![
-            address(ban),
+            address(ban).to_owned(),
             service(ban).to_owned(),
             time(ban).unwrap_or_else(|| "for ever".to_owned()),
-            count("packets"),
-            count("requests"),
+            grouped(ban.packets),
+            grouped(ban.requests),
             reason,
         ]);
     }

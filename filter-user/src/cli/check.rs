@@ -1,3 +1,5 @@
+//! `nicgate check`.
+
 use std::{io::Write as _, net::IpAddr, path::Path};
 
 use anyhow::Context as _;
@@ -8,9 +10,9 @@ use super::{
     output::{Progress, grouped, stdout, table},
 };
 use crate::{
-    config::{ServiceKey, ServiceKind},
     kernel,
     load::{Loaded, load},
+    model::{ServiceKey, ServiceKind},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
 };
 

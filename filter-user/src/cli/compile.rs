@@ -1,3 +1,5 @@
+//! `nicgate compile`.
+
 use std::{
     io::{self, Write},
     path::Path,
@@ -9,7 +11,7 @@ use super::{
     Failure, Output,
     output::{Progress, stdout},
 };
-use crate::{config::Config, load::load, offload::Compiled};
+use crate::{load::load, model::Config, offload::Compiled};
 
 pub(super) fn run(path: &Path, service: Option<&str>, output: &Output) -> Result<(), Failure> {
     let progress = Progress::new();

@@ -1,16 +1,17 @@
+//! `nicgate run`, `reload` and `sessions`.
+
 use std::{io::Write as _, path::Path};
 
 use anyhow::anyhow;
-use serde_json::Value;
 
 use super::{
     Failure, Output,
-    client::Client,
     output::{grouped, stdout, table},
 };
-use crate::daemon::{
-    self, RunError,
-    control::{Fault, Request},
+use crate::{
+    control::Client,
+    daemon::{self, RunError},
+    operations::{Fault, Reloaded, Request, SessionList},
 };
 
 /// `nicgate run`.
@@ -30,22 +31,21 @@ pub(super) fn run(path: &Path, control: &Path, state: &Path) -> Result<(), Failu
 
 /// `nicgate reload`.
 pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(&Request::Reload {})?;
+    let reply = Client::require(control)?.ask::<Reloaded>(&Request::Reload {})?;
     if output.json {
         output.print_json(&reply)?;
     } else if !reply.message.is_empty() {
         output.say(&reply.message);
     }
-    if !reply.ok {
+    let Some(reloaded) = reply.result.filter(|_| reply.ok) else {
         output.error(&anyhow!("the configuration was not loaded; what was enforced still is"));
         return Err(Failure::Told(match reply.fault {
             Some(Fault::System) => 3,
             Some(Fault::Request) | None => 1,
         }));
-    }
+    };
     if !output.json {
-        let interfaces = reply.result["interfaces"].as_array().map_or(0, Vec::len);
-        let cut = reply.result["transfers"]["cut"].as_u64().unwrap_or(0);
+        let (interfaces, cut) = (reloaded.interfaces.len(), reloaded.transfers.cut);
         writeln!(
             stdout(),
             "loaded: {interfaces} interface{} updated, {} live transfer{} cut",
@@ -59,32 +59,25 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
 
 /// `nicgate sessions`.
 pub(super) fn sessions(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask(&Request::Sessions {})?;
+    let reply = Client::require(control)?.ask::<SessionList>(&Request::Sessions {})?;
+    let list = reply.result.ok_or_else(|| Failure::System(anyhow!("{}", reply.message)))?;
     if output.json {
-        output.print_json(&reply.result)?;
+        output.print_json(&list)?;
         return Ok(());
     }
-    let mut rows = vec![
-        ["STREAM", "ADDRESS", "PROTO", "OPEN", "IDLE", "TRANSFERS", "BYTES", "VERDICT"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), grouped),
-        _ => "-".to_owned(),
-    };
-    for session in reply.result["sessions"].as_array().into_iter().flatten() {
-        let seconds = |name: &str| format!("{}s", session[name].as_u64().unwrap_or(0));
+    let header = ["STREAM", "ADDRESS", "PROTO", "OPEN", "IDLE", "TRANSFERS", "BYTES", "VERDICT"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for session in &list.sessions {
+        let verdict = session.verdict.map_or("-", |verdict| verdict.as_str());
         rows.push(vec![
-            text(&session["stream"]),
-            text(&session["address"]),
-            text(&session["proto"]),
-            seconds("open_seconds"),
-            seconds("idle_seconds"),
-            text(&session["transfers"]),
-            text(&session["bytes"]),
-            text(&session["verdict"]),
+            session.key.stream.to_string(),
+            session.key.address.to_string(),
+            session.key.proto.to_string(),
+            format!("{}s", session.open_seconds),
+            format!("{}s", session.idle_seconds),
+            grouped(session.transfers as u64),
+            grouped(session.bytes),
+            verdict.to_owned(),
         ]);
     }
     let mut out = stdout();

@@ -1,3 +1,5 @@
+//! `nicgate explain`.
+
 use std::{io::Write as _, path::Path};
 
 use anyhow::anyhow;
@@ -8,10 +10,14 @@ use super::{
     output::{Progress, stdout, table},
 };
 use crate::{
+    bans::BanIndex,
     explain::{Explanation, KernelVerdict, Query, Target, explain},
-    gate::{Ambiguous, read_target},
+    http::{Ambiguous, read_target},
+    judge::{Answer, Verdict},
+    kernel::boottime,
     load::load,
-    policy::{Answer, Verdict},
+    model::Operation,
+    state::BanStore,
 };
 
 pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<(), Failure> {
@@ -24,7 +30,10 @@ pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<()
     let path = args.target.stream.as_deref().map(normalised).transpose().map_err(Failure::Request)?;
     let target = match (&args.target.auth, &path) {
         (Some(name), _) => Target::Policy(name),
-        (None, Some(path)) => Target::Stream(path),
+        (None, Some(path)) => {
+            let operation = if args.publish { Operation::Publish } else { Operation::Play };
+            Target::Stream(path, operation)
+        }
         (None, None) => unreachable!("clap requires one of them"),
     };
     let answers: Option<Vec<Answer>> = args.assume_backends.as_ref().map(|words| {
@@ -35,15 +44,19 @@ pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<()
         };
         words.iter().map(answer).collect()
     });
+    // Who may not read them is told so in the answer.
+    let bans = BanStore::read(&args.state.state).ok().map(|table| BanIndex::new(&table.unwrap_or_default()));
     let query = Query {
         target,
         address: args.ip,
         token: args.token.as_deref(),
         ua: args.ua.as_deref(),
         backends: answers.as_deref(),
+        bans: bans.as_ref(),
+        now: boottime(),
     };
-    let explanation =
-        explain(&loaded.config, loaded.countries(), &compiled, &query).map_err(Failure::Request)?;
+    let explanation = explain(&loaded.config, loaded.countries(), &compiled, &query)
+        .map_err(|error| Failure::Request(error.into()))?;
     if output.json {
         output.print_json(&explanation)?;
     } else {
@@ -89,6 +102,9 @@ fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
         .collect();
     writeln!(out, "judged by {}:", explanation.policy.as_deref().unwrap_or("no policy"))?;
     table(&mut out, "  ", &rows)?;
+    if !explanation.bans_known {
+        writeln!(out, "runtime bans are not known here: their file cannot be read")?;
+    }
     if explanation.kernel.is_empty() {
         writeln!(out, "at the NIC: no protected port leads here")?;
     } else {
@@ -100,6 +116,8 @@ fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
             .map(|(port, verdict)| {
                 let rule = explanation.kernel_rules.get(port);
                 let rule = rule.map(|rule| format!("{} ({}:{})", rule.text, rule.file, rule.line));
+                let ban = explanation.kernel_bans.get(port).map(|ban| format!("ban {}", ban.prefix));
+                let rule = rule.or(ban);
                 let verdict = if *verdict == KernelVerdict::Drop { "drop" } else { "pass" };
                 vec![port.clone(), verdict.to_owned(), rule.unwrap_or_default()]
             })

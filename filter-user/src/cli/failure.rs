@@ -1,10 +1,13 @@
+//! Why a command failed, and with which exit status.
+
 use std::{io, process::ExitCode};
 
 use super::Output;
 use crate::{
     config::{Diagnostic, Report},
-    daemon::ReloadError,
+    control::ClientError,
     load::LoadError,
+    operations::ReloadError,
 };
 
 /// Why a command failed, by whose turn it is.
@@ -85,5 +88,11 @@ impl From<ReloadError> for Failure {
             ReloadError::TooLarge(error) => Self::Request(error),
             ReloadError::System(error) => Self::System(error),
         }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::System(error.into())
     }
 }

@@ -3,15 +3,17 @@
 //! Results go to stdout, messages to stderr. Exit status: 0 fine, 1 the configuration or the request is
 //! wrong, 2 usage, 3 the system refused.
 
+mod attach;
 mod bans;
 mod check;
-mod client;
 mod compile;
 mod control;
 mod explain;
 mod failure;
-mod nic;
+mod monitor;
 mod output;
+mod stats;
+mod status;
 
 use std::{net::IpAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -21,11 +23,7 @@ pub(crate) use failure::Failure;
 use output::Output;
 
 use crate::{
-    bans::parse_duration,
-    daemon::{
-        DEFAULT_STATE,
-        control::{DEFAULT_PATH, Request},
-    },
+    bans::parse_duration, control::DEFAULT_PATH, daemon::DEFAULT_STATE, operations::Request, watch::BanOrder,
 };
 
 /// Access rules for media servers, enforced at the NIC and in userspace.
@@ -109,8 +107,12 @@ enum Command {
     /// Addresses in `never_drop` are not dropped at the NIC; gates refuse them all the same.
     Ban {
         /// An address, or a prefix such as 198.51.100.0/24 or 2001:db8::/32.
-        #[arg(value_name = "ADDR|PREFIX")]
-        prefix: String,
+        #[arg(value_name = "ADDR|PREFIX", required_unless_present = "file")]
+        prefix: Option<String>,
+        /// Ban every address and prefix of this file, one a line (`#` and `;` begin comments), or of the standard
+        /// input with `-`: all of them as one change, or none.
+        #[arg(long, value_name = "FILE", conflicts_with = "prefix")]
+        file: Option<PathBuf>,
         /// For how long, such as 30s, 10m, 2h, 7d or 1h30m; for ever unless it is given.
         #[arg(long = "for", value_name = "TIME", value_parser = parse_duration)]
         time: Option<Duration>,
@@ -135,6 +137,9 @@ enum Command {
         /// End every ban.
         #[arg(long, conflicts_with_all = ["prefix", "service"])]
         all: bool,
+        /// With --all, name each.
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// List the bans: what is left of their time, and what they stopped.
     Bans,
@@ -169,6 +174,9 @@ struct ExplainArgs {
     /// The source address.
     #[arg(long, value_name = "ADDR")]
     ip: IpAddr,
+    /// The client publishes; without it, it plays.
+    #[arg(long, requires = "stream")]
+    publish: bool,
     /// The token that the client shows.
     #[arg(long)]
     token: Option<String>,
@@ -178,6 +186,8 @@ struct ExplainArgs {
     /// What the backends would answer: one word for each, in file order.
     #[arg(long, value_name = "WORD,…", value_delimiter = ',')]
     assume_backends: Option<Vec<AnswerWord>>,
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 #[derive(Args, Debug)]
@@ -186,7 +196,7 @@ struct TargetArgs {
     /// The `auth_backend` that judges.
     #[arg(long, value_name = "NAME")]
     auth: Option<String>,
-    /// The stream that is asked for; its `on_play` judges.
+    /// The stream that is asked for; its `on_play` judges, or its `on_publish` with --publish.
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
 }
@@ -212,23 +222,28 @@ pub fn main() -> ExitCode {
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
         Command::Run { state } => control::run(&config, &control, &state.state),
         Command::Reload => control::reload(&control, &output),
-        Command::Status { quiet } => nic::status(&control, quiet, &output),
-        Command::Stats { interfaces } => nic::stats(&control, &interfaces, &output),
-        Command::Top { interfaces, interval } => nic::top(&interfaces, interval, &output),
-        Command::Monitor { sample } => nic::monitor(&control, sample, &output),
+        Command::Status { quiet } => status::status(&control, quiet, &output),
+        Command::Stats { interfaces } => stats::stats(&control, &interfaces, &output),
+        Command::Top { interfaces, interval } => stats::top(&interfaces, interval, &output),
+        Command::Monitor { sample } => monitor::monitor(&control, sample, &output),
         Command::Sessions => control::sessions(&control, &output),
-        Command::Ban { prefix, time, reason, service, yes } => {
+        Command::Ban { prefix, file, time, reason, service, yes } => {
             let seconds = time.map(|time| time.as_secs());
-            bans::ban(&control, &Request::Ban { prefix, service, seconds, reason, yes }, &output)
+            let prefix = prefix.unwrap_or_default();
+            let order = BanOrder { prefix, service, seconds, reason, yes };
+            match file {
+                Some(file) => bans::ban_file(&control, &file, &order, &output),
+                None => bans::ban(&control, order, &output),
+            }
         }
-        Command::Unban { prefix, service, all } => {
-            bans::unban(&control, &Request::Unban { prefix, service, all }, &output)
+        Command::Unban { prefix, service, all, verbose } => {
+            bans::unban(&control, &Request::Unban { prefix, service, all }, verbose, &output)
         }
         Command::Bans => bans::list(&control, &output),
         Command::Attach { interfaces, state } => {
-            nic::attach(&config, &control, &interfaces, &state.state, &output)
+            attach::attach(&config, &control, &interfaces, &state.state, &output)
         }
-        Command::Detach { interfaces, all } => nic::detach(&control, &interfaces, all, &output),
+        Command::Detach { interfaces, all } => attach::detach(&control, &interfaces, all, &output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,3 +1,5 @@
+//! How results and messages are shown.
+
 use std::{
     borrow::Cow,
     io::{self, BufWriter, IsTerminal as _, StdoutLock, Write},

@@ -1,6 +1,6 @@
 //! Which country codes exist.
 
-use crate::policy::Country;
+use crate::model::Country;
 
 /// The assigned codes of ISO 3166-1 alpha-2, and `EU`, `AP` and `XK`, which databases use beside them.
 const ASSIGNED: &str = "\

@@ -4,9 +4,9 @@
 mod bind;
 mod country;
 mod diagnostic;
+mod files;
 mod lexer;
 mod list;
-mod model;
 mod parser;
 mod prefix;
 mod source;
@@ -18,11 +18,10 @@ mod tests;
 
 use std::path::Path;
 
+use crate::model::Config;
+
 pub use diagnostic::{Diagnostic, Report, Severity};
-pub use model::{
-    Access, Config, Engine, Files, Gate, Interface, InterfaceMode, Listener, OpenReason, Proto, Service,
-    ServiceKey, ServiceKind, Stream,
-};
+pub use files::Files;
 pub use prefix::{PrefixError, parse_prefix};
 
 /// A list file larger than this many bytes is refused: lines are numbered with 32 bits.

@@ -1,3 +1,5 @@
+//! From words to statements.
+
 use super::{
     lexer::{Lexer, Token, Word},
     source::{Sources, Span},

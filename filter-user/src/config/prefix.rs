@@ -1,3 +1,5 @@
+//! Prefixes as people write them.
+
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},

@@ -1,7 +1,9 @@
+//! The texts that were read, and places in them.
+
 use std::{cell::Cell, path::PathBuf, sync::Arc};
 
 use super::diagnostic::{Diagnostic, Report, Severity};
-use crate::policy::Origin;
+use crate::model::Origin;
 
 /// A part of a file that was read, in bytes of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,3 +1,5 @@
+//! The syntax tree.
+
 use super::{lexer::Word, source::Span};
 
 /// A statement: words, then `;` or a block.

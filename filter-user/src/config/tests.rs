@@ -1,7 +1,11 @@
+//! What configurations mean, and what is said of them.
+
 use std::{collections::HashMap, io, path::PathBuf};
 
 use super::*;
-use crate::policy::{Authority, Country, Matcher, Policy};
+use crate::model::{
+    Access, Authority, Country, Engine, InterfaceMode, Matcher, OpenReason, Policy, ServiceKind,
+};
 
 /// Files in memory.
 #[derive(Default)]

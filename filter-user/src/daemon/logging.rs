@@ -1,11 +1,22 @@
+//! The log.
+
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 
-/// Logs to stderr: for people on a terminal, JSON otherwise. `NICGATE_LOG` chooses what, in the syntax of
-/// `RUST_LOG`; without it everything from `info` up.
+/// What chooses what is logged, in the syntax of `RUST_LOG`.
+const VARIABLE: &str = "NICGATE_LOG";
+
+/// Logs to stderr: for people on a terminal, JSON otherwise. [`VARIABLE`] chooses what; without it everything from
+/// `info` up.
 pub(super) fn init() {
-    let filter = EnvFilter::try_from_env("NICGATE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let chosen = std::env::var(VARIABLE).ok().filter(|chosen| !chosen.is_empty());
+    let parsed = chosen.as_deref().map(EnvFilter::try_new);
+    let (filter, wrong) = match parsed {
+        None => (EnvFilter::new("info"), None),
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new("info"), Some(error)),
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
@@ -14,4 +25,7 @@ pub(super) fn init() {
         .log_internal_errors(false);
     // A second initialisation only happens when the controller runs twice in one process, as in tests.
     let _ = if io::stderr().is_terminal() { builder.try_init() } else { builder.json().try_init() };
+    if let Some(error) = wrong {
+        tracing::warn!("{VARIABLE} cannot be read, so that everything from `info` up is logged: {error}");
+    }
 }

@@ -13,11 +13,11 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use super::{
-    counters::{GateState, add},
-    wire::Wire,
+use super::counters::{GateState, add};
+use crate::{
+    http::Wire,
+    session::{Cut, Meter, Transfer},
 };
-use crate::session::{Cut, Meter, Transfer};
 
 /// Why a body breaks off.
 #[derive(Debug)]

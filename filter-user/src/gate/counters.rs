@@ -1,3 +1,5 @@
+//! What a gate has counted.
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -7,11 +9,11 @@ use std::{
     },
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Config, ServiceKey},
-    policy::{Decision, Origin, PolicyId, Stage, Verdict},
+    judge::{Decision, Verdict},
+    model::{Config, Origin, PolicyId, ServiceKey, Stage},
 };
 
 /// One gate: its key, and what it has counted since the process started. Reloads do not reset it.
@@ -45,7 +47,7 @@ struct RuleKey {
 }
 
 /// How often a rule, the backends, or the default decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleCount {
     /// The policy's name.
     pub policy: Arc<str>,
@@ -62,7 +64,7 @@ pub struct RuleCount {
 }
 
 /// What a gate has counted since the process started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateCounters {
     /// The gate.
     pub service: ServiceKey,
@@ -98,6 +100,29 @@ pub struct GateCounters {
     pub bytes_sent: u64,
     /// What decided, the most frequent first.
     pub rules: Vec<RuleCount>,
+}
+
+impl GateCounters {
+    /// Every figure with its name, for people.
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("connections_open", self.connections_open),
+            ("connections", self.connections),
+            ("connections_refused", self.connections_refused),
+            ("requests", self.requests),
+            ("allowed", self.allowed),
+            ("denied", self.denied),
+            ("banned", self.banned),
+            ("not_found", self.not_found),
+            ("bad_requests", self.bad_requests),
+            ("upstream_faults", self.upstream_faults),
+            ("server_errors", self.server_errors),
+            ("cut", self.cut),
+            ("bytes_received", self.bytes_received),
+            ("bytes_sent", self.bytes_sent),
+        ]
+        .into_iter()
+    }
 }
 
 pub(super) fn add(counter: &AtomicU64, amount: u64) {

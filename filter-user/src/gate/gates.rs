@@ -1,3 +1,5 @@
+//! Every gate: its listener, and what a reload does to it.
+
 use std::{
     collections::{HashMap, HashSet},
     io::{Read as _, Write as _},
@@ -15,15 +17,16 @@ use tokio::{
 use super::{
     GateCounters, Limits, ListenError,
     connection::{Connection, Phase, Phases, Shared},
+    connection_limits::ConnectionLimits,
     counters::{GateState, add},
     listen::listen,
-    seats::Seats,
+    serve,
     upstream::Upstreams,
-    wire::Wire,
 };
 use crate::{
     address::canonical,
-    config::{Config, Proto, ServiceKey, ServiceKind},
+    http::Wire,
+    model::{Config, Proto, ServiceKey, ServiceKind},
     session::{Rejudged, Sessions, Snapshot},
 };
 
@@ -43,7 +46,7 @@ pub struct Gates {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    seats: Arc<Seats>,
+    connections: Arc<ConnectionLimits>,
     state: Mutex<State>,
     /// When a refused connection was last logged.
     refused_at: Mutex<Option<Instant>>,
@@ -56,6 +59,8 @@ struct State {
     listening: HashMap<ServiceKey, Listening>,
     /// The phases of former listeners whose connections may still be open.
     former: Vec<watch::Sender<Phase>>,
+    /// Ports of the configuration that could not be listened on.
+    not_bound: Vec<Arc<ListenError>>,
 }
 
 #[derive(Debug)]
@@ -69,7 +74,17 @@ struct Listening {
 #[derive(Debug)]
 pub struct Prepared {
     snapshot: Arc<Snapshot>,
-    bound: Vec<(ServiceKey, SocketAddr, TcpListener)>,
+    bound: Vec<Bound>,
+    not_bound: Vec<Arc<ListenError>>,
+}
+
+type Bound = (ServiceKey, SocketAddr, TcpListener);
+
+impl Prepared {
+    /// Ports that cannot be listened on now. They are tried again, and keep nothing else from coming into force.
+    pub fn not_bound(&self) -> impl Iterator<Item = &ListenError> {
+        self.not_bound.iter().map(|error| &**error)
+    }
 }
 
 impl Gates {
@@ -79,7 +94,7 @@ impl Gates {
         Self {
             inner: Arc::new(Inner {
                 shared,
-                seats: Seats::new(),
+                connections: ConnectionLimits::new(),
                 state: Mutex::default(),
                 refused_at: Mutex::default(),
             }),
@@ -90,40 +105,51 @@ impl Gates {
     ///
     /// # Errors
     ///
-    /// A port that cannot be listened on; nothing has changed then.
-    pub fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<Rejudged, ListenError> {
-        Ok(self.commit(self.prepare(snapshot)?))
+    /// The first port that cannot be listened on; nothing has changed then.
+    pub fn apply(&self, snapshot: &Arc<Snapshot>) -> Result<Rejudged, Arc<ListenError>> {
+        let prepared = self.prepare(snapshot);
+        match prepared.not_bound.first() {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.commit(prepared)),
+        }
     }
 
     /// Binds the listeners that the snapshot adds. Call it inside a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// A port that cannot be listened on; nothing has changed then.
-    pub fn prepare(&self, snapshot: &Arc<Snapshot>) -> Result<Prepared, ListenError> {
+    pub fn prepare(&self, snapshot: &Arc<Snapshot>) -> Prepared {
         let state = self.inner.state();
-        let mut bound = Vec::new();
+        let (mut bound, mut not_bound) = (Vec::new(), Vec::new());
         for key in sockets(&snapshot.config) {
             if state.listening.contains_key(&key) {
                 continue;
             }
-            let held_by = state.listening.keys().find(|other| other.port == key.port).copied();
-            let listener = listen(key).map_err(|error| ListenError { held_by, ..error })?;
-            let address = listener.local_addr().map_err(|source| ListenError {
-                service: key,
-                address: ([0; 4], key.port).into(),
-                source,
-                held_by,
-            })?;
-            bound.push((key, address, listener));
+            match state.bind(key) {
+                Ok(listener) => bound.push(listener),
+                Err(error) => not_bound.push(Arc::new(error)),
+            }
         }
-        Ok(Prepared { snapshot: snapshot.clone(), bound })
+        Prepared { snapshot: snapshot.clone(), bound, not_bound }
+    }
+
+    /// Ports of the configuration that could not be listened on the last time that it was tried.
+    pub fn not_bound(&self) -> Vec<Arc<ListenError>> {
+        self.inner.state().not_bound.clone()
+    }
+
+    /// Tries again to listen on them. Call it inside a tokio runtime.
+    pub fn bind_again(&self) {
+        let mut state = self.inner.state();
+        for error in std::mem::take(&mut state.not_bound) {
+            match state.bind(error.service) {
+                Ok(bound) => self.inner.serve(&mut state, bound),
+                Err(error) => state.not_bound.push(Arc::new(error)),
+            }
+        }
     }
 
     /// Judges by the new snapshot from now on, live transfers included; serves the new listeners; stops
     /// those that are gone. Connections of a listener that is gone end after the request in hand.
     pub fn commit(&self, prepared: Prepared) -> Rejudged {
-        let Prepared { snapshot, bound } = prepared;
+        let Prepared { snapshot, bound, not_bound } = prepared;
         let rejudged = self.inner.shared.sessions.rejudge(&snapshot);
         let mut state = self.inner.state();
         let wanted: HashSet<ServiceKey> = sockets(&snapshot.config).into_iter().collect();
@@ -143,13 +169,10 @@ impl Gates {
         for gate in state.gates.values() {
             gate.retain(&snapshot.config);
         }
-        for (key, address, listener) in bound {
-            tracing::info!(service = %key, %address, "gate open");
-            let (phase, phases) = watch::channel(Phase::Serving);
-            let accepting = accept(self.inner.clone(), key, listener, Phases(phases));
-            state.listening.insert(key, Listening { phase, address });
-            tokio::spawn(accepting);
+        for bound in bound {
+            self.inner.serve(&mut state, bound);
         }
+        state.not_bound = not_bound;
         rejudged
     }
 
@@ -167,13 +190,13 @@ impl Gates {
             }
         };
         announce(Phase::Draining);
-        if timeout(deadline, self.inner.seats.empty()).await.is_ok() {
+        if timeout(deadline, self.inner.connections.empty()).await.is_ok() {
             return 0;
         }
-        let left = self.inner.seats.taken();
+        let left = self.inner.connections.taken();
         announce(Phase::Closed);
         // Whoever is left after this ends with the process.
-        let _ = timeout(CLOSE_TIME, self.inner.seats.empty()).await;
+        let _ = timeout(CLOSE_TIME, self.inner.connections.empty()).await;
         left
     }
 
@@ -208,6 +231,18 @@ impl Drop for Gates {
 }
 
 impl State {
+    fn bind(&self, key: ServiceKey) -> Result<Bound, ListenError> {
+        let held_by = self.listening.keys().find(|other| other.port == key.port).copied();
+        let listener = listen(key).map_err(|error| ListenError { held_by, ..error })?;
+        let address = listener.local_addr().map_err(|source| ListenError {
+            service: key,
+            address: ([0; 4], key.port).into(),
+            source,
+            held_by,
+        })?;
+        Ok((key, address, listener))
+    }
+
     fn address(&self, key: ServiceKey) -> Option<SocketAddr> {
         let any = ServiceKey { address: None, ..key };
         self.listening.get(&key).or_else(|| self.listening.get(&any)).map(|listening| listening.address)
@@ -217,6 +252,13 @@ impl State {
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(self: &Arc<Self>, state: &mut State, (key, address, listener): Bound) {
+        tracing::info!(service = %key, %address, "gate open");
+        let (phase, phases) = watch::channel(Phase::Serving);
+        state.listening.insert(key, Listening { phase, address });
+        tokio::spawn(accept(self.clone(), key, listener, Phases(phases)));
     }
 
     /// The gate that a connection belongs to: the one that names its local address goes first.
@@ -247,7 +289,7 @@ impl Inner {
         let Some(gate) = self.gate(key, &stream) else { return };
         let client = canonical(peer.ip());
         add(&gate.connections, 1);
-        let Some(seat) = self.seats.take(client, &gate, &self.shared.limits) else {
+        let Some(place) = self.connections.take(client, &gate, &self.shared.limits) else {
             add(&gate.connections_refused, 1);
             self.say_refused(client, key);
             refuse(stream);
@@ -261,9 +303,9 @@ impl Inner {
             client,
             wire: Wire::new(),
             phases: phases.clone(),
-            seat: Arc::new(seat),
+            place: Arc::new(place),
         };
-        tokio::spawn(connection.run(stream));
+        tokio::spawn(serve::run(connection, stream));
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::head::canonical_name;
+use crate::http::canonical_name;
 
 /// Headers for one hop only. `Upgrade` and `Connection` are set again for an upgrade that passes.
 const HOP_BY_HOP: [&str; 12] = [

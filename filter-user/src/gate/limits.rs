@@ -1,23 +1,14 @@
+//! What clients may take of a gate.
+
 use std::time::Duration;
+
+use crate::http;
 
 /// What a client may take. The defaults are what production uses; tests use smaller ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest request head, in bytes; longer is 431.
-    pub head_bytes: usize,
-    /// The most header lines, at most 100; more is 431.
-    pub headers: usize,
-    /// The longest request target, in bytes; longer is 414.
-    pub target_bytes: usize,
-    /// From the first byte of a head to its last, for the first head from the connection's start; longer is
-    /// 408.
-    pub head_time: Duration,
-    /// How long a connection may wait for its next request.
-    pub idle_time: Duration,
-    /// How long a request's body may stand still.
-    pub body_time: Duration,
-    /// How long a client may take nothing of what is sent to it.
-    pub send_time: Duration,
+    /// Of a connection.
+    pub http: http::Limits,
     /// Connections from one IPv4 address or one IPv6 /64, over all gates: a carrier's NAT, or a proxy in front, has
     /// thousands of viewers. More is 503.
     pub connections_per_address: usize,
@@ -27,25 +18,16 @@ pub struct Limits {
     pub connect_time: Duration,
     /// How long the upstream may take to answer after the last byte of the request; longer is 504.
     pub answer_time: Duration,
-    /// How long a closed connection is read on, so that the last answer is not lost to a reset.
-    pub linger_time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            head_bytes: 32 * 1024,
-            headers: 100,
-            target_bytes: 16 * 1024,
-            head_time: Duration::from_secs(10),
-            idle_time: Duration::from_secs(75),
-            body_time: Duration::from_secs(60),
-            send_time: Duration::from_secs(60),
+            http: http::Limits::default(),
             connections_per_address: 4096,
             connections: 65_536,
             connect_time: Duration::from_secs(3),
             answer_time: Duration::from_secs(60),
-            linger_time: Duration::from_secs(1),
         }
     }
 }

@@ -1,3 +1,5 @@
+//! Listening sockets.
+
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -6,7 +8,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use crate::config::ServiceKey;
+use crate::model::ServiceKey;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
@@ -27,7 +29,7 @@ pub struct ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, address, source, held_by } = self;
-        write!(f, "gate {service}: cannot listen on {address}: {source}; what was enforced before still is")?;
+        write!(f, "gate {service}: cannot listen on {address}: {source}")?;
         match (source.kind(), held_by) {
             (io::ErrorKind::AddrInUse, Some(own)) => {
                 write!(f, "; nicgate's own gate {own} holds the port until `nicgate run` is started again")

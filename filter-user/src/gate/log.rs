@@ -1,29 +1,38 @@
+//! The access log.
+
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
 use super::connection::Connection;
 use crate::{
-    policy::Verdict,
-    session::{Ground, Ruling, Visit},
+    http::Reject,
+    judge::{Ground, Judgement, Limit, Request},
+    session::{Admission, Snapshot},
 };
 
 /// One event for each request, when its answer begins.
-pub(super) fn request(connection: &Connection, method: &Method, visit: &Visit, ruling: &Ruling, end: &End) {
-    let (verdict, stage) = match ruling.ground {
-        Ground::NoStream => ("deny", "no stream".to_owned()),
-        Ground::Open => ("allow", "no policy".to_owned()),
-        Ground::Closed => ("deny", "no such operation".to_owned()),
-        Ground::NoToken => ("deny", "no_auto_token".to_owned()),
-        Ground::Busy => ("deny", "session table is full".to_owned()),
-        Ground::Overloaded => ("deny", "the backends could not be asked".to_owned()),
-        Ground::Banned => ("deny", "ban".to_owned()),
-        Ground::Judged(_, decision) => {
-            (if decision.verdict == Verdict::Allow { "allow" } else { "deny" }, decision.stage.to_string())
-        }
+pub(super) fn request(
+    connection: &Connection,
+    method: &Method,
+    snapshot: &Snapshot,
+    request: &Request,
+    admission: &Admission,
+    end: &End,
+) {
+    let Judgement { stream, ground, ban } = &admission.judgement;
+    let stage = match ground {
+        Ground::NoStream => "no stream".to_owned(),
+        Ground::Open => "no policy".to_owned(),
+        Ground::Closed => "no such operation".to_owned(),
+        Ground::NoToken => "no_auto_token".to_owned(),
+        Ground::Limited(Limit::Sessions) => "session table is full".to_owned(),
+        Ground::Limited(Limit::Questions) => "the backends could not be asked".to_owned(),
+        Ground::Banned => "ban".to_owned(),
+        Ground::Judged(_, decision) => decision.stage.to_string(),
     };
-    let config = &ruling.snapshot.config;
-    let (policy, rule) = match ruling.ground {
+    let config = &snapshot.config;
+    let (policy, rule) = match *ground {
         Ground::Judged(id, decision) => {
             let policy = config.policy(id);
             (Some(policy), decision.rule.map(|id| policy.rule(id)))
@@ -36,37 +45,37 @@ pub(super) fn request(connection: &Connection, method: &Method, visit: &Visit, r
         service = %connection.gate.key,
         client = %connection.client,
         method = %method,
-        path = ?visit.path,
-        operation = visit.operation.as_str(),
-        proto = visit.proto,
-        ua = visit.ua.as_deref(),
+        path = ?request.path,
+        operation = request.operation.as_str(),
+        proto = request.proto,
+        ua = request.ua.as_deref(),
         status = end.status.as_u16(),
-        verdict,
+        verdict = if ground.admits() { "allow" } else { "deny" },
         stage,
         shadow = config.shadow,
         policy = policy.map(|policy| &**policy.name()),
         rule = rule.map(|rule| &*rule.text),
-        ban = ruling.ban.as_ref().map(|ban| tracing::field::display(ban.net)),
-        reason = ruling.ban.as_ref().and_then(|ban| ban.reason.as_deref()),
+        ban = ban.as_ref().map(|ban| tracing::field::display(ban.net)),
+        reason = ban.as_ref().and_then(|ban| ban.reason.as_deref()),
         at = origin.map(tracing::field::display),
-        stream = ruling.stream.as_deref(),
+        stream = stream.as_deref(),
         session = end.session.as_deref(),
-        answers = (!ruling.answers.is_empty()).then(|| tracing::field::debug(&ruling.answers)),
+        answers = (!admission.answers.is_empty()).then(|| tracing::field::debug(&admission.answers)),
         fault = end.fault.as_deref(),
         "request"
     );
 }
 
 /// A request that was refused before it could be judged.
-pub(super) fn refused(connection: &Connection, status: StatusCode, reason: &str) {
+pub(super) fn refused(connection: &Connection, reject: Reject) {
     tracing::info!(
         target: "nicgate::access",
         service = %connection.gate.key,
         client = %connection.client,
-        status = status.as_u16(),
+        status = reject.status.as_u16(),
         verdict = "deny",
         stage = "request",
-        fault = reason,
+        fault = reject.reason,
         "request"
     );
 }

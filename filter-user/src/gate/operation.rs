@@ -1,6 +1,8 @@
+//! What a request wants, by its method and path.
+
 use http::Method;
 
-use crate::backend::Operation;
+use crate::model::Operation;
 
 /// What a request wants: publishing, unless it only reads, or talks WHEP, which plays with POST.
 ///

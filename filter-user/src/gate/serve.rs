@@ -1,28 +1,66 @@
 //! One request: read, judged, forwarded or refused.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use url::Url;
 
 use super::{
     body::{Answer, RequestBody, ResponseBody},
-    connection::Connection,
+    connection::{Connection, Phase},
     counters::add,
-    head::Reject,
     headers, log,
     log::End,
     operation::{operation, proto},
-    target::{self, Target},
     tunnel,
-    wire::{Fact, Upgrade},
 };
 use crate::{
-    config::{Config, ServiceKey, ServiceKind},
-    policy::Verdict,
-    session::{Cut, Ground, Ruling, Transfer, Visit},
+    http::{Ambiguous, Fact, Framer, Reject, Target, Upgrade, read_target},
+    judge::{self, Ground, Verdict},
+    model::{Config, ServiceKey, ServiceKind},
+    session::{Admission, Cut, Snapshot, Transfer},
 };
+
+/// Serves a connection until it ends.
+pub(super) async fn run(connection: Connection, stream: TcpStream) {
+    let connection = Arc::new(connection);
+    let limits = connection.shared.limits;
+    let framer = Framer::new(stream, connection.wire.clone(), limits.http);
+    let mut phases = connection.phases.clone();
+    let client = connection.client;
+    let service = service_fn(move |request: Request<Incoming>| {
+        let connection = connection.clone();
+        async move { Ok::<_, Infallible>(serve(&connection, request).await) }
+    });
+    let serving = http1::Builder::new()
+        // The framer has the deadlines and the limits; hyper only needs room for what it hands on.
+        .header_read_timeout(None::<Duration>)
+        .max_buf_size(2 * limits.http.head_bytes.max(64 * 1024))
+        .serve_connection(TokioIo::new(framer), service)
+        .with_upgrades();
+    let mut serving = std::pin::pin!(serving);
+    let mut next = Phase::Draining;
+    loop {
+        tokio::select! {
+            ended = serving.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%client, %error, "a connection ended early");
+                }
+                return;
+            }
+            () = phases.reach(next) => match next {
+                Phase::Draining => {
+                    serving.as_mut().graceful_shutdown();
+                    next = Phase::Closed;
+                }
+                Phase::Serving | Phase::Closed => return,
+            },
+        }
+    }
+}
 
 /// Lets the next request in unless the upgrade was accepted.
 struct PendingUpgrade<'a>(Option<&'a Connection>);
@@ -43,7 +81,7 @@ impl Drop for PendingUpgrade<'_> {
     }
 }
 
-pub(super) async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
+async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<ResponseBody> {
     let answer = Answer::to(&connection.wire);
     add(&connection.gate.requests, 1);
     let mut response = match connection.wire.pop() {
@@ -75,7 +113,7 @@ fn answer(connection: &Connection, status: StatusCode, text: String) -> Response
 /// Answers a request that cannot be judged, and ends the connection.
 fn refuse(connection: &Connection, reject: Reject) -> Response<ResponseBody> {
     add(&connection.gate.bad_requests, 1);
-    log::refused(connection, reject.status, reject.reason);
+    log::refused(connection, reject);
     let mut response = answer(connection, reject.status, format!("{}\n", reject.reason));
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
@@ -89,30 +127,34 @@ async fn judge(
 ) -> Response<ResponseBody> {
     let pending = PendingUpgrade(upgrade.then_some(connection));
     let sessions = &connection.shared.sessions;
-    let snapshot = sessions.snapshot();
-    let target = match target::read(raw_target, &snapshot.config.token_name) {
-        Ok(target) => target,
-        Err(ambiguous) => return refuse(connection, Reject::bad(ambiguous.0)),
+    // The token's name and everything that judges are of one configuration; a reload in between begins anew.
+    let (snapshot, target, judged, mut admission) = loop {
+        let snapshot = sessions.snapshot();
+        let target = match read_target(raw_target, &snapshot.config.token_name) {
+            Ok(target) => target,
+            Err(Ambiguous(reason)) => return refuse(connection, Reject::bad(reason)),
+        };
+        let judged = Arc::new(request_of(connection, &request, &target));
+        if let Some(admission) = sessions.admit(&snapshot, &judged).await {
+            break (snapshot, target, judged, admission);
+        }
     };
-    drop(snapshot);
-    let visit = Arc::new(visit(connection, &request, &target));
-    let mut ruling = sessions.admit(&visit).await;
-    count(connection, &ruling);
+    count(connection, &snapshot, &admission);
     let method = request.method().clone();
-    let transfer = ruling.transfer.take();
+    let transfer = admission.transfer.take();
     let session = transfer.as_ref().map(|transfer| transfer.session_id().clone());
     let (response, fault) = match transfer {
-        Some(transfer) => forward(connection, &ruling, request, &target, transfer, pending).await,
-        None => (deny(connection, &ruling), None),
+        Some(transfer) => forward(connection, &snapshot, request, &target, transfer, pending).await,
+        None => (deny(connection, &admission), None),
     };
     let end = End { status: response.status(), session, fault };
-    log::request(connection, &method, &visit, &ruling, &end);
+    log::request(connection, &method, &snapshot, &judged, &admission, &end);
     response
 }
 
-fn visit(connection: &Connection, request: &Request<Incoming>, target: &Target) -> Visit {
+fn request_of(connection: &Connection, request: &Request<Incoming>, target: &Target) -> judge::Request {
     let headers = request.headers();
-    Visit {
+    judge::Request {
         operation: operation(request.method(), &target.path),
         path: target.path.clone(),
         proto: proto(&target.path),
@@ -122,7 +164,7 @@ fn visit(connection: &Connection, request: &Request<Incoming>, target: &Target) 
         ua: all_text(headers, header::USER_AGENT),
         referer: text(headers, header::REFERER),
         host: text(headers, header::HOST),
-        qs: target.forward_query.clone(),
+        query: target.forward_query.clone(),
     }
 }
 
@@ -137,44 +179,40 @@ fn all_text(headers: &HeaderMap, name: header::HeaderName) -> Option<Arc<str>> {
     (!all.is_empty()).then(|| all.join(", ").into())
 }
 
-fn count(connection: &Connection, ruling: &Ruling) {
+fn count(connection: &Connection, snapshot: &Snapshot, admission: &Admission) {
     let gate = &connection.gate;
-    match ruling.ground {
+    match admission.judgement.ground {
         Ground::NoStream => add(&gate.not_found, 1),
         Ground::Open => add(&gate.allowed, 1),
-        Ground::Closed | Ground::NoToken | Ground::Busy | Ground::Overloaded => {
-            add(&gate.denied, 1);
-        }
+        Ground::Closed | Ground::NoToken | Ground::Limited(_) => add(&gate.denied, 1),
         Ground::Banned => {
             add(&gate.denied, 1);
             add(&gate.banned, 1);
-            if let Some(ban) = &ruling.ban {
+            if let Some(ban) = &admission.judgement.ban {
                 add(&ban.refused, 1);
             }
         }
         Ground::Judged(id, decision) => {
             add(if decision.verdict == Verdict::Allow { &gate.allowed } else { &gate.denied }, 1);
-            gate.decided(&ruling.snapshot.config, id, decision);
+            gate.decided(&snapshot.config, id, decision);
         }
     }
 }
 
 /// Says which step refused, not by which rule: that is for the log.
-fn deny(connection: &Connection, ruling: &Ruling) -> Response<ResponseBody> {
-    if let Some(redirect) = &ruling.redirect {
+fn deny(connection: &Connection, admission: &Admission) -> Response<ResponseBody> {
+    if let Some(redirect) = &admission.redirect {
         let mut response = answer(connection, redirect.status, String::new());
         response.headers_mut().insert(header::LOCATION, redirect.location.clone());
         return response;
     }
-    let (status, text) = match ruling.ground {
-        Ground::NoStream => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
-        Ground::Busy | Ground::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "busy\n".to_owned()),
-        Ground::Closed => (StatusCode::FORBIDDEN, "denied: operation\n".to_owned()),
-        Ground::NoToken => (StatusCode::FORBIDDEN, "denied: token\n".to_owned()),
-        Ground::Banned => (StatusCode::FORBIDDEN, "denied: ban\n".to_owned()),
+    let ground = admission.judgement.ground;
+    let (status, text) = match (ground, ground.stage()) {
+        (Ground::NoStream, _) => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+        (Ground::Closed, _) => (StatusCode::FORBIDDEN, "denied: operation\n".to_owned()),
+        (_, Some(stage)) => (StatusCode::FORBIDDEN, format!("denied: {stage}\n")),
         // Without a transfer there is no admission; `Open` cannot come here.
-        Ground::Open => (StatusCode::SERVICE_UNAVAILABLE, "busy\n".to_owned()),
-        Ground::Judged(_, decision) => (StatusCode::FORBIDDEN, format!("denied: {}\n", decision.stage)),
+        (_, None) => (StatusCode::SERVICE_UNAVAILABLE, "busy\n".to_owned()),
     };
     answer(connection, status, text)
 }
@@ -188,14 +226,14 @@ fn upstream_of(config: &Config, key: ServiceKey) -> Option<&Url> {
 
 async fn forward(
     connection: &Connection,
-    ruling: &Ruling,
+    snapshot: &Snapshot,
     mut request: Request<Incoming>,
     target: &Target,
     transfer: Transfer,
     mut pending: PendingUpgrade<'_>,
 ) -> (Response<ResponseBody>, Option<String>) {
     let gate = &connection.gate;
-    let Some(upstream) = upstream_of(&ruling.snapshot.config, gate.key) else {
+    let Some(upstream) = upstream_of(&snapshot.config, gate.key) else {
         let mut response = answer(connection, StatusCode::SERVICE_UNAVAILABLE, "closing\n".to_owned());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         return (response, Some("a reload removed this gate".to_owned()));
@@ -265,7 +303,7 @@ fn switch(
         transfer,
         connection.gate.clone(),
         connection.phases.clone(),
-        connection.seat.clone(),
+        connection.place.clone(),
     ));
     Response::from_parts(parts, ResponseBody::own(&connection.gate, ""))
 }

@@ -1,3 +1,5 @@
+//! Connections that were upgraded.
+
 use std::{io, sync::Arc};
 
 use hyper::upgrade::OnUpgrade;
@@ -6,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
     connection::{Phase, Phases},
+    connection_limits::Place,
     counters::{GateState, add},
-    seats::Seat,
 };
 use crate::session::Transfer;
 
@@ -21,7 +23,7 @@ pub(super) async fn carry(
     transfer: Transfer,
     gate: Arc<GateState>,
     mut phases: Phases,
-    seat: Arc<Seat>,
+    place: Arc<Place>,
 ) {
     let (client, upstream) = match tokio::try_join!(client, upstream) {
         Ok((client, upstream)) => (TokioIo::new(client), TokioIo::new(upstream)),
@@ -57,7 +59,7 @@ pub(super) async fn carry(
         }
         () = phases.reach(Phase::Closed) => {}
     }
-    drop(seat);
+    drop(place);
 }
 
 async fn copy(

@@ -1,3 +1,5 @@
+//! Connections to media servers.
+
 use std::{error::Error, io};
 
 use http::{Request, Response, StatusCode, Uri, request::Parts};

@@ -6,12 +6,12 @@ use filter_ebpf::layout::LINE_CELLS;
 
 use super::{
     flat::Flat,
-    image::{TooLarge, fits},
     prefixes::{Prefix, cover},
     ranges::ranges,
+    size::{TooLarge, fits},
 };
 use crate::{
-    config::Engine,
+    model::Engine,
     offload::{ClassId, Compiled},
 };
 

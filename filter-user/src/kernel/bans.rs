@@ -19,12 +19,12 @@ use filter_ebpf::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
+    count::Count,
     image::{map_proto, proto_of},
     state::MappedState,
-    stats::Count,
     status::Entries as Figures,
     sys,
-    tables::{TrieKey, zeros},
+    values::{TrieKey, zeros},
 };
 use crate::bans::{Boottime, Desired, Entries, Label, Place, Scope, Step, steps};
 
@@ -86,7 +86,7 @@ impl BanMaps {
         }
         // Whatever happens from here on, the program has to look.
         state.set_bans((known.entries.len() + desired.entries.len()).max(1) as u64);
-        for step in steps(&known.entries, &desired.entries, Boottime::now()) {
+        for step in steps(&known.entries, &desired.entries, sys::boottime()) {
             match step {
                 Step::Put(place, label) => maps.put(place, label),
                 Step::Remove(place) => maps.remove(place),

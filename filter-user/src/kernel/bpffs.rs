@@ -1,18 +1,15 @@
-use std::{
-    ffi::CString,
-    io,
-    os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
-};
+//! The BPF file system that pins live in.
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+
+use super::sys;
 
 /// The BPF file system's usual place.
 const USUAL: &str = "/sys/fs/bpf";
 /// Environment variable that names another place.
 const OVERRIDE: &str = "NICGATE_BPFFS";
-/// `BPF_FS_MAGIC` of `linux/magic.h`.
-const MAGIC: i64 = 0xcafe_4a11;
 
 /// Where the BPF file system is mounted: `/sys/fs/bpf`, unless the environment variable `NICGATE_BPFFS`
 /// names another place.
@@ -41,16 +38,10 @@ impl Bpffs {
     /// Mounts it if nothing is mounted there.
     pub(super) fn mount(&self) -> Result<()> {
         let root = &self.root;
-        if is_bpffs(root).with_context(|| format!("could not look at {}", root.display()))? {
+        if sys::is_bpffs(root).with_context(|| format!("could not look at {}", root.display()))? {
             return Ok(());
         }
-        let target = CString::new(root.as_os_str().as_bytes())?;
-        // SAFETY: four NUL-terminated strings that live until the call returns; bpf takes no data.
-        let result = unsafe {
-            libc::mount(c"bpf".as_ptr(), target.as_ptr(), c"bpf".as_ptr(), 0, c"mode=0700".as_ptr().cast())
-        };
-        if result != 0 {
-            let error = io::Error::last_os_error();
+        if let Err(error) = sys::mount_bpffs(root) {
             let shown = root.display();
             if error.raw_os_error() == Some(libc::EPERM) {
                 bail!(
@@ -61,15 +52,4 @@ impl Bpffs {
         }
         Ok(())
     }
-}
-
-fn is_bpffs(path: &Path) -> io::Result<bool> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: all-zero is a valid statfs.
-    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a NUL-terminated path and a buffer of the right type, both live until the call returns.
-    if unsafe { libc::statfs(path.as_ptr(), &mut stat) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(stat.f_type as i64 == MAGIC)
 }

@@ -1,3 +1,5 @@
+//! The program's own debug lines.
+
 use std::io;
 
 use anyhow::{Context, Result};

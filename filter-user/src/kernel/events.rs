@@ -1,3 +1,5 @@
+//! Sampled drops.
+
 use std::{io, net::IpAddr, num::NonZeroUsize};
 
 use anyhow::{Context, Result};

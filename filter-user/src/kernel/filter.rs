@@ -1,3 +1,5 @@
+//! The filter on one interface.
+
 use std::{
     fs::{self, File},
     os::fd::AsFd,
@@ -12,7 +14,7 @@ use aya::{
     programs::{ProgramInfo, TestRun, loaded_programs},
 };
 use filter_ebpf::layout::{self, Figures, Lookups, flags};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     addresses::{Addresses, Layout},
@@ -34,7 +36,7 @@ use super::{
 };
 use crate::{
     bans::Desired,
-    config::{Engine, InterfaceMode},
+    model::{Engine, InterfaceMode},
     offload::Compiled,
 };
 
@@ -62,7 +64,7 @@ struct Order<'a> {
 }
 
 /// How an interface came to be filtered.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AttachReport {
     /// The interface.
     pub interface: String,
@@ -436,7 +438,22 @@ fn installed(tables: &Tables, generation: u32, table: &Figures) -> Result<(usize
     }
 }
 
+/// How often a table is read again that is switched while it is read.
+const READS: u32 = 4;
+
 fn table_status(tables: &Tables, interface: &str) -> Result<Status> {
+    let mut reads = 0;
+    loop {
+        reads += 1;
+        let status = table_status_once(tables, interface)?;
+        // A table that is not live any more may be written over by the next one.
+        if status.generation == tables.state.live() || reads == READS {
+            return Ok(status);
+        }
+    }
+}
+
+fn table_status_once(tables: &Tables, interface: &str) -> Result<Status> {
     let live = tables.live();
     let (generation, table) = live.unwrap_or_default();
     let (v4, v6) = if live.is_some() {

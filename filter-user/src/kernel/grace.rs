@@ -1,3 +1,5 @@
+//! Waiting until no packet is judged by a table any more (RCU).
+
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Result, anyhow};

@@ -1,16 +1,16 @@
 //! What the next table will be, as plain data: no kernel object is touched here.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr};
 
 use filter_ebpf::layout::{
-    CELLS, Figures, GROUPS, LocalKey, MAX_RULES, MAX_SERVICES, NOTE_TEXT, PORT_COUNT, Proto as MapProto,
-    RULE_SLOTS, RuleNote, SERVICE_SLOTS, ServiceNote, flags, service,
+    Figures, GROUPS, LocalKey, NOTE_TEXT, PORT_COUNT, Proto as MapProto, RULE_SLOTS, RuleNote, SERVICE_SLOTS,
+    ServiceNote, flags, service,
 };
 
-use super::{addresses::Addresses, slots::assign, state::Ports};
+use super::{addresses::Addresses, size::TooLarge, slots::assign, state::Ports};
 use crate::{
     address::canonical,
-    config::{Engine, Proto, ServiceKey},
+    model::{Engine, Proto, ServiceKey},
     offload::Compiled,
 };
 
@@ -38,81 +38,6 @@ pub struct Image {
     entries: (usize, usize),
     /// Slots and rules.
     pub(super) rules: Vec<(u32, RuleNote)>,
-}
-
-/// A table is larger than the kernel's maps; what was enforced before still is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TooLarge {
-    /// More rules that drop than [`MAX_RULES`].
-    Rules(usize),
-    /// More services than [`MAX_SERVICES`].
-    Services(usize),
-    /// Classes times distinct policy sets exceed the verdict table.
-    Cells {
-        /// Classes of addresses.
-        classes: usize,
-        /// Distinct sets of policies, and one.
-        columns: usize,
-    },
-    /// More classes than the `flat` engine numbers.
-    Classes(usize),
-    /// More addresses than the `flat` engine reaches.
-    Addresses,
-}
-
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rules(rules) => write!(
-                f,
-                "{rules} rules drop at the NIC, but its table holds {MAX_RULES}: \
-                 put the addresses into a list file, which is one rule (`deny ip file \"PATH\";`)"
-            ),
-            Self::Services(services) => write!(
-                f,
-                "{services} ports are protected, but the NIC's table holds {MAX_SERVICES}: protect fewer ports"
-            ),
-            Self::Cells { classes, columns } => write!(
-                f,
-                "{classes} classes of addresses times {columns} sets of policies are more than the {CELLS} \
-                 verdicts that the NIC's table holds: let more ports share a policy, or join rules"
-            ),
-            Self::Classes(classes) => write!(
-                f,
-                "{classes} classes of addresses are more than the {} that the engine `flat` numbers: \
-                 join rules, or set `engine lpm;`",
-                filter_ebpf::flat::CLASSES
-            ),
-            Self::Addresses => write!(
-                f,
-                "the addresses need more memory than the engine `flat` reaches (512 MiB for one table): join \
-                 prefixes, or set `engine lpm;`"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for TooLarge {}
-
-/// Whether a table of this size can be published at all.
-///
-/// # Errors
-///
-/// What is too large, and the remedy.
-pub fn fits(engine: Engine, compiled: &Compiled) -> Result<(), TooLarge> {
-    if compiled.rules.len() > MAX_RULES as usize {
-        return Err(TooLarge::Rules(compiled.rules.len()));
-    }
-    if compiled.services.len() > MAX_SERVICES as usize {
-        return Err(TooLarge::Services(compiled.services.len()));
-    }
-    if compiled.cells.len() > CELLS {
-        return Err(TooLarge::Cells { classes: compiled.classes(), columns: compiled.row() });
-    }
-    if engine == Engine::Flat && compiled.classes() > filter_ebpf::flat::CLASSES {
-        return Err(TooLarge::Classes(compiled.classes()));
-    }
-    Ok(())
 }
 
 impl Image {
@@ -300,11 +225,14 @@ pub(super) fn text_of(bytes: &[u8; NOTE_TEXT]) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use filter_ebpf::layout::{MAX_RULES, MAX_SERVICES};
+
     use super::*;
     use crate::{
         address::Partition,
+        kernel::fits,
+        model::{Origin, PolicyId},
         offload::{Column, CompiledService, DropRule, DropRuleId},
-        policy::{Origin, PolicyId},
     };
 
     fn rule(text: &str, identity: u64) -> DropRule {

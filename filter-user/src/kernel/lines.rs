@@ -1,27 +1,20 @@
-use std::{
-    io,
-    ops::Range,
-    os::fd::{AsFd, AsRawFd},
-    path::Path,
-    ptr::NonNull,
-};
+//! The lines of the flat engine, mapped into memory.
 
-use anyhow::{Context, Result, anyhow, bail};
+use std::{ops::Range, os::fd::AsFd as _, path::Path};
+
+use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
 use filter_ebpf::flat::{LINE_BYTES, Line};
+
+use super::sys::Mapping;
 
 /// The lines, mapped into memory: a table of any size is written without a system call.
 #[derive(Debug)]
 pub(super) struct Lines {
-    first: NonNull<u64>,
+    lines: Mapping<Line>,
     count: u32,
     map: MapData,
 }
-
-// SAFETY: the mapping belongs to this value alone until it is dropped; writing needs it exclusively.
-unsafe impl Send for Lines {}
-// SAFETY: as above; reading copies, word by word.
-unsafe impl Sync for Lines {}
 
 impl Lines {
     pub(super) fn new(map: MapData) -> Result<Self> {
@@ -30,25 +23,9 @@ impl Lines {
             bail!("the table of addresses is of another build");
         }
         let count = info.max_entries();
-        // SAFETY: a fresh shared mapping of a file descriptor; no Rust object is at the address. The kernel
-        // refuses a length that is more than the map has.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                count as usize * LINE_BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.fd().as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error())
-                .context("could not map the table of addresses into memory");
-        }
-        let first =
-            NonNull::new(address.cast()).ok_or_else(|| anyhow!("the table of addresses is at address 0"))?;
-        Ok(Self { first, count, map })
+        let lines = Mapping::new(map.fd().as_fd(), count as usize)
+            .context("could not map the table of addresses into memory")?;
+        Ok(Self { lines, count, map })
     }
 
     pub(super) fn from_pin(path: &Path) -> Result<Self> {
@@ -61,9 +38,9 @@ impl Lines {
         self.count as usize / 2
     }
 
-    /// Where a generation begins, in 8-byte words.
+    /// The number of a generation's first line.
     fn start(&self, generation: u32) -> usize {
-        generation as usize * self.room() * (LINE_BYTES / 8)
+        generation as usize * self.room()
     }
 
     /// Writes lines of a generation. No packet may be judged by it.
@@ -71,7 +48,7 @@ impl Lines {
         assert!(first + lines.len() <= self.room() && generation < 2);
         // SAFETY: inside the mapping, which overlaps no Rust object; aligned because lines and mappings are.
         unsafe {
-            let to = self.first.as_ptr().add(self.start(generation)).cast::<Line>().add(first);
+            let to = self.lines.as_ptr().add(self.start(generation) + first);
             to.copy_from_nonoverlapping(lines.as_ptr(), lines.len());
         }
     }
@@ -84,7 +61,7 @@ impl Lines {
             .map(|line| {
                 // SAFETY: inside the mapping; volatile because another process may write meanwhile, and every
                 // bit pattern is a line.
-                unsafe { self.first.as_ptr().add(from).cast::<Line>().add(line).read_volatile() }
+                unsafe { self.lines.as_ptr().add(from + line).read_volatile() }
             })
             .collect()
     }
@@ -127,11 +104,4 @@ impl Lines {
 
 fn used(lines: &[Line]) -> usize {
     lines.iter().rposition(|line| *line != [0; 8]).map_or(0, |last| last + 1)
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `new` made; no reference into it outlives `self`.
-        unsafe { libc::munmap(self.first.as_ptr().cast(), self.count as usize * LINE_BYTES) };
-    }
 }

@@ -1,5 +1,6 @@
+//! Interfaces, and what holds a program in place there.
+
 use std::{
-    ffi::{CStr, CString},
     fmt,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -15,10 +16,10 @@ use aya::programs::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    netlink,
     object::{errno, explain, is_final},
+    sys::{self, netlink},
 };
-use crate::config::InterfaceMode;
+use crate::model::InterfaceMode;
 
 /// The mode in which a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,11 +92,9 @@ pub(super) struct Device {
 impl Device {
     /// Finds an interface.
     pub(super) fn named(name: &str) -> Result<Self> {
-        let c_name = CString::new(name).with_context(|| format!("{name:?} is no interface name"))?;
-        // SAFETY: a NUL-terminated string that lives until the call returns.
-        match unsafe { libc::if_nametoindex(c_name.as_ptr()) } {
-            0 => bail!("there is no interface {name}; there are: {}", all_names().join(", ")),
-            index => Ok(Self { name: name.to_owned(), index }),
+        match sys::index_of(name) {
+            None => bail!("there is no interface {name}; there are: {}", sys::names().join(", ")),
+            Some(index) => Ok(Self { name: name.to_owned(), index }),
         }
     }
 
@@ -136,30 +135,6 @@ fn program_name(id: u32) -> String {
         Some(name) => format!("{name} (id {id})"),
         None => format!("id {id}"),
     }
-}
-
-fn all_names() -> Vec<String> {
-    // SAFETY: returns null or an array that ends with index 0 and is freed below.
-    let list = unsafe { libc::if_nameindex() };
-    if list.is_null() {
-        return Vec::new();
-    }
-    let mut names = Vec::new();
-    let mut entry = list;
-    loop {
-        // SAFETY: inside the array, whose end is checked for before moving on.
-        let interface = unsafe { &*entry };
-        if interface.if_index == 0 || interface.if_name.is_null() {
-            break;
-        }
-        // SAFETY: a NUL-terminated string that lives until the array is freed.
-        names.push(unsafe { CStr::from_ptr(interface.if_name) }.to_string_lossy().into_owned());
-        // SAFETY: not at the last entry yet.
-        entry = unsafe { entry.add(1) };
-    }
-    // SAFETY: the array from above, freed once.
-    unsafe { libc::if_freenameindex(list) };
-    names
 }
 
 /// A program that was just attached.

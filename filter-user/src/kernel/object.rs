@@ -1,3 +1,5 @@
+//! Loading the program.
+
 use std::{
     os::fd::{AsFd, AsRawFd},
     time::Duration,
@@ -13,7 +15,7 @@ use aya::{
 use filter_ebpf::layout::{self, Lookups};
 
 use super::{lines::Lines, pins::Pins};
-use crate::config::Engine;
+use crate::model::Engine;
 
 /// The XDP program, built by `build.rs`.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/nicgate-xdp"));

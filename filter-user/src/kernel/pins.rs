@@ -1,3 +1,5 @@
+//! Where the program, its link and its maps are pinned.
+
 use std::{
     fs::{self, File},
     io,
@@ -8,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use filter_ebpf::layout;
 
 use super::bpffs::Bpffs;
-use crate::config::Engine;
+use crate::model::Engine;
 
 /// The files under which one interface's link, program and maps outlive their process:
 /// `nicgate/IFACE/{link,program,layout-VERSION-ENGINE/MAP}`.

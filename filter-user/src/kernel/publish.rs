@@ -1,3 +1,5 @@
+//! Putting another table into force.
+
 use std::{
     collections::HashSet,
     thread,
@@ -6,22 +8,23 @@ use std::{
 
 use anyhow::{Context, Result};
 use filter_ebpf::layout::{self, Figures, LocalKey};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     addresses::Addresses,
     grace::Grace,
     image::{Image, Slots},
-    tables::{Tables, Trie, Tries, cell_lines, zeros},
+    tables::{Tables, Trie, Tries, cell_lines},
+    values::zeros,
 };
-use crate::{config::Engine, offload::Compiled};
+use crate::{model::Engine, offload::Compiled};
 
 /// Tries with more entries are emptied bit by bit before the kernel frees them: freeing a full one is a
 /// single walk that nothing interrupts.
 const LARGE: usize = 65_536;
 
 /// What a publication put into force.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PublishReport {
     /// The generation number; it rises by one with every publication.
     pub generation: u64,
@@ -34,20 +37,31 @@ pub struct PublishReport {
     /// The same for IPv6.
     pub v6_entries: usize,
     /// How long it took.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", with = "seconds")]
     pub took: Duration,
     /// How much of it went into writing the kernel's maps.
-    #[serde(rename = "write_seconds", serialize_with = "seconds")]
+    #[serde(rename = "write_seconds", with = "seconds")]
     pub write: Duration,
     /// How much of it went into waiting until no packet was judged by the table that was written over.
-    #[serde(rename = "wait_seconds", serialize_with = "seconds")]
+    #[serde(rename = "wait_seconds", with = "seconds")]
     pub wait: Duration,
     /// What did not work although the new table is in force.
     pub warnings: Vec<String>,
 }
 
-fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
+/// Durations as seconds, with a fraction.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Duration::try_from_secs_f64(f64::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
 }
 
 /// Builds the next table, switches to it, and retires the one before.

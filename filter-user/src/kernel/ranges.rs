@@ -1,3 +1,5 @@
+//! Ranges of addresses that stand out from the rest.
+
 use crate::{
     address::{Address, Partition},
     offload::ClassId,

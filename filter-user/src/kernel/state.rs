@@ -1,13 +1,15 @@
+//! The program's state, mapped into memory.
+
 use std::{
-    io,
-    os::fd::{AsFd, AsRawFd},
-    ptr::NonNull,
+    os::fd::AsFd as _,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
 use filter_ebpf::layout::{self, Figures, GROUPS, Generation, PORT_COUNT, State};
+
+use super::sys::Mapping;
 
 /// What stands on each port: a table's part of the [`Generation`] beside its figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +24,10 @@ pub(super) struct Ports {
 /// table has to be one store.
 #[derive(Debug)]
 pub(super) struct MappedState {
-    state: NonNull<State>,
+    state: Mapping<State>,
     /// Keeps the map alive; the mapping alone would, too.
     _map: MapData,
 }
-
-// SAFETY: the mapping belongs to this value alone until it is dropped; what several threads touch is accessed
-// atomically, and the rest needs the value exclusively.
-unsafe impl Send for MappedState {}
-// SAFETY: as above.
-unsafe impl Sync for MappedState {}
 
 impl MappedState {
     pub(super) fn new(map: MapData) -> Result<Self> {
@@ -40,22 +36,7 @@ impl MappedState {
         {
             bail!("the map of the state is of another build");
         }
-        // SAFETY: a fresh shared mapping of a file descriptor; no Rust object is at the address. The kernel
-        // refuses a length that is more than the map has.
-        let address = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<State>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                map.fd().as_fd().as_raw_fd(),
-                0,
-            )
-        };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error()).context("could not map the state into memory");
-        }
-        let state = NonNull::new(address.cast()).context("the state was mapped at address 0")?;
+        let state = Mapping::new(map.fd().as_fd(), 1).context("could not map the state into memory")?;
         Ok(Self { state, _map: map })
     }
 
@@ -147,12 +128,5 @@ impl MappedState {
             (&raw mut (*to).ports).copy_from_nonoverlapping(ports.ports.as_ref(), 1);
             (&raw mut (*to).figures).write_volatile(*figures);
         }
-    }
-}
-
-impl Drop for MappedState {
-    fn drop(&mut self) {
-        // SAFETY: the mapping that `new` made; no reference into it outlives `self`.
-        unsafe { libc::munmap(self.state.as_ptr().cast(), size_of::<State>()) };
     }
 }

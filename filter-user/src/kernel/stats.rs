@@ -1,29 +1,16 @@
-use std::{collections::BTreeMap, ops::AddAssign};
+//! The counters.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use filter_ebpf::layout::{EVENTS_LOST, Outcome, RuleHits, ServiceHits};
+use filter_ebpf::layout::{EVENTS_LOST, Outcome, RuleHits, ServiceHits, flags};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    count::Count,
     image::{service_key, text_of},
     tables::Tables,
 };
-
-/// Packets and bytes; the link-layer header counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Count {
-    /// Packets.
-    pub packets: u64,
-    /// Bytes.
-    pub bytes: u64,
-}
-
-impl AddAssign for Count {
-    fn add_assign(&mut self, other: Self) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-    }
-}
 
 /// What a rule dropped; in shadow mode, would have dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +49,9 @@ pub struct Stats {
     pub events_lost: u64,
     /// Runtime bans that the kernel knows.
     pub bans: usize,
+    /// Nothing is dropped now: what is counted as dropped by a rule would have been.
+    #[serde(default)]
+    pub shadow: bool,
     /// The live rules, by policy, file and line.
     pub rules: Vec<RuleStats>,
     /// The protected ports, by protocol and port.
@@ -123,5 +113,6 @@ pub(super) fn read(tables: &Tables) -> Result<Stats> {
         .into_iter()
         .map(|(key, passed, dropped)| ServiceStats { service: key.to_string(), passed, dropped })
         .collect();
-    Ok(Stats { outcomes, events_lost, bans, rules, services })
+    let shadow = tables.live().is_some_and(|(_, figures)| figures.flags & flags::SHADOW != 0);
+    Ok(Stats { outcomes, events_lost, bans, shadow, rules, services })
 }

@@ -1,3 +1,5 @@
+//! What is in force on one interface.
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The maps that a program judges by.
+
 use std::{
     collections::{HashMap as StdHashMap, HashSet},
     io,
@@ -9,10 +11,7 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Ebpf, Pod,
-    maps::{
-        ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues,
-        lpm_trie::Key,
-    },
+    maps::{ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key},
 };
 use filter_ebpf::{
     flat::Line,
@@ -23,8 +22,9 @@ use filter_ebpf::{
 
 use super::{
     bans::BanMaps, grace::Grace, image::Slots, lines::Lines, prefixes::Prefix, state::MappedState, sys,
+    values::TrieKey,
 };
-use crate::config::Engine;
+use crate::model::Engine;
 
 /// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
 const NO_PREALLOC: u32 = 1;
@@ -58,17 +58,6 @@ impl TrieAddress for u128 {
 pub(super) struct Trie<A: TrieAddress> {
     map: LpmTrie<MapData, A::Bytes, u32>,
 }
-
-/// A trie's key as it lies in memory; aya's own hides its fields' default.
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-pub(super) struct TrieKey<B> {
-    pub(super) len: u32,
-    pub(super) network: B,
-}
-
-// SAFETY: `repr(C)`, a u32 and an array of bytes whose length is a multiple of 4: no padding.
-unsafe impl<B: Pod> Pod for TrieKey<B> {}
 
 impl<A: TrieAddress> Trie<A> {
     /// A new trie with these entries.
@@ -367,12 +356,6 @@ pub(super) fn cell_lines(cells: &[u16]) -> Vec<Line> {
             line
         })
         .collect()
-}
-
-/// One value for each CPU, all zero.
-pub(super) fn zeros<V: Pod + Default>() -> Result<PerCpuValues<V>> {
-    let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("could not read {what}: {error}"))?;
-    Ok(PerCpuValues::try_from(vec![V::default(); cpus])?)
 }
 
 fn missing<T>(result: Result<T, MapError>) -> Result<Option<T>> {

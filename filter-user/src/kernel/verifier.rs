@@ -1,10 +1,12 @@
+//! What the kernel's verifier says of the program.
+
 use std::io;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{VerifierLogLevel, programs::ProgramError};
 
 use super::object::{self, explain};
-use crate::config::Engine;
+use crate::model::Engine;
 
 /// What the kernel's verifier found in one program, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

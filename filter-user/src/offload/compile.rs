@@ -1,3 +1,5 @@
+//! From the decisions of all policies to classes of addresses and a verdict table.
+
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap},
@@ -11,8 +13,7 @@ use super::{
 };
 use crate::{
     address::{Partition, net_range_v4, net_range_v6},
-    config::Config,
-    policy::RuleId,
+    model::{Config, RuleId},
 };
 
 /// Compiles a configuration into what the NIC may drop.

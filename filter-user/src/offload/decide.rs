@@ -1,10 +1,11 @@
+//! What each policy decides by address alone.
+
 use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     address::{Address, Partition},
-    config::Config,
     country::CountryMap,
-    policy::{Country, NO_RULE, Policy, PolicyId, RuleId, RuleLabel},
+    model::{Config, Country, NO_RULE, Policy, PolicyId, RuleId, RuleLabel},
 };
 
 /// Some request from the address might be admitted: the packet passes.

@@ -1,3 +1,5 @@
+//! Remembering what was computed for the same input.
+
 /// How many answers are at hand.
 const SLOTS: usize = 64;
 

@@ -1,9 +1,10 @@
+//! What the offload compiler gives.
+
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     address::{Partition, canonical},
-    config::{OpenReason, ServiceKey},
-    policy::{Origin, PolicyId, RuleId},
+    model::{OpenReason, Origin, PolicyId, RuleId, ServiceKey},
 };
 
 /// A set of addresses that every service treats alike. Classes are numbered from 0.
@@ -63,7 +64,7 @@ pub struct Compiled {
     /// The class of every IPv6 address. The IPv4-mapped block `::ffff:0:0/96` means nothing here: such
     /// addresses are looked up as IPv4.
     pub v6: Partition<u128, ClassId>,
-    /// In the order of [`crate::config::Config::services`].
+    /// In the order of [`crate::model::Config::services`].
     pub services: Vec<CompiledService>,
     /// The distinct policy sets. One more column than these exists in `cells`: the last one, which drops
     /// what every service drops, for packets whose port cannot be seen.

@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     address::{Address, Partition, net_range_v4, net_range_v6},
-    config::{Config, OpenReason, ServiceKey},
     country::CountryMap,
-    policy::{Action, Country, Matcher, Origin, Policy, PolicyId, Rule, RuleId},
+    model::{
+        Action, Config, Country, Matcher, OpenReason, Origin, Policy, PolicyId, Rule, RuleId, ServiceKey,
+    },
 };
 
 /// How many addresses a statement is about.

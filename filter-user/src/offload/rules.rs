@@ -1,3 +1,5 @@
+//! The rules that drop, numbered, with an identity that outlives a reload.
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -6,10 +8,7 @@ use std::{
 use sha1::{Digest as _, Sha1};
 
 use super::{DropRule, DropRuleId};
-use crate::{
-    config::Config,
-    policy::{Policy, PolicyId, RuleId},
-};
+use crate::model::{Config, Policy, PolicyId, RuleId};
 
 /// A rule of a policy, or its default.
 pub(super) type DropSource = (PolicyId, Option<RuleId>);

@@ -1,26 +1,30 @@
+//! Admitting a request: its judgement, and what the backends say where the lists leave it to them.
+
 use std::{
-    net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::{
     SessionCounters, SessionInfo, SessionKey, Snapshot, Transfer,
     snapshot::Fingerprint,
-    table::{Session, Settled, Standing, Table},
+    standing::{Session, Settled, Standing},
+    table::Table,
     transfer::Running,
 };
 use crate::{
     address::canonical,
-    backend::{Answered, Backends, Operation, Redirect, TURN_WAIT},
-    bans::{Ban, Banned},
-    config::{Access, Config},
-    policy::{Decision, Policy, PolicyId, Subject, Verdict},
+    backend::{Answered, Backends, Redirect, TURN_WAIT},
+    bans::BanIndex,
+    judge::{Ground, Judgement, Limit, Request, Verdict, judge},
+    kernel::boottime,
+    model::PolicyId,
 };
 
 /// The bounds of the session table. The defaults are what production uses.
@@ -28,6 +32,10 @@ use crate::{
 pub struct SessionLimits {
     /// Sessions in the table, denied ones included.
     pub sessions: usize,
+    /// Sessions of one IPv4 address or one IPv6 /64: a carrier's NAT has thousands of viewers.
+    pub sessions_per_address: usize,
+    /// About as many bytes as all sessions may take.
+    pub bytes: usize,
     /// How long a ban holds before the backends are asked again.
     pub ban: Duration,
     /// How long a denial or admission by the default holds when no backend responded: short, so that an
@@ -41,6 +49,8 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             sessions: 200_000,
+            sessions_per_address: 16_384,
+            bytes: 512 << 20,
             ban: Duration::from_secs(10),
             outage: Duration::from_secs(2),
             idle: crate::backend::DEFAULT_AUTH_DURATION,
@@ -48,76 +58,11 @@ impl Default for SessionLimits {
     }
 }
 
-/// A request, as it is judged.
-#[derive(Clone, Debug)]
-pub struct Visit {
-    /// Playing or publishing.
-    pub operation: Operation,
-    /// The normalised path, without the leading `/`.
-    pub path: Arc<str>,
-    /// The media protocol.
-    pub proto: &'static str,
-    /// The client.
-    pub address: IpAddr,
-    /// The port of the gate that it came to.
-    pub port: u16,
-    /// The token, when the client gave one.
-    pub token: Option<Arc<str>>,
-    /// The User-Agent.
-    pub ua: Option<Arc<str>>,
-    /// The Referer.
-    pub referer: Option<Arc<str>>,
-    /// The Host.
-    pub host: Option<Arc<str>>,
-    /// The query string as it is forwarded.
-    pub qs: Option<Arc<str>>,
-}
-
-/// On what ground a request was ruled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ground {
-    /// No stream has this path.
-    NoStream,
-    /// Nothing judges this operation on this stream.
-    Open,
-    /// The operation does not exist on this stream.
-    Closed,
-    /// `no_auto_token`, and the request has no token.
-    NoToken,
-    /// The session table is full of live sessions.
-    Busy,
-    /// The backends could not be asked, for a limit of nicgate's own: the client should come back.
-    Overloaded,
-    /// An operator banned the address.
-    Banned,
-    /// A policy judged.
-    Judged(PolicyId, Decision),
-}
-
-impl Ground {
-    /// Whether the request may pass.
-    pub fn admits(&self) -> bool {
-        match self {
-            Self::Open => true,
-            Self::Judged(_, decision) => decision.verdict == Verdict::Allow,
-            Self::NoStream | Self::Closed | Self::NoToken | Self::Busy | Self::Overloaded | Self::Banned => {
-                false
-            }
-        }
-    }
-}
-
 /// What became of a request.
 #[derive(Debug)]
-pub struct Ruling {
-    /// What it was judged by.
-    pub snapshot: Arc<Snapshot>,
-    /// The stream's name, unless there is none.
-    pub stream: Option<Arc<str>>,
-    /// Why.
-    pub ground: Ground,
-    /// The ban, when that is why.
-    pub ban: Option<Arc<Ban>>,
+pub struct Admission {
+    /// What was said of it; no backend remains to be asked.
+    pub judgement: Judgement,
     /// Where the backends send a refused client.
     pub redirect: Option<Redirect>,
     /// What the backends said, when they were asked, now or earlier in the session.
@@ -126,64 +71,29 @@ pub struct Ruling {
     pub transfer: Option<Transfer>,
 }
 
+impl From<Judgement> for Admission {
+    fn from(judgement: Judgement) -> Self {
+        Self { judgement, redirect: None, answers: Arc::default(), transfer: None }
+    }
+}
+
 /// Every session, and the snapshot that they are judged by.
 #[derive(Debug)]
 pub struct Sessions {
-    current: RwLock<Arc<Snapshot>>,
-    banned: RwLock<Arc<Banned>>,
+    current: ArcSwap<Snapshot>,
+    bans: ArcSwap<BanIndex>,
     table: Mutex<Table>,
     pub(super) backends: Backends,
     pub(super) limits: SessionLimits,
     transfers: AtomicU64,
 }
 
-/// What a judgement by the snapshot alone says.
-pub(super) enum Outlook {
-    Final(Ground),
-    Ask(PolicyId),
-}
-
-impl Snapshot {
-    /// Judges by the lists; also finds the stream.
-    pub(super) fn outlook(&self, visit: &Visit) -> (Option<Arc<str>>, Outlook) {
-        let Some(stream) = self.config.stream_for(&visit.path) else {
-            return (None, Outlook::Final(Ground::NoStream));
-        };
-        let access = match visit.operation {
-            Operation::Play => &stream.on_play,
-            Operation::Publish => &stream.on_publish,
-        };
-        let outlook = match access {
-            Access::Open => Outlook::Final(Ground::Open),
-            Access::Closed => Outlook::Final(Ground::Closed),
-            Access::Policy(_) if self.config.no_auto_token && visit.token.is_none() => {
-                Outlook::Final(Ground::NoToken)
-            }
-            Access::Policy(id) => match self.judge(self.config.policy(*id), visit) {
-                Decision { verdict: Verdict::Ask, .. } => Outlook::Ask(*id),
-                decision => Outlook::Final(Ground::Judged(*id, decision)),
-            },
-        };
-        (Some(stream.name.clone()), outlook)
-    }
-
-    fn judge(&self, policy: &Policy, visit: &Visit) -> Decision {
-        let address = canonical(visit.address);
-        policy.judge(&Subject {
-            address,
-            country: self.countries.country(address),
-            token: visit.token.as_deref(),
-            ua: visit.ua.as_deref(),
-        })
-    }
-}
-
 impl Sessions {
     /// No session yet.
     pub fn new(snapshot: Arc<Snapshot>, limits: SessionLimits) -> Arc<Self> {
         Arc::new(Self {
-            current: RwLock::new(snapshot),
-            banned: RwLock::default(),
+            current: ArcSwap::new(snapshot),
+            bans: ArcSwap::default(),
             table: Mutex::default(),
             backends: Backends::new(),
             limits,
@@ -193,20 +103,20 @@ impl Sessions {
 
     /// What requests are judged by now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.load_full()
     }
 
     /// Whom the gates refuse now.
-    pub(super) fn banned(&self) -> Arc<Banned> {
-        self.banned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn bans(&self) -> Arc<BanIndex> {
+        self.bans.load_full()
     }
 
-    pub(super) fn swap_banned(&self, banned: Banned) {
-        *self.banned.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(banned);
+    pub(super) fn swap_bans(&self, bans: BanIndex) {
+        self.bans.store(Arc::new(bans));
     }
 
     pub(super) fn swap(&self, snapshot: Arc<Snapshot>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        self.current.store(snapshot);
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -224,88 +134,71 @@ impl Sessions {
         *self.table().counters()
     }
 
-    /// Judges a request, asking the backends if the lists leave it to them and their verdict is not known.
-    pub async fn admit(self: &Arc<Self>, visit: &Arc<Visit>) -> Ruling {
-        loop {
-            let snapshot = self.snapshot();
-            let banned = self.banned();
-            let (stream, outlook) = snapshot.outlook(visit);
-            // Shadow mode lets the banned pass, too, but not to where there is nothing.
-            let nowhere = snapshot.config.shadow && stream.is_none();
-            let ban = banned.find(visit.address, visit.port).filter(|_| !nowhere).cloned();
-            let outlook = if ban.is_some() { Outlook::Final(Ground::Banned) } else { outlook };
-            let mut ruling = Ruling {
-                snapshot,
-                stream,
-                ground: Ground::NoStream,
-                ban,
-                redirect: None,
-                answers: Arc::default(),
-                transfer: None,
-            };
-            let session = match outlook {
-                Outlook::Final(ground) => {
-                    ruling.ground = ground;
-                    None
-                }
-                Outlook::Ask(id) => {
-                    let name = ruling.stream.as_ref().expect("a policy judges only streams");
-                    let Some(session) = self.open(name, visit) else {
-                        ruling.ground = Ground::Busy;
-                        return ruling;
-                    };
-                    let settled = self.settle(&session, &ruling.snapshot, id).await;
-                    match settled {
-                        Some(settled) => {
-                            ruling.ground = Ground::Judged(id, settled.decision);
-                            ruling.redirect = settled.redirect;
-                            ruling.answers = settled.answers;
-                        }
-                        None => ruling.ground = Ground::Overloaded,
-                    }
-                    Some(session)
-                }
-            };
-            let Some(name) = &ruling.stream else { return ruling };
-            if !ruling.ground.admits() && !ruling.snapshot.config.shadow {
-                return ruling;
-            }
-            let session = match session {
-                Some(session) => session,
-                None => match self.open(name, visit) {
-                    Some(session) => session,
-                    None => {
-                        ruling.ground = Ground::Busy;
-                        return ruling;
-                    }
-                },
-            };
-            let id = self.transfers.fetch_add(1, Ordering::Relaxed);
-            let running = Running::new(visit.clone());
-            if !self.table().begin(&session, id, &running) {
-                continue;
-            }
-            let transfer = Transfer { sessions: self.clone(), session, running, id };
-            // A reload swaps first and then re-judges what is registered, and so does a ban. Registered before
-            // the swap, this transfer is re-judged there; after it, here.
-            if !Arc::ptr_eq(&ruling.snapshot, &self.snapshot()) || !Arc::ptr_eq(&banned, &self.banned()) {
-                continue;
-            }
-            transfer.session.ensure_tender(self);
-            ruling.transfer = Some(transfer);
-            return ruling;
-        }
+    /// What is said of a request before any backend is asked.
+    pub(super) fn judge(&self, snapshot: &Snapshot, request: &Request) -> Judgement {
+        judge(&snapshot.config, &*snapshot.countries, &self.bans(), boottime(), request)
     }
 
-    fn open(&self, stream: &Arc<str>, visit: &Arc<Visit>) -> Option<Arc<Session>> {
-        let key = SessionKey {
-            operation: visit.operation,
-            stream: stream.clone(),
-            address: canonical(visit.address),
-            proto: visit.proto,
-            token: visit.token.clone(),
+    /// Judges a request by the snapshot that it was read by, asking the backends if the lists leave it to them and
+    /// their verdict is not known.
+    ///
+    /// `None` when a reload or a ban came in between: the request has to be read and judged anew, so that no
+    /// request is judged by a mixture of two configurations.
+    pub async fn admit(
+        self: &Arc<Self>,
+        snapshot: &Arc<Snapshot>,
+        request: &Arc<Request>,
+    ) -> Option<Admission> {
+        let bans = self.bans();
+        let judgement = judge(&snapshot.config, &*snapshot.countries, &bans, boottime(), request);
+        let asks = judgement.ground.asks();
+        let mut admission = Admission::from(judgement);
+        let Some(stream) = admission.judgement.stream.clone() else { return Some(admission) };
+        if asks.is_none() && !admission.judgement.ground.admits() && !snapshot.config.shadow {
+            return Some(admission);
+        }
+        let Some(session) = self.open(&stream, request) else {
+            admission.judgement.ground = Ground::Limited(Limit::Sessions);
+            return Some(admission);
         };
-        self.table().touch(key, visit, self.limits.sessions)
+        if let Some(id) = asks {
+            admission.judgement.ground = match self.settle(&session, snapshot, id, request).await {
+                Some(settled) => {
+                    admission.redirect = settled.conclusion.redirect.clone();
+                    admission.answers = settled.conclusion.answers.clone();
+                    Ground::Judged(id, settled.conclusion.decision)
+                }
+                None => Ground::Limited(Limit::Questions),
+            };
+            if !admission.judgement.ground.admits() && !snapshot.config.shadow {
+                return Some(admission);
+            }
+        }
+        let id = self.transfers.fetch_add(1, Ordering::Relaxed);
+        let running = Running::new(request.clone());
+        if !self.table().begin(&session, id, &running) {
+            return None;
+        }
+        let transfer = Transfer { sessions: self.clone(), session, running, id };
+        // A reload swaps first and then re-judges what is registered, and so does a ban. Registered before
+        // the swap, this transfer is re-judged there; after it, here.
+        if !Arc::ptr_eq(snapshot, &self.snapshot()) || !Arc::ptr_eq(&bans, &self.bans()) {
+            return None;
+        }
+        transfer.session.ensure_refresher(self);
+        admission.transfer = Some(transfer);
+        Some(admission)
+    }
+
+    fn open(&self, stream: &Arc<str>, request: &Arc<Request>) -> Option<Arc<Session>> {
+        let key = SessionKey {
+            operation: request.operation,
+            stream: stream.clone(),
+            address: canonical(request.address),
+            proto: request.proto.into(),
+            token: request.token.clone(),
+        };
+        self.table().touch(key, request, &self.limits)
     }
 
     pub(super) fn end(&self, session: &Arc<Session>, id: u64) {
@@ -319,6 +212,7 @@ impl Sessions {
         session: &Arc<Session>,
         snapshot: &Arc<Snapshot>,
         id: PolicyId,
+        request: &Arc<Request>,
     ) -> Option<Settled> {
         let policy = snapshot.config.policy(id);
         let fingerprint = Fingerprint::of(policy);
@@ -338,7 +232,7 @@ impl Sessions {
                 ask
             });
             if mine {
-                session.tend(self, Some((snapshot.clone(), id)));
+                session.refresh(self, Some((snapshot.clone(), id, request.clone())));
             }
             let answer =
                 standing.wait_for(|standing| matches!(standing, Standing::Settled(_) | Standing::Overloaded));
@@ -360,29 +254,10 @@ impl Sessions {
 }
 
 impl Settled {
-    /// Whether a request may rely on it. An admission that ran out still holds: the session's tender asks
+    /// Whether a request may rely on it. An admission that ran out still holds: the session's refresher asks
     /// again in the background, or closes the session.
     pub(super) fn holds(&self, fingerprint: Fingerprint) -> bool {
         self.fingerprint == fingerprint
-            && (self.decision.verdict == Verdict::Allow || Instant::now() < self.until)
-    }
-}
-
-/// What a configuration says of a session's operation now.
-pub(super) fn policy_of(config: &Config, visit: &Visit) -> Option<PolicyId> {
-    let stream = config.stream_for(&visit.path)?;
-    match visit.operation {
-        Operation::Play => &stream.on_play,
-        Operation::Publish => &stream.on_publish,
-    }
-    .policy()
-}
-
-impl Access {
-    fn policy(&self) -> Option<PolicyId> {
-        match self {
-            Self::Policy(id) => Some(*id),
-            Self::Open | Self::Closed => None,
-        }
+            && (self.conclusion.decision.verdict == Verdict::Allow || Instant::now() < self.until)
     }
 }

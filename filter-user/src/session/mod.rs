@@ -10,13 +10,14 @@
 
 mod admit;
 mod key;
+mod refresh;
 mod rejudge;
 mod snapshot;
+mod standing;
 mod table;
-mod tend;
 mod transfer;
 
-pub use admit::{Ground, Ruling, SessionLimits, Sessions, Visit};
+pub use admit::{Admission, SessionLimits, Sessions};
 pub use key::SessionKey;
 pub use rejudge::Rejudged;
 pub use snapshot::Snapshot;

@@ -1,24 +1,26 @@
+//! Live transfers, when what they were judged by changes.
+
 use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Cut, Ground, Sessions, Snapshot,
-    admit::Outlook,
+    Cut, Sessions, Snapshot,
     snapshot::Fingerprint,
-    table::{Session, Standing},
+    standing::{Session, Standing},
     transfer::Running,
 };
 use crate::{
-    bans::Banned,
-    policy::{PolicyId, Verdict},
+    bans::BanIndex,
+    judge::{Ground, Verdict},
+    model::PolicyId,
 };
 
 /// How soon a question that could not be asked is tried again for a transfer that goes on meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a reload did to the live transfers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejudged {
     /// They go on.
     pub kept: u64,
@@ -53,13 +55,14 @@ impl Sessions {
     /// Replaces whom the gates refuse, and cuts the live transfers of those who are banned now.
     ///
     /// Returns what became of them; nothing is cut in shadow mode.
-    pub fn ban(&self, banned: Banned) -> Rejudged {
-        self.swap_banned(banned);
-        let (snapshot, banned) = (self.snapshot(), self.banned());
+    pub fn ban(&self, bans: BanIndex) -> Rejudged {
+        self.swap_bans(bans);
+        let snapshot = self.snapshot();
         let running = self.table().running(None);
         let mut rejudged = Rejudged::default();
         for (_, running) in running {
-            if !snapshot.config.shadow && is_banned(&banned, &running) {
+            let judgement = self.judge(&snapshot, &running.request);
+            if !snapshot.config.shadow && judgement.ground == Ground::Banned {
                 self.cut(&running, Cut::AddressBanned);
                 rejudged.cut += 1;
             } else {
@@ -82,24 +85,23 @@ impl Sessions {
         }
         let running = self.table().running(Some(session));
         for (_, running) in running {
-            if matches!(snapshot.outlook(&running.visit), (_, Outlook::Ask(_))) {
+            if self.judge(&snapshot, &running.request).ground.asks().is_some() {
                 self.cut(&running, why);
             }
         }
     }
 
     fn verdict_now(&self, snapshot: &Snapshot, session: &Session, running: &Running) -> Now {
-        match snapshot.outlook(&running.visit) {
-            (_, Outlook::Final(Ground::NoStream)) => Now::Cut(Cut::StreamGone),
+        let ground = self.judge(snapshot, &running.request).ground;
+        match (ground, ground.asks()) {
+            (Ground::NoStream, _) => Now::Cut(Cut::StreamGone),
             _ if snapshot.config.shadow => Now::Keep,
-            _ if is_banned(&self.banned(), running) => Now::Cut(Cut::AddressBanned),
-            (_, Outlook::Final(ground)) if ground.admits() => Now::Keep,
-            (_, Outlook::Final(_)) => Now::Cut(Cut::Rules),
-            (_, Outlook::Ask(id)) => {
+            (Ground::Banned, _) => Now::Cut(Cut::AddressBanned),
+            (_, Some(id)) => {
                 let fingerprint = Fingerprint::of(snapshot.config.policy(id));
                 match &*session.standing.borrow() {
                     Standing::Settled(settled) if settled.holds(fingerprint) => {
-                        if settled.decision.verdict == Verdict::Allow {
+                        if settled.conclusion.decision.verdict == Verdict::Allow {
                             Now::Keep
                         } else {
                             Now::Cut(Cut::Rules)
@@ -108,6 +110,8 @@ impl Sessions {
                     _ => Now::Ask(id),
                 }
             }
+            (ground, None) if ground.admits() => Now::Keep,
+            _ => Now::Cut(Cut::Rules),
         }
     }
 
@@ -122,7 +126,7 @@ impl Sessions {
         let (sessions, snapshot) = (self.clone(), snapshot.clone());
         tokio::spawn(async move {
             let settled = loop {
-                match sessions.settle(&session, &snapshot, id).await {
+                match sessions.settle(&session, &snapshot, id, &running.request).await {
                     Some(settled) => break settled,
                     // A later reload judges the transfer itself.
                     None if !Arc::ptr_eq(&snapshot, &sessions.snapshot()) => return,
@@ -132,15 +136,11 @@ impl Sessions {
             };
             let current = Arc::ptr_eq(&snapshot, &sessions.snapshot());
             // A later reload has judged the transfer itself.
-            if current && settled.decision.verdict == Verdict::Deny {
+            if current && settled.conclusion.decision.verdict == Verdict::Deny {
                 sessions.cut(&running, Cut::Rules);
             }
         });
     }
-}
-
-fn is_banned(banned: &Banned, running: &Running) -> bool {
-    banned.find(running.visit.address, running.visit.port).is_some()
 }
 
 enum Now {

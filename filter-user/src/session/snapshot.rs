@@ -1,12 +1,11 @@
+//! What requests are judged by.
+
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use crate::{
-    config::Config,
-    policy::{Authority, Countries, Policy},
-};
+use crate::model::{Authority, Config, Countries, Policy};
 
 /// Everything that a judgement needs, as one value that a reload replaces whole.
 pub struct Snapshot {

@@ -1,68 +1,26 @@
+//! Every session, bounded.
+
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::{Duration, SystemTime},
 };
 
-use serde::Serialize;
-use tokio::{sync::watch, task::AbortHandle, time::Instant};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, time::Instant};
 
 use super::{
-    SessionKey, Visit,
-    key::new_session_id,
-    snapshot::Fingerprint,
+    SessionKey, SessionLimits,
+    key::{new_session_id, remembered},
+    standing::{Session, Standing},
     transfer::{Running, moved},
 };
 use crate::{
-    backend::{Answered, Redirect},
-    policy::{Decision, Stage, Verdict},
+    address::subscriber,
+    judge::{Request, Verdict},
+    model::Stage,
 };
-
-/// What the backends said of a session, and for how long that holds.
-#[derive(Clone, Debug)]
-pub(super) struct Settled {
-    pub(super) decision: Decision,
-    pub(super) redirect: Option<Redirect>,
-    pub(super) answers: Arc<[Answered]>,
-    pub(super) fingerprint: Fingerprint,
-    pub(super) until: Instant,
-    /// How long the session may be idle and still count as open.
-    pub(super) window: Duration,
-    pub(super) user_id: Option<Arc<str>>,
-}
-
-/// Where a session stands with the backends.
-#[derive(Clone, Debug)]
-pub(super) enum Standing {
-    Unasked,
-    Asking,
-    /// The backends could not be asked, for a limit of nicgate's own. The next request tries again.
-    Overloaded,
-    Settled(Settled),
-}
-
-/// A session. What changes with every request is in its [`Entry`].
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) key: Arc<SessionKey>,
-    pub(super) id: Arc<str>,
-    /// The request that opened it, for the questions to the backends.
-    pub(super) first: Arc<Visit>,
-    pub(super) opened: Instant,
-    pub(super) opened_at: SystemTime,
-    pub(super) standing: watch::Sender<Standing>,
-    pub(super) bytes: AtomicU64,
-    /// The task that asks the backends again and closes the session in the end.
-    pub(super) tender: Mutex<Option<AbortHandle>>,
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Ok(Some(tender)) = self.tender.get_mut().map(Option::take) {
-            tender.abort();
-        }
-    }
-}
 
 /// A session's place in the table.
 #[derive(Debug)]
@@ -75,31 +33,47 @@ struct Entry {
     transfers: HashMap<u64, Arc<Running>>,
 }
 
-/// Every session, bounded.
+impl Entry {
+    fn rank(&self) -> Rank {
+        (self.admitted, self.touched)
+    }
+}
+
+/// Who has to leave first: those of whom no request was admitted, and of these the one that was idle longest.
+type Rank = (bool, u64);
+type Order = BTreeMap<Rank, Arc<SessionKey>>;
+
+/// Every session, bounded in number, in bytes, and for each address.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     entries: HashMap<Arc<SessionKey>, Entry>,
-    /// By last touch: the first is the one that was idle longest.
-    order: BTreeMap<u64, Arc<SessionKey>>,
+    order: Order,
+    /// The same for each subscriber: an address, or a /64 of IPv6.
+    by_address: HashMap<IpAddr, Order>,
     clients: HashMap<Arc<str>, usize>,
     counters: SessionCounters,
     clock: u64,
+    /// About as many bytes as the sessions take.
+    bytes: usize,
 }
 
 /// Figures of the session table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCounters {
     /// Sessions with at least one admitted request.
     pub open: u64,
     /// Sessions in the table, denied ones included.
     pub entries: u64,
+    /// About as many bytes as they take.
+    #[serde(default)]
+    pub bytes: u64,
     /// Transfers that run now.
     pub transfers: u64,
     /// Sessions ever opened.
     pub opened: u64,
     /// Idle sessions that had to leave because the table was full.
     pub evicted: u64,
-    /// Requests refused because the table was full of live sessions.
+    /// Requests refused because the table, or their address's share of it, was full of live sessions.
     pub overflowed: u64,
     /// Questions asked of backends.
     pub questions: u64,
@@ -110,7 +84,7 @@ pub struct SessionCounters {
 }
 
 /// One session, for people.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// Its id, as backends see it.
     pub id: Arc<str>,
@@ -140,33 +114,61 @@ pub struct SessionInfo {
 /// How many live sessions are passed over in the search for an idle one to evict.
 const EVICTION_TRIES: usize = 64;
 
+/// What a session takes beside its texts: itself, its places in the maps, its task.
+const SESSION_BYTES: usize = 2048;
+
+/// About as many bytes as a session takes.
+fn cost(session: &Session) -> usize {
+    let length = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+    let Request { path, token, ua, referer, host, query, .. } = &*session.first;
+    let texts = [token, ua, referer, host, query].map(length).iter().sum::<usize>() + path.len();
+    SESSION_BYTES + texts + length(&session.key.token)
+}
+
 impl Table {
-    /// Finds or opens a session and counts the request; `None` when the table is full of live ones.
-    pub(super) fn touch(&mut self, key: SessionKey, visit: &Arc<Visit>, cap: usize) -> Option<Arc<Session>> {
+    /// Finds or opens a session and counts the request; `None` when there is only room for live ones.
+    pub(super) fn touch(
+        &mut self,
+        key: SessionKey,
+        request: &Arc<Request>,
+        limits: &SessionLimits,
+    ) -> Option<Arc<Session>> {
         self.clock += 1;
+        let address = subscriber(key.address);
         if let Some(entry) = self.entries.get_mut(&key) {
-            self.order.remove(&entry.touched);
-            self.order.insert(self.clock, entry.session.key.clone());
+            let former = entry.rank();
             entry.touched = self.clock;
             entry.seen = Instant::now();
-            return Some(entry.session.clone());
+            let (session, rank) = (entry.session.clone(), entry.rank());
+            self.reorder(&session.key, former, rank);
+            return Some(session);
         }
-        if self.entries.len() >= cap && !self.evict() {
-            self.counters.overflowed += 1;
-            return None;
-        }
+        let mine = self.by_address.get(&address).map_or(0, Order::len);
         let key = Arc::new(key);
         let session = Arc::new(Session {
             key: key.clone(),
             id: new_session_id(),
-            first: visit.clone(),
+            first: remembered(request, &key.stream),
             opened: Instant::now(),
             opened_at: SystemTime::now(),
             standing: watch::Sender::new(Standing::Unasked),
             bytes: AtomicU64::new(0),
-            tender: Mutex::new(None),
+            refresher: Mutex::new(None),
         });
-        self.order.insert(self.clock, key.clone());
+        let bytes = cost(&session);
+        let mut room = mine < limits.sessions_per_address || self.evict(Some(address));
+        room &= self.entries.len() < limits.sessions || self.evict(None);
+        while room && self.bytes + bytes > limits.bytes {
+            room = self.evict(None);
+        }
+        if !room {
+            self.counters.overflowed += 1;
+            return None;
+        }
+        self.bytes += bytes;
+        let rank = (false, self.clock);
+        self.order.insert(rank, key.clone());
+        self.by_address.entry(address).or_default().insert(rank, key.clone());
         self.entries.insert(
             key,
             Entry {
@@ -181,26 +183,52 @@ impl Table {
         Some(session)
     }
 
-    fn evict(&mut self) -> bool {
-        for _ in 0..EVICTION_TRIES {
-            let Some((touched, key)) = self.order.pop_first() else { return false };
+    fn reorder(&mut self, key: &Arc<SessionKey>, former: Rank, rank: Rank) {
+        self.order.remove(&former);
+        self.order.insert(rank, key.clone());
+        let mine = self.by_address.entry(subscriber(key.address)).or_default();
+        mine.remove(&former);
+        mine.insert(rank, key.clone());
+    }
+
+    /// Lets the session go that can be spared most, of all or of one subscriber. False when too many are live.
+    fn evict(&mut self, of: Option<IpAddr>) -> bool {
+        let order = match of {
+            None => &self.order,
+            Some(address) => match self.by_address.get(&address) {
+                Some(order) => order,
+                None => return false,
+            },
+        };
+        let first: Vec<Arc<SessionKey>> = order.values().take(EVICTION_TRIES).cloned().collect();
+        for key in first {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
-            debug_assert_eq!(entry.touched, touched);
             if entry.transfers.is_empty() {
                 self.remove(&key);
                 self.counters.evicted += 1;
                 return true;
             }
+            // A live one is not looked at again soon.
             self.clock += 1;
+            let former = entry.rank();
             entry.touched = self.clock;
-            self.order.insert(self.clock, key);
+            let rank = entry.rank();
+            self.reorder(&key, former, rank);
         }
         false
     }
 
     fn remove(&mut self, key: &SessionKey) {
         let Some(entry) = self.entries.remove(key) else { return };
-        self.order.remove(&entry.touched);
+        self.bytes -= cost(&entry.session);
+        self.order.remove(&entry.rank());
+        let address = subscriber(key.address);
+        if let Some(mine) = self.by_address.get_mut(&address) {
+            mine.remove(&entry.rank());
+            if mine.is_empty() {
+                self.by_address.remove(&address);
+            }
+        }
         if entry.admitted {
             self.counters.open -= 1;
             if let Some(count) = self.clients.get_mut(&key.stream) {
@@ -216,9 +244,12 @@ impl Table {
     pub(super) fn begin(&mut self, session: &Arc<Session>, id: u64, running: &Arc<Running>) -> bool {
         let Some(entry) = self.own_entry(session) else { return false };
         entry.transfers.insert(id, running.clone());
+        let former = entry.rank();
         let first = !std::mem::replace(&mut entry.admitted, true);
+        let rank = entry.rank();
         self.counters.transfers += 1;
         if first {
+            self.reorder(&session.key, former, rank);
             self.counters.open += 1;
             *self.clients.entry(session.key.stream.clone()).or_default() += 1;
         }
@@ -280,6 +311,7 @@ impl Table {
 
     pub(super) fn counters(&mut self) -> &mut SessionCounters {
         self.counters.entries = self.entries.len() as u64;
+        self.counters.bytes = self.bytes as u64;
         &mut self.counters
     }
 
@@ -311,10 +343,102 @@ impl Entry {
             idle_seconds: idle.as_secs(),
             transfers: self.transfers.len(),
             bytes: moved(&session.bytes),
-            verdict: settled.as_ref().map(|settled| settled.decision.verdict),
-            stage: settled.as_ref().map(|settled| settled.decision.stage),
-            user_id: settled.and_then(|settled| settled.user_id),
+            verdict: settled.as_ref().map(|settled| settled.conclusion.decision.verdict),
+            stage: settled.as_ref().map(|settled| settled.conclusion.decision.stage),
+            user_id: settled.and_then(|settled| settled.conclusion.user_id.clone()),
             user_agent: session.first.ua.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Operation;
+
+    fn request(address: &str, token: &str) -> Arc<Request> {
+        Arc::new(Request {
+            operation: Operation::Play,
+            path: "cam".into(),
+            proto: "hls",
+            address: address.parse().unwrap(),
+            port: 80,
+            token: Some(token.into()),
+            ua: None,
+            referer: None,
+            host: None,
+            query: None,
+        })
+    }
+
+    fn touch(table: &mut Table, address: &str, token: &str, limits: &SessionLimits) -> Option<Arc<Session>> {
+        let request = request(address, token);
+        let key = SessionKey {
+            operation: Operation::Play,
+            stream: "cam".into(),
+            address: request.address,
+            proto: "hls".into(),
+            token: request.token.clone(),
+        };
+        table.touch(key, &request, limits)
+    }
+
+    fn begin(table: &mut Table, session: &Arc<Session>, id: u64) {
+        let running = Running::new(session.first.clone());
+        assert!(table.begin(session, id, &running));
+    }
+
+    fn check(table: &Table) {
+        let all: usize = table.by_address.values().map(Order::len).sum();
+        assert_eq!((table.order.len(), all), (table.entries.len(), table.entries.len()));
+        let bytes: usize = table.entries.values().map(|entry| cost(&entry.session)).sum();
+        assert_eq!(table.bytes, bytes);
+    }
+
+    #[test]
+    fn invented_tokens_of_an_address_push_out_each_other_and_nobody_else() {
+        let limits = SessionLimits { sessions_per_address: 10, ..SessionLimits::default() };
+        let mut table = Table::default();
+        let viewer = touch(&mut table, "2001:db8::1", "viewer", &limits).unwrap();
+        begin(&mut table, &viewer, 1);
+        // The viewer pauses between two segments, behind the same network as whoever invents tokens.
+        table.end(&viewer, 1);
+        let other = touch(&mut table, "2001:db8:0:1::1", "other", &limits).unwrap();
+        for n in 0..1000 {
+            touch(&mut table, "2001:db8::2", &n.to_string(), &limits)
+                .expect("there is always room for one more");
+            check(&table);
+        }
+        assert_eq!(table.entries.len(), 11);
+        for session in [&viewer, &other] {
+            assert!(table.own_entry(session).is_some(), "{:?} stays", session.key);
+        }
+        assert_eq!(table.counters.evicted, 1000 - 9);
+        // Where all are live there is no room.
+        for n in 990..999 {
+            let session = touch(&mut table, "2001:db8::2", &n.to_string(), &limits).unwrap();
+            begin(&mut table, &session, n);
+        }
+        begin(&mut table, &viewer, 2);
+        assert!(touch(&mut table, "2001:db8::3", "more", &limits).is_none());
+        assert!(touch(&mut table, "2001:db8:0:1::2", "more", &limits).is_some());
+        check(&table);
+    }
+
+    #[test]
+    fn the_table_is_bounded_in_bytes() {
+        let limits = SessionLimits { bytes: 100_000, ..SessionLimits::default() };
+        let mut table = Table::default();
+        for n in 0..1000u32 {
+            let address = std::net::Ipv4Addr::from(n).to_string();
+            touch(&mut table, &address, &"t".repeat(4000), &limits).unwrap();
+            check(&table);
+            assert!(table.bytes <= 100_000);
+        }
+        assert!(table.entries.len() >= 5, "and not emptied for it");
+        for key in table.entries.keys().cloned().collect::<Vec<_>>() {
+            table.remove(&key);
+        }
+        assert_eq!((table.bytes, table.order.len(), table.by_address.len()), (0, 0, 0));
     }
 }

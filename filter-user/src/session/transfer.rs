@@ -1,3 +1,5 @@
+//! Live transfers.
+
 use std::{
     future::Future,
     sync::{
@@ -6,13 +8,14 @@ use std::{
     },
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::{Sessions, Visit, table::Session};
+use super::{Sessions, standing::Session};
+use crate::judge::Request;
 
 /// Why a live transfer was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cut {
     /// A reload changed the rules, and they deny it now.
@@ -28,13 +31,13 @@ pub enum Cut {
 /// What the table knows of a live transfer.
 #[derive(Debug)]
 pub(super) struct Running {
-    pub(super) visit: Arc<Visit>,
+    pub(super) request: Arc<Request>,
     cut: watch::Sender<Option<Cut>>,
 }
 
 impl Running {
-    pub(super) fn new(visit: Arc<Visit>) -> Arc<Self> {
-        Arc::new(Self { visit, cut: watch::Sender::new(None) })
+    pub(super) fn new(request: Arc<Request>) -> Arc<Self> {
+        Arc::new(Self { request, cut: watch::Sender::new(None) })
     }
 
     pub(super) fn cut(&self, why: Cut) {

@@ -5,8 +5,8 @@
 use std::{io::Write, thread, time::Duration};
 
 use filter_user::{
-    config::{Engine, InterfaceMode, Proto},
     kernel::{Bpffs, Filter},
+    model::{Engine, InterfaceMode, Proto},
 };
 use tests::tables::Table;
 

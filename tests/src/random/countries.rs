@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use filter_user::{
     address::{Address, Partition},
     country::CountryMap,
-    policy::{Countries, Country},
+    model::{Countries, Country},
 };
 
 use crate::oracle::{CountryTable, mapped_to_v4};

@@ -1,8 +1,8 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use filter_user::{
-    config::{self, Access, OpenReason, Proto, ServiceKey},
-    policy::{self, BackendRule, Country, List, Matcher, Origin, PolicyBuilder, PolicyId},
+use filter_user::model::{
+    self, Access, BackendRule, Country, List, Matcher, OpenReason, Origin, PolicyBuilder, PolicyId, Proto,
+    ServiceKey,
 };
 use ipnet::IpNet;
 use url::Url;
@@ -17,7 +17,7 @@ fn origin(line: usize) -> Origin {
     Origin { file: "direct".into(), line: line as u32 + 1, column: 1 }
 }
 
-fn build_policy(policy: &Policy) -> policy::Policy {
+fn build_policy(policy: &Policy) -> model::Policy {
     let rules = policy.rules.iter().enumerate().map(|(i, rule)| {
         let matcher = match &rule.value {
             Value::Token(token) => Matcher::Token(token.as_str().into()),
@@ -34,20 +34,20 @@ fn build_policy(policy: &Policy) -> policy::Policy {
             Value::Ua(part) => Matcher::Ua(part.as_str().into()),
         };
         let action = match rule.action {
-            Action::Allow => policy::Action::Allow,
-            Action::Deny => policy::Action::Deny,
-            Action::Drop => policy::Action::Drop,
+            Action::Allow => model::Action::Allow,
+            Action::Deny => model::Action::Deny,
+            Action::Drop => model::Action::Drop,
         };
         let text = format!("{action:?} {matcher:?}").into();
-        policy::Rule { action, matcher, text, origin: origin(i) }
+        model::Rule { action, matcher, text, origin: origin(i) }
     });
     let backends = policy.backends.iter().map(|backend| {
         let (authority, text) = match backend {
             Authority::Http(number) => {
                 let url = format!("http://127.0.0.1:9/auth/{number}");
-                (policy::Authority::Http(Url::parse(&url).expect("a URL")), format!("backend {url}"))
+                (model::Authority::Http(Url::parse(&url).expect("a URL")), format!("backend {url}"))
             }
-            Authority::Iptv => (policy::Authority::Iptv, "backend iptv://localhost".to_owned()),
+            Authority::Iptv => (model::Authority::Iptv, "backend iptv://localhost".to_owned()),
         };
         BackendRule { authority, text: text.into(), origin: origin(0) }
     });
@@ -63,7 +63,7 @@ fn build_policy(policy: &Policy) -> policy::Policy {
 
 /// The configuration as nicgate's own model, made without any text: what the text has to load as, but
 /// for the places and the wording of rules.
-pub fn build(config: &Config) -> config::Config {
+pub fn build(config: &Config) -> model::Config {
     let id = |i: usize| PolicyId(i as u32);
     let services = config.services.iter().map(|service| {
         let proto = match service.proto {
@@ -79,13 +79,13 @@ pub fn build(config: &Config) -> config::Config {
         // Only whether there is a reason is compared.
         let open = open.then_some(OpenReason::NoStreams);
         let kind = match service.kind {
-            ServiceKind::Gate => config::ServiceKind::Gate(config::Gate {
+            ServiceKind::Gate => model::ServiceKind::Gate(model::Gate {
                 upstream: Url::parse("http://127.0.0.1:8080").expect("a URL"),
             }),
-            _ => config::ServiceKind::Guard,
+            _ => model::ServiceKind::Guard,
         };
         let key = ServiceKey { proto, port: service.port, address: None };
-        config::Service { key, kind, policies, open, origin: origin(0) }
+        model::Service { key, kind, policies, open, origin: origin(0) }
     });
     let streams = config.streams.iter().map(|stream| {
         let name: Arc<str> = stream.name.as_str().into();
@@ -93,17 +93,17 @@ pub fn build(config: &Config) -> config::Config {
         let on_publish = stream
             .publish
             .map_or(Access::Closed, |publish| publish.map_or(Access::Open, |i| Access::Policy(id(i))));
-        let stream = config::Stream { name: name.clone(), on_play, on_publish, origin: origin(0) };
+        let stream = model::Stream { name: name.clone(), on_play, on_publish, origin: origin(0) };
         (name, stream)
     });
     let never_drop = config.never_drop.iter().map(|prefix| (net(prefix), origin(0)));
-    config::Config {
+    model::Config {
         policies: config.policies.iter().map(build_policy).collect(),
         streams: streams.collect::<HashMap<_, _>>(),
         services: services.collect(),
         interfaces: Vec::new(),
         never_drop: never_drop.collect(),
-        engine: config::Engine::default(),
+        engine: model::Engine::default(),
         shadow: config.shadow,
         geoip: Some((PathBuf::from("/conf/country.mmdb"), origin(0))),
         token_name: "token".into(),

@@ -22,7 +22,7 @@ pub use triples::{Triple, random_triples};
 /// # Panics
 ///
 /// When it is refused.
-pub fn load(config: &crate::oracle::Config, style: u64) -> filter_user::config::Config {
+pub fn load(config: &crate::oracle::Config, style: u64) -> filter_user::model::Config {
     load_files(&write(config, style))
 }
 
@@ -31,7 +31,7 @@ pub fn load(config: &crate::oracle::Config, style: u64) -> filter_user::config::
 /// # Panics
 ///
 /// When it is refused.
-pub fn load_files(files: &MemoryFiles) -> filter_user::config::Config {
+pub fn load_files(files: &MemoryFiles) -> filter_user::model::Config {
     let (config, report) = filter_user::config::load(Path::new(MAIN), files);
     config.unwrap_or_else(|| panic!("{}\n{files:#?}", report.render(false)))
 }

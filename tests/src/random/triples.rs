@@ -1,7 +1,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use filter_user::{
-    config,
+    model,
     offload::{Compiled, Decisions, compile},
 };
 use proptest::{
@@ -15,7 +15,7 @@ use super::{MapCountries, config as random_config, country_map, edges, load, pic
 #[derive(Clone, Debug)]
 pub struct Triple {
     /// The configuration.
-    pub config: Arc<config::Config>,
+    pub config: Arc<model::Config>,
     /// What it compiles to.
     pub compiled: Arc<Compiled>,
     /// The countries that it was compiled with.

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::Binder;
-use crate::{config::lexer::Word, policy::Authority};
+use crate::{config::lexer::Word, model::Authority};
 
 /// What an address can be.
 const KNOWN: &str = "http://HOST/PATH, https://HOST/PATH, securetoken://KEY and iptv://HOST are read";

@@ -11,7 +11,7 @@ use super::{Binder, policy::PolicyDraft};
 use crate::{
     address::{net_range_v4, net_range_v6},
     config::source::{Sources, Span},
-    policy::{Action, Matcher, Origin, Rule},
+    model::{Action, Matcher, Origin, Rule},
 };
 
 impl Binder<'_> {

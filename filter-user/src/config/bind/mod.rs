@@ -23,15 +23,14 @@ use self::{
     stream::{Judges, SourceDraft, StreamDraft},
 };
 use super::{
-    LARGEST_LIST, Report,
+    Files, LARGEST_LIST, Report,
     lexer::Word,
-    model::{Config, Engine, Files, Interface, Listener},
     parser,
     source::{Sources, Span},
     syntax::Statement,
     vocabulary::{Context, did_you_mean, suggest},
 };
-use crate::policy::{Origin, PolicyBuilder};
+use crate::model::{Config, Engine, Interface, Listener, Origin, PolicyBuilder};
 
 /// Files included deeper than this are refused.
 const DEEPEST_INCLUDE: usize = 16;

@@ -18,7 +18,7 @@ use crate::{
         syntax::Statement,
         vocabulary::{KINDS, POLICY, did_you_mean},
     },
-    policy::{Action, BackendRule, Country, List, Matcher, Origin, Rule},
+    model::{Action, BackendRule, Country, List, Matcher, Origin, Rule},
 };
 
 /// A policy that is being read.

@@ -9,14 +9,10 @@ use url::{Host, Url};
 
 use super::{Binder, stream::Resolved};
 use crate::{
-    config::{
-        lexer::Word,
-        model::{Access, Gate, Listener, OpenReason, Proto, Service, ServiceKey, ServiceKind, Stream},
-        source::Span,
-        syntax::Statement,
-        vocabulary::GATE,
+    config::{lexer::Word, source::Span, syntax::Statement, vocabulary::GATE},
+    model::{
+        Access, Gate, Listener, OpenReason, Origin, PolicyId, Proto, Service, ServiceKey, ServiceKind, Stream,
     },
-    policy::{Origin, PolicyId},
 };
 
 /// A `gate` or `guard` that is being read.

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::Binder;
-use crate::config::{
+use crate::{
+    config::{
+        prefix::parse_prefix,
+        source::Span,
+        syntax::Statement,
+        vocabulary::{INTERFACE, did_you_mean},
+    },
     model::{Engine, Interface, InterfaceMode},
-    prefix::parse_prefix,
-    source::Span,
-    syntax::Statement,
-    vocabulary::{INTERFACE, did_you_mean},
 };
 
 /// The kernel's IFNAMSIZ, without the closing zero.

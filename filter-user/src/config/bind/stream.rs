@@ -9,12 +9,11 @@ use super::{Binder, policy::PolicyDraft};
 use crate::{
     config::{
         lexer::Word,
-        model::{Access, Listener, Proto, ServiceKey, Stream},
         source::Span,
         syntax::Statement,
         vocabulary::{Context, suggest},
     },
-    policy::{Authority, BackendRule, Origin, PolicyId},
+    model::{Access, Authority, BackendRule, Listener, Origin, PolicyId, Proto, ServiceKey, Stream},
 };
 
 /// The directives whose misspelling would leave a stream open without a word.

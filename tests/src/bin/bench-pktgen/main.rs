@@ -17,7 +17,7 @@ use ::tests::{
 };
 use anyhow::{Context, bail};
 use clap::Parser;
-use filter_user::config::{Engine, InterfaceMode};
+use filter_user::model::{Engine, InterfaceMode};
 
 use far_end::FarEnd;
 

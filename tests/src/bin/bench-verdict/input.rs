@@ -11,7 +11,7 @@ use ::tests::{
     tables::Table,
 };
 use anyhow::{Context, anyhow};
-use filter_user::{config::Proto, load, offload::Compiled};
+use filter_user::{load, model::Proto, offload::Compiled};
 use ipnet::IpNet;
 
 use crate::sets::{Set, V4_COUNTRY, V6_COUNTRY, addresses};

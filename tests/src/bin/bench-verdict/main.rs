@@ -13,7 +13,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use filter_user::config::Engine;
+use filter_user::model::Engine;
 use tests::{
     machine::{self, Machine},
     netns,

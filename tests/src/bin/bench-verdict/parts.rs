@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use filter_ebpf::layout::Lookups;
-use filter_user::{config::Engine, kernel::Bench};
+use filter_user::{kernel::Bench, model::Engine};
 use tests::{
     frames::ethernet,
     spread::Spread,

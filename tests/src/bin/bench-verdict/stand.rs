@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Context, Result, ensure};
 use filter_ebpf::layout::{LOOKUPS, Lookups};
-use filter_user::{config::Engine, kernel::Bench};
+use filter_user::{kernel::Bench, model::Engine};
 use tests::{
     spread::Spread,
     timed::{Timed, XDP_DROP, XDP_PASS},

@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, bail};
 use filter_user::{
-    config::{Engine, InterfaceMode},
     kernel::{Bench, Mode},
+    model::{Engine, InterfaceMode},
 };
 use tests::{
     device,

@@ -1,0 +1,136 @@
+//! `nicgate status`.
+
+use std::{io::Write, path::Path};
+
+use anyhow::anyhow;
+
+use super::{
+    Failure, Output,
+    attach::attached,
+    output::{grouped, stdout},
+};
+use crate::{
+    control::Client,
+    kernel,
+    operations::{ControllerStatus, Request, Status},
+    watch::{InterfaceStatus, alarms_of},
+};
+
+/// `nicgate status`: from the controller when it runs, else from the pins. With `quiet` only the exit status says
+/// whether all is in force.
+pub(super) fn status(control: &Path, quiet: bool, output: &Output) -> Result<(), Failure> {
+    let status = match Client::connect(control)? {
+        Some(client) => {
+            let reply = client.ask::<Status>(&Request::Status {})?;
+            reply.result.ok_or_else(|| Failure::System(anyhow!("{}", reply.message)))?
+        }
+        None => unattended()?,
+    };
+    // Without a controller nobody knows what is wanted; nothing at all is surely not it.
+    let in_force = status.alarms.is_empty() && (status.controller.running || !status.interfaces.is_empty());
+    if output.json && !quiet {
+        output.print_json(&status)?;
+    } else if !quiet {
+        print(&status)?;
+    }
+    if in_force { Ok(()) } else { Err(Failure::Told(3)) }
+}
+
+/// What is in force without a controller.
+fn unattended() -> Result<Status, Failure> {
+    let interfaces: Vec<_> = attached(&[])?.iter().map(|name| InterfaceStatus::look(name)).collect();
+    Ok(Status {
+        controller: ControllerStatus::default(),
+        alarms: alarms_of(&interfaces),
+        mended: 0,
+        interfaces,
+        bans: None,
+        gates: Vec::new(),
+        sessions: None,
+    })
+}
+
+fn print(status: &Status) -> std::io::Result<()> {
+    let Status { controller, alarms, mended, interfaces, bans, gates, .. } = status;
+    let mut out = stdout();
+    match &controller.controller {
+        Some(controller) => {
+            writeln!(
+                out,
+                "controller: running (pid {}) for {} s, {} loaded, {} reloads",
+                controller.pid,
+                controller.uptime_seconds,
+                controller.config.display(),
+                controller.reloads
+            )?;
+            if *mended > 0 {
+                writeln!(out, "put right by the watcher: {} times", grouped(*mended))?;
+            }
+        }
+        None if interfaces.is_empty() => writeln!(out, "controller: not running")?,
+        None => writeln!(out, "controller: not running; the filter goes on enforcing")?,
+    }
+    if interfaces.is_empty() {
+        writeln!(out, "no interface is filtered")?;
+    }
+    for interface in interfaces {
+        match interface {
+            InterfaceStatus::Known(status) => interface_status(&mut out, status)?,
+            InterfaceStatus::Unknown { interface, error } => writeln!(out, "{interface}: {error}")?,
+        }
+    }
+    if let Some(bans) = bans {
+        writeln!(out, "{} bans", grouped(bans.count as u64))?;
+    }
+    for gate in gates {
+        writeln!(
+            out,
+            "gate {}: {} connections, {} requests, {} allowed, {} denied",
+            gate.service, gate.connections_open, gate.requests, gate.allowed, gate.denied
+        )?;
+    }
+    for alarm in alarms {
+        writeln!(out, "ALARM {}: {}; {}", alarm.code, alarm.what, alarm.remedy)?;
+    }
+    out.flush()
+}
+
+fn interface_status(out: &mut impl Write, status: &kernel::Status) -> std::io::Result<()> {
+    let mode = status.mode.map_or_else(|| "NOT ATTACHED".to_owned(), |mode| mode.to_string());
+    write!(out, "{}: {mode}", status.interface)?;
+    if let Some(link) = status.link {
+        write!(out, ", {link}")?;
+    }
+    if let Some(program) = status.program {
+        write!(out, ", program {program}")?;
+    }
+    let shadow = if status.shadow { ", shadow (drops nothing)" } else { "" };
+    writeln!(
+        out,
+        ", generation {}, {} services, {} rules that drop{shadow}",
+        status.generation, status.services, status.rules
+    )?;
+    for (family, entries) in [("IPv4", status.v4), ("IPv6", status.v6)] {
+        let (desired, installed) = (grouped(entries.desired as u64), grouped(entries.installed as u64));
+        if entries.complete() {
+            writeln!(out, "  {family}: {installed} prefixes")?;
+        } else {
+            writeln!(
+                out,
+                "  {family}: ALARM: {installed} prefixes installed, {desired} wanted: `nicgate reload`"
+            )?;
+        }
+    }
+    let (desired, installed) = (status.bans.desired as u64, status.bans.installed as u64);
+    if !status.bans.complete() {
+        writeln!(
+            out,
+            "  bans: ALARM: {} prefixes installed, {} wanted: restart nicgate",
+            grouped(installed),
+            grouped(desired)
+        )?;
+    } else if installed > 0 {
+        writeln!(out, "  bans: {} prefixes", grouped(installed))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! Reading a raw request head strictly. What passes can be read in one way only, and is written again for
+//! hyper from what was read here.
+
+use http::StatusCode;
+
+use super::Limits;
+
+/// How a request's body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Content-Length, 0 when neither header is there.
+    Length(u64),
+    /// Transfer-Encoding: chunked.
+    Chunked,
+}
+
+/// A head that can be read in one way only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The target in origin form: an absolute form was compared with Host and stripped.
+    pub target: Vec<u8>,
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// Whether the client wants to switch to a protocol that passes; never with a body.
+    pub upgrade: bool,
+    /// The head for hyper: `/` as the target, header lines in canonical form.
+    pub written: Vec<u8>,
+}
+
+/// Why a connection ends here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The answer.
+    pub status: StatusCode,
+    /// For the log and the client.
+    pub reason: &'static str,
+}
+
+impl Reject {
+    /// A 400.
+    pub fn bad(reason: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, reason }
+    }
+}
+
+/// The one protocol that an upgrade may switch to: `h2c` would carry requests past the judge.
+const UPGRADE: &[u8] = b"websocket";
+
+/// Finds the end of a head: the length with the empty line. Every line must end in CRLF.
+///
+/// # Errors
+///
+/// A line that ends in a bare LF, or a bare CR.
+pub fn length(bytes: &[u8], from: usize) -> Result<Option<usize>, Reject> {
+    // A CR at the very end may still get its LF.
+    for at in from.saturating_sub(3)..bytes.len() {
+        match bytes[at] {
+            b'\n' if at == 0 || bytes[at - 1] != b'\r' => return Err(Reject::bad("bare LF in head")),
+            b'\r' if bytes.get(at + 1).is_some_and(|next| *next != b'\n') => {
+                return Err(Reject::bad("bare CR in head"));
+            }
+            b'\n' if bytes[..=at].ends_with(b"\r\n\r\n") => return Ok(Some(at + 1)),
+            0 => return Err(Reject::bad("NUL in head")),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a whole head, the empty line included.
+///
+/// # Errors
+///
+/// What makes it ambiguous, or too large.
+pub fn read(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
+    let head = head.strip_suffix(b"\r\n\r\n").ok_or(Reject::bad("head has no end"))?;
+    let mut lines = Lines(Some(head));
+    let request_line = lines.next().unwrap_or_default();
+    let RequestLine { method, target, version } = read_request_line(request_line)?;
+    if target.len() > limits.target_bytes {
+        return Err(Reject { status: StatusCode::URI_TOO_LONG, reason: "target is too long" });
+    }
+    let mut seen = Seen::default();
+    let mut fields = Vec::with_capacity(head.len());
+    for (count, line) in lines.enumerate() {
+        if count >= limits.headers {
+            return Err(Reject {
+                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                reason: "too many headers",
+            });
+        }
+        let (name, value) = read_field(line)?;
+        seen.note(name, value)?;
+        for part in [name, b": ", value, b"\r\n"] {
+            fields.extend_from_slice(part);
+        }
+    }
+    let target = origin_form(target, seen.host, version)?;
+    let framing = seen.framing(version)?;
+    let upgrade = seen.websocket
+        && seen.connection_upgrade
+        && version == b"HTTP/1.1"
+        && method == b"GET"
+        && framing == Framing::Length(0);
+    let written = [method, b" / ", version, b"\r\n", &fields, b"\r\n"].concat();
+    Ok(Head { target: target.to_vec(), framing, upgrade, written })
+}
+
+struct Lines<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.0.take()?;
+        match rest.windows(2).position(|pair| pair == b"\r\n") {
+            Some(end) => {
+                self.0 = Some(&rest[end + 2..]);
+                Some(&rest[..end])
+            }
+            None => Some(rest),
+        }
+    }
+}
+
+struct RequestLine<'a> {
+    method: &'a [u8],
+    target: &'a [u8],
+    version: &'a [u8],
+}
+
+fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Reject> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Reject::bad("request line is not three words"));
+    };
+    if method.is_empty() || method.len() > 32 || !method.iter().all(|byte| is_token(*byte)) {
+        return Err(Reject::bad("method is not a token"));
+    }
+    if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
+        let known = version.starts_with(b"HTTP/") && version.len() == 8;
+        let status = if known { StatusCode::HTTP_VERSION_NOT_SUPPORTED } else { StatusCode::BAD_REQUEST };
+        return Err(Reject { status, reason: "not HTTP/1.1 or HTTP/1.0" });
+    }
+    if method == b"CONNECT" || method == b"TRACE" {
+        return Err(Reject { status: StatusCode::METHOD_NOT_ALLOWED, reason: "method is not served" });
+    }
+    if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
+        return Err(Reject::bad("target has characters that have to be encoded"));
+    }
+    Ok(RequestLine { method, target, version })
+}
+
+fn read_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reject> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(Reject::bad("folded header line"));
+    }
+    let colon =
+        line.iter().position(|byte| *byte == b':').ok_or(Reject::bad("header line without a colon"))?;
+    let (name, value) = (&line[..colon], trim(&line[colon + 1..]));
+    if matches!(name.last(), Some(b' ' | b'\t')) {
+        return Err(Reject::bad("space before a header's colon"));
+    }
+    if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+        return Err(Reject::bad("header name is not a token"));
+    }
+    if value.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') {
+        return Err(Reject::bad("control character in a header"));
+    }
+    Ok((name, value))
+}
+
+/// Without spaces and tabs around; other white space is not optional white space in HTTP.
+fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The name as everyone behind could read it: lower case, `_` and `.` taken for `-`.
+pub(crate) fn canonical_name(name: &[u8]) -> Vec<u8> {
+    name.iter()
+        .map(|byte| match byte {
+            b'_' | b'.' => b'-',
+            other => other.to_ascii_lowercase(),
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Seen<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+    websocket: bool,
+    connection_upgrade: bool,
+    upgrades: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn note(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Reject> {
+        let canonical = canonical_name(name);
+        let exact = name.eq_ignore_ascii_case(&canonical);
+        match canonical.as_slice() {
+            b"content-length" | b"transfer-encoding" | b"host" if !exact => {
+                Err(Reject::bad("header name is an alias of another"))
+            }
+            b"content-length" => {
+                let length = read_length(value).ok_or(Reject::bad("Content-Length is malformed"))?;
+                match self.length.replace(length) {
+                    None => Ok(()),
+                    Some(_) => Err(Reject::bad("Content-Length is given twice")),
+                }
+            }
+            b"transfer-encoding" => {
+                if std::mem::replace(&mut self.chunked, true) {
+                    return Err(Reject::bad("Transfer-Encoding is given twice"));
+                }
+                if value.eq_ignore_ascii_case(b"chunked") {
+                    Ok(())
+                } else {
+                    Err(Reject::bad("Transfer-Encoding is not chunked alone"))
+                }
+            }
+            b"host" => {
+                if !is_host(value) {
+                    return Err(Reject::bad("Host is malformed"));
+                }
+                match self.host.replace(value) {
+                    None => Ok(()),
+                    Some(_) => Err(Reject::bad("Host is given twice")),
+                }
+            }
+            b"expect" if exact && !value.eq_ignore_ascii_case(b"100-continue") => {
+                Err(Reject { status: StatusCode::EXPECTATION_FAILED, reason: "unknown expectation" })
+            }
+            b"upgrade" if exact => {
+                self.websocket = value.eq_ignore_ascii_case(UPGRADE) && !self.upgrades;
+                self.upgrades = true;
+                Ok(())
+            }
+            b"connection" if exact => {
+                self.connection_upgrade |= value
+                    .split(|byte| *byte == b',')
+                    .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn framing(&self, version: &[u8]) -> Result<Framing, Reject> {
+        match (self.chunked, self.length) {
+            (true, Some(_)) => Err(Reject::bad("both Content-Length and Transfer-Encoding")),
+            (true, None) if version == b"HTTP/1.0" => Err(Reject::bad("Transfer-Encoding in HTTP/1.0")),
+            (true, None) => Ok(Framing::Chunked),
+            (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
+        }
+    }
+}
+
+fn read_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// A host name or address with an optional port. An empty Host names nothing.
+fn is_host(value: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte);
+    if value.is_empty() || value.len() > 300 || !value.iter().all(allowed) {
+        return false;
+    }
+    std::str::from_utf8(value).ok().and_then(|text| text.parse::<http::uri::Authority>().ok()).is_some()
+}
+
+/// Strips `http://host` off an absolute target, when it names the same host as the Host header.
+fn origin_form<'a>(target: &'a [u8], host: Option<&[u8]>, version: &[u8]) -> Result<&'a [u8], Reject> {
+    if host.is_none() && version == b"HTTP/1.1" {
+        return Err(Reject::bad("no Host"));
+    }
+    if target.starts_with(b"/") {
+        return Ok(target);
+    }
+    let scheme = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case(b"http://"));
+    let (Some(_), Some(host)) = (scheme, host) else {
+        return Err(Reject::bad("target is not a path"));
+    };
+    let rest = &target[7..];
+    let (authority, path) = rest.split_at(rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len()));
+    if !authority.eq_ignore_ascii_case(host) {
+        return Err(Reject::bad("target names another host than Host"));
+    }
+    if path.is_empty() { Err(Reject::bad("target has no path")) } else { Ok(path) }
+}

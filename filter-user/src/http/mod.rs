@@ -1,0 +1,18 @@
+//! Strict HTTP: what stands in front of every listener.
+//!
+//! A connection is framed and checked by [`framer`] before hyper sees it; a request's target is read by [`target`].
+//! What passes can be read in one way only. The service behind a listener is the only difference between them.
+
+mod chunked;
+mod framer;
+mod head;
+mod limits;
+mod target;
+mod wire;
+
+pub(crate) use framer::Framer;
+pub(crate) use head::canonical_name;
+pub use head::{Framing, Head, Reject, length as head_length, read as read_head};
+pub use limits::Limits;
+pub use target::{Ambiguous, LONGEST_TOKEN, Target, read as read_target};
+pub(crate) use wire::{Fact, Upgrade, Wire};

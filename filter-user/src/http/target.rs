@@ -1,0 +1,296 @@
+//! Reading a request's target so that nobody can read it in another way.
+//!
+//! The path is decoded once and written again with every unusual character encoded; the query is split at
+//! `&` alone and each piece is written again in the same manner. What is forwarded is what was written.
+
+use std::{fmt::Write, sync::Arc};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
+/// Why a request is answered 400.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ambiguous(pub &'static str);
+
+/// The longest token, in bytes: sessions are kept by it. Longer than any signed token in use.
+pub const LONGEST_TOKEN: usize = 4096;
+
+/// A target that can be read in one way only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The decoded, normalised path without the leading `/`; a trailing `/` is kept.
+    pub path: Arc<str>,
+    /// The value of the token parameter, decoded; `None` also when it is empty.
+    pub token: Option<Arc<str>>,
+    /// The path to forward, with the leading `/`.
+    pub forward_path: String,
+    /// The query to forward, without the `?`.
+    pub forward_query: Option<Arc<str>>,
+}
+
+/// What may stand in a path segment as it is: RFC 3986's pchar without `;`, which some servers cut off.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'*')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+/// What may stand in a name or value of the query as it is. `;` separates parameters for some servers, `+`
+/// is a space for some: both are encoded where they are meant literally.
+const QUERY: &AsciiSet = &SEGMENT.remove(b'/').remove(b'?').add(b'&').add(b'=').add(b'\'').add(b'+');
+
+/// Reads an origin-form target.
+///
+/// # Errors
+///
+/// What makes the target ambiguous.
+pub fn read(target: &[u8], token_name: &str) -> Result<Target, Ambiguous> {
+    if !target.iter().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Ambiguous("target has characters that have to be encoded"));
+    }
+    if target.contains(&b'#') {
+        return Err(Ambiguous("target has a fragment"));
+    }
+    let (path, query) = match target.iter().position(|byte| *byte == b'?') {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
+    };
+    let path = read_path(path)?;
+    let mut forward_path = String::with_capacity(path.len() + 1);
+    for segment in path.split('/') {
+        forward_path.push('/');
+        forward_path.extend(percent_encode(segment.as_bytes(), SEGMENT));
+    }
+    let mut token = None;
+    let forward_query = query.map(|query| read_query(query, token_name, &mut token)).transpose()?;
+    Ok(Target {
+        path: path.into(),
+        token: token.filter(|token| !token.is_empty()).map(Into::into),
+        forward_path,
+        forward_query: forward_query.map(Into::into),
+    })
+}
+
+fn read_path(path: &[u8]) -> Result<String, Ambiguous> {
+    let Some(path) = path.strip_prefix(b"/") else { return Err(Ambiguous("target is not a path")) };
+    let mut segments: Vec<String> = Vec::new();
+    let mut directory = true;
+    for raw in path.split(|byte| *byte == b'/') {
+        let segment = decode(raw)?;
+        if segment.iter().any(|byte| matches!(byte, b'/' | b'\\')) {
+            return Err(Ambiguous("path has an encoded slash or a backslash"));
+        }
+        if double_encoded(&segment) {
+            return Err(Ambiguous("path is encoded twice"));
+        }
+        let segment = String::from_utf8(segment).map_err(|_| Ambiguous("path is not UTF-8"))?;
+        if segment.chars().any(char::is_control) {
+            return Err(Ambiguous("path has a control character"));
+        }
+        directory = true;
+        match segment.as_str() {
+            "" | "." => {}
+            ".." => {
+                segments.pop().ok_or(Ambiguous("path leaves the root"))?;
+            }
+            // Servers that cut parameters off a segment would read a dot segment here.
+            dots if matches!(dots.split(';').next(), Some("." | "..")) => {
+                return Err(Ambiguous("path has a dot segment with parameters"));
+            }
+            _ => {
+                directory = false;
+                segments.push(segment);
+            }
+        }
+    }
+    if directory && !segments.is_empty() {
+        segments.push(String::new());
+    }
+    Ok(segments.join("/"))
+}
+
+/// Whether the once decoded bytes could be decoded again.
+fn double_encoded(bytes: &[u8]) -> bool {
+    bytes.windows(3).any(|w| w[0] == b'%' && w[1].is_ascii_hexdigit() && w[2].is_ascii_hexdigit())
+}
+
+fn read_query(query: &[u8], token_name: &str, token: &mut Option<String>) -> Result<String, Ambiguous> {
+    let mut forward = String::with_capacity(query.len());
+    for (place, piece) in query.split(|byte| *byte == b'&').enumerate() {
+        if place > 0 {
+            forward.push('&');
+        }
+        let (name, value) = match piece.iter().position(|byte| *byte == b'=') {
+            Some(sign) => (&piece[..sign], Some(&piece[sign + 1..])),
+            None => (piece, None),
+        };
+        let decoded_name = decode(name)?;
+        let decoded = value.map(decode).transpose()?;
+        if decoded_name.contains(&0) || decoded.as_ref().is_some_and(|value| value.contains(&0)) {
+            return Err(Ambiguous("query has a NUL"));
+        }
+        let is_token = decoded_name == token_name.as_bytes();
+        if is_token {
+            let value = decoded.clone().unwrap_or_default();
+            let value = String::from_utf8(value).map_err(|_| Ambiguous("token is not UTF-8"))?;
+            if value.chars().any(char::is_control) {
+                return Err(Ambiguous("token has a control character"));
+            }
+            if value.len() > LONGEST_TOKEN {
+                return Err(Ambiguous("token is too long"));
+            }
+            if token.replace(value).is_some() {
+                return Err(Ambiguous("token is given twice"));
+            }
+        }
+        forward.push_str(&write_query(&decoded_name, name, is_token));
+        if let (Some(decoded), Some(raw)) = (decoded, value) {
+            forward.push('=');
+            forward.push_str(&write_query(&decoded, raw, is_token));
+        }
+    }
+    Ok(forward)
+}
+
+/// Writes a name or value. A bare `+` stays one, for those who read a space; in the token it is a plus.
+fn write_query(decoded: &[u8], raw: &[u8], token: bool) -> String {
+    if token || !raw.contains(&b'+') {
+        return percent_encode(decoded, QUERY).collect();
+    }
+    // The whole was decoded before, and no escape spans a `+`: no part fails.
+    let part = |raw| percent_encode(&decode(raw).unwrap_or_default(), QUERY).to_string();
+    raw.split(|byte| *byte == b'+').map(part).collect::<Vec<_>>().join("+")
+}
+
+/// Undoes percent-encoding, strictly.
+fn decode(raw: &[u8]) -> Result<Vec<u8>, Ambiguous> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut rest = raw.iter();
+    while let Some(byte) = rest.next() {
+        if *byte != b'%' {
+            out.push(*byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|digit| char::from(*digit).to_digit(16));
+        match (digit(), digit()) {
+            (Some(high), Some(low)) => out.push((high << 4 | low) as u8),
+            _ => return Err(Ambiguous("percent-encoding is broken")),
+        }
+    }
+    Ok(out)
+}
+
+impl Target {
+    /// The target to forward.
+    pub fn forward(&self) -> String {
+        let mut forward = self.forward_path.clone();
+        if let Some(query) = &self.forward_query {
+            write!(forward, "?{query}").expect("writing to a string");
+        }
+        forward
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(target: &str) -> Result<String, &'static str> {
+        read(target.as_bytes(), "token").map(|target| target.forward()).map_err(|error| error.0)
+    }
+
+    fn token(target: &str) -> Option<String> {
+        read(target.as_bytes(), "token").unwrap().token.map(|token| token.to_string())
+    }
+
+    #[test]
+    fn paths_have_one_form() {
+        for (given, forwarded) in [
+            ("/", "/"),
+            ("//", "/"),
+            ("/a", "/a"),
+            ("/a/", "/a/"),
+            ("//a///b", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/a/..", "/"),
+            ("/a/b/.", "/a/b/"),
+            ("/%61%7e", "/a~"),
+            ("/a%20b", "/a%20b"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/a;b", "/a%3Bb"),
+            ("/a%3fb", "/a%3Fb"),
+            ("/100%25", "/100%25"),
+            ("/...", "/..."),
+        ] {
+            assert_eq!(path(given).as_deref(), Ok(forwarded), "{given}");
+        }
+    }
+
+    #[test]
+    fn queries_keep_their_meaning() {
+        for (given, forwarded) in [
+            ("/a?", "/a?"),
+            ("/a?x=1&&y", "/a?x=1&&y"),
+            ("/a?x=a+b%2Bc", "/a?x=a+b%2Bc"),
+            ("/a?x=%2b", "/a?x=%2B"),
+            ("/a?u=http://h/p?q", "/a?u=http://h/p?q"),
+            ("/a?x=1;token=2", "/a?x=1%3Btoken%3D2"),
+            ("/a?token=a+b", "/a?token=a%2Bb"),
+            ("/a?%74oken=x", "/a?token=x"),
+            ("/a?x=1=2", "/a?x=1%3D2"),
+        ] {
+            assert_eq!(path(given).as_deref(), Ok(forwarded), "{given}");
+        }
+        assert_eq!(token("/a?token=a%2Bb%3D"), Some("a+b=".to_owned()));
+        assert_eq!(token("/a?token="), None);
+        assert_eq!(token("/a?tokens=x"), None);
+        let longest = "t".repeat(LONGEST_TOKEN);
+        assert_eq!(token(&format!("/a?token={longest}")), Some(longest.clone()));
+        assert_eq!(path(&format!("/a?token={longest}t")), Err("token is too long"));
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        for given in [
+            "",
+            "a",
+            "*",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/%2f",
+            "/a%5cb",
+            "/a\\b",
+            "/%00",
+            "/%0a",
+            "/..",
+            "/a/../..",
+            "/%2e%2e",
+            "/%252e",
+            "/..;/a",
+            "/a#b",
+            "/%ff",
+            "/a?token=1&token=2",
+            "/a?token=1&%74oken=2",
+            "/a?token&token",
+            "/a?token=%0a",
+            "/a?x=%00",
+            "/a?x=%g0",
+            "/a b",
+            "/caf\u{e9}",
+        ] {
+            assert!(path(given).is_err(), "{given}");
+        }
+    }
+}

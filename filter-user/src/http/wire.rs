@@ -1,0 +1,113 @@
+//! What the raw side of a connection and its requests' judge tell each other.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use super::head::Reject;
+
+/// What the raw side read of a request. hyper hands requests on in order, so that the first fact in the
+/// queue is always the one of the request in hand.
+#[derive(Debug)]
+pub(crate) enum Fact {
+    /// A sound head.
+    Request { target: Vec<u8>, upgrade: bool },
+    /// The connection ends here, with this answer.
+    Reject(Reject),
+}
+
+/// How an upgrade stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// The upstream has not answered yet.
+    Waiting,
+    /// The upstream switched: the rest of the connection is raw.
+    Accepted,
+    /// It did not: another request follows.
+    Refused,
+}
+
+#[derive(Debug)]
+struct State {
+    facts: VecDeque<Fact>,
+    upgrade: Option<Upgrade>,
+    waker: Option<Waker>,
+    /// What was wrong with a body that broke off.
+    body_fault: Option<&'static str>,
+    /// Requests whose answer is not finished.
+    unanswered: usize,
+}
+
+/// Shared by both sides of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire(Arc<Mutex<State>>);
+
+impl Wire {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            facts: VecDeque::new(),
+            upgrade: None,
+            waker: None,
+            body_fault: None,
+            unanswered: 0,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, fact: Fact) {
+        let mut state = self.state();
+        if matches!(fact, Fact::Request { upgrade: true, .. }) {
+            state.upgrade = Some(Upgrade::Waiting);
+        }
+        state.unanswered += 1;
+        state.facts.push_back(fact);
+    }
+
+    pub(crate) fn pop(&self) -> Option<Fact> {
+        self.state().facts.pop_front()
+    }
+
+    /// Called when an answer is finished or given up.
+    pub(crate) fn answered(&self) {
+        let mut state = self.state();
+        state.unanswered = state.unanswered.saturating_sub(1);
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state().unanswered == 0
+    }
+
+    pub(crate) fn decide(&self, upgrade: Upgrade) {
+        let mut state = self.state();
+        state.upgrade = Some(upgrade);
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the upgrade to be decided: true when it was accepted.
+    pub(crate) fn poll_upgrade(&self, cx: &Context<'_>) -> Poll<bool> {
+        let mut state = self.state();
+        match state.upgrade {
+            Some(Upgrade::Waiting) => {
+                state.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Upgrade::Accepted) => Poll::Ready(true),
+            Some(Upgrade::Refused) | None => Poll::Ready(false),
+        }
+    }
+
+    pub(crate) fn set_body_fault(&self, fault: &'static str) {
+        self.state().body_fault = Some(fault);
+    }
+
+    pub(crate) fn body_fault(&self) -> Option<&'static str> {
+        self.state().body_fault
+    }
+}

@@ -1,0 +1,30 @@
+//! What a configuration means: policies, streams, protected ports, interfaces. Pure: no text, no I/O.
+
+mod configuration;
+mod interface;
+mod policy;
+mod service;
+mod stream;
+
+pub use configuration::{Config, Listener};
+pub use interface::{Engine, Interface, InterfaceMode};
+pub use policy::{
+    Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
+    RuleId, Stage,
+};
+pub(crate) use policy::{AddressRules, NO_RULE, RuleLabel};
+pub use service::{Gate, NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
+pub use stream::{Access, Operation, Stream};
+
+/// Knows the country of an address.
+pub trait Countries: Send + Sync {
+    /// The country, or `None` when the database does not know the address.
+    fn country(&self, address: std::net::IpAddr) -> Option<Country>;
+}
+
+/// Without a database no address has a country.
+impl Countries for () {
+    fn country(&self, _: std::net::IpAddr) -> Option<Country> {
+        None
+    }
+}

@@ -1,0 +1,312 @@
+//! Carrying requests out.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Controller, ControllerStatus, Counters, Fault, Next, Released, ReloadError, Reloaded, Reply, Request,
+    Seconds, SessionList, Status,
+};
+use crate::{
+    gate::Gates,
+    session::Sessions,
+    state::{self, Recording, wall_clock},
+    watch::{Alarm, BanError, BrokeOff, Code, Done, Enforcer, Monitors, Subscription, alarms_of},
+};
+
+/// No audit for this long is an alarm: one takes a second with the largest tables.
+const AUDIT_OVERDUE: Duration = Duration::from_secs(30);
+
+/// What operations work on.
+pub struct Parts {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// Where the last good configuration is kept.
+    pub last_good: PathBuf,
+    /// The gates.
+    pub gates: Gates,
+    /// The sessions.
+    pub sessions: Arc<Sessions>,
+    /// The owner of filters and bans.
+    pub enforcer: Enforcer,
+    /// Who hands out sampled drops.
+    pub monitors: Arc<Monitors>,
+}
+
+/// Carries out what operators ask for.
+pub struct Operations {
+    parts: Parts,
+    started: Instant,
+    /// One reload at a time; nothing else waits for it.
+    reloading: tokio::sync::Mutex<()>,
+    history: Mutex<History>,
+    /// Since when each alarm has been there that does not know it itself.
+    since: Mutex<BTreeMap<(Code, String), SystemTime>>,
+}
+
+/// What became of the loads so far.
+struct History {
+    loaded_at: SystemTime,
+    /// When what is enforced in place of the configuration was kept, in seconds since 1970.
+    last_good_of: Option<u64>,
+    reloads: u64,
+    last_error: Option<(String, SystemTime)>,
+    /// Why the configuration in force is not kept for the next start.
+    not_kept: Option<(String, SystemTime)>,
+}
+
+impl Operations {
+    /// With a first configuration in force: the one in the files or, with the reason why not and the time of its
+    /// keeping (seconds since 1970), the last good one.
+    pub fn new(parts: Parts, refused: Option<(String, u64)>) -> Self {
+        let now = SystemTime::now();
+        let (last_error, last_good_of) = refused.map(|(error, kept)| ((error, now), kept)).unzip();
+        let history = History { loaded_at: now, last_good_of, reloads: 0, last_error, not_kept: None };
+        Self {
+            parts,
+            started: Instant::now(),
+            reloading: tokio::sync::Mutex::default(),
+            history: Mutex::new(history),
+            since: Mutex::default(),
+        }
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The gates.
+    pub fn gates(&self) -> &Gates {
+        &self.parts.gates
+    }
+
+    /// The owner of filters and bans.
+    pub fn enforcer(&self) -> &Enforcer {
+        &self.parts.enforcer
+    }
+
+    /// Waits for a reload that is going on, and keeps others from beginning as long as the guard lives.
+    pub async fn hold_reloads(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.reloading.lock().await
+    }
+
+    /// Watches one drop in `sample`.
+    pub fn monitor(&self, sample: u32) -> Subscription {
+        self.parts.monitors.subscribe(sample)
+    }
+
+    /// Carries a request out that has one reply.
+    pub async fn carry_out(&self, request: Request) -> Reply<Value> {
+        let enforcer = &self.parts.enforcer;
+        match request {
+            Request::Reload {} => self.reload().await.erased(),
+            Request::Release { interfaces } => {
+                let released = interfaces.clone();
+                let done = enforcer.run("release", move |enforced| enforced.release(&interfaces)).await;
+                reply(done.map(|()| Released { released })).erased()
+            }
+            Request::Status {} => self.status().await.erased(),
+            Request::Stats {} => {
+                let bans = enforcer.run("count of bans", |enforced| enforced.ban_counters()).await;
+                let counters = bans.map(|bans| Counters {
+                    bans,
+                    gates: self.parts.gates.counters(),
+                    sessions: self.parts.sessions.counters(),
+                });
+                reply(counters).erased()
+            }
+            Request::Sessions {} => {
+                Reply::done(SessionList { sessions: self.parts.sessions.list() }).erased()
+            }
+            Request::Ban(order) => changed(enforcer.run("ban", move |enforced| enforced.ban(&order)).await),
+            Request::BanMany { bans } => {
+                changed(enforcer.run("ban", move |enforced| enforced.ban_many(&bans)).await)
+            }
+            Request::Unban { prefix, service, all } => {
+                let unban = move |enforced: &mut crate::watch::Enforced| {
+                    enforced.unban(prefix.as_deref(), service.as_deref(), all)
+                };
+                changed(enforcer.run("unban", unban).await)
+            }
+            Request::Bans {} => {
+                reply(enforcer.run("list of bans", |enforced| enforced.bans()).await).erased()
+            }
+            Request::Monitor { .. } => {
+                Reply::refused(Fault::Request, "drops are shown as they happen, not in one reply".to_owned())
+            }
+        }
+    }
+
+    /// Loads the configuration again and enforces it, or changes nothing.
+    pub async fn reload(&self) -> Reply<Reloaded> {
+        // One at a time; the others wait.
+        let _reloading = self.reloading.lock().await;
+        let begin = Instant::now();
+        match self.try_reload(begin).await {
+            Ok((mut next, notes, result)) => {
+                self.keep(next.read.take()).await;
+                {
+                    let mut history = self.history();
+                    history.reloads += 1;
+                    history.loaded_at = SystemTime::now();
+                    history.last_good_of = None;
+                    history.last_error = None;
+                }
+                next.log_report();
+                notes.iter().for_each(|note| tracing::warn!("{note}"));
+                let seconds = begin.elapsed().as_secs_f64();
+                tracing::info!(seconds, "the configuration was loaded again");
+                let report = next.report.render(false);
+                let notes = notes.iter().map(|note| format!("warning: {note}"));
+                let report = Some(report.trim_end().to_owned()).filter(|report| !report.is_empty());
+                let message = report.into_iter().chain(notes).collect::<Vec<_>>().join("\n");
+                Reply { message, ..Reply::done(result) }
+            }
+            Err(error) => {
+                let message = format!("{error}");
+                tracing::error!(error = %message, "the configuration was not loaded again; what was enforced still is");
+                self.history().last_error = Some((message.clone(), SystemTime::now()));
+                Reply::refused(error.fault(), message)
+            }
+        }
+    }
+
+    async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
+        let next = Next::load(self.parts.path.clone()).await?;
+        let prepared = self.parts.gates.prepare(&next.snapshot);
+        let mut notes: Vec<String> = prepared.not_bound().map(ToString::to_string).collect();
+        let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
+        let change = self
+            .parts
+            .enforcer
+            .run("reload", move |enforced| enforced.change(&snapshot.config, &layout))
+            .await
+            .map_err(|error| ReloadError::System(error.into()))?
+            .map_err(ReloadError::System)?;
+        let transfers = self.parts.gates.commit(prepared);
+        notes.extend(change.notes);
+        let seconds = Seconds::new(next.took, change.spent, begin.elapsed());
+        Ok((next, notes, Reloaded { interfaces: change.published, transfers, seconds }))
+    }
+
+    /// Keeps what was read for a configuration that is in force now, for a start with one that cannot be loaded.
+    pub async fn keep(&self, read: Option<Recording>) {
+        let Some(read) = read else { return };
+        let kept = keep(&self.parts.last_good, &self.parts.path, read).await;
+        let error = kept.err().map(|error| (format!("{error:#}"), SystemTime::now()));
+        if let Some((error, _)) = &error {
+            tracing::error!("the configuration is in force, but is not kept for the next start: {error}");
+        }
+        self.history().not_kept = error;
+    }
+
+    async fn status(&self) -> Reply<Status> {
+        let view = self.parts.enforcer.view();
+        let looked = {
+            let view = view.clone();
+            tokio::task::spawn_blocking(move || view.look()).await
+        };
+        let interfaces = match looked {
+            Ok(interfaces) => interfaces,
+            Err(error) => return Reply::refused(Fault::System, format!("looking broke off: {error}")),
+        };
+        let mut alarms = view.alarms.clone();
+        alarms.extend(alarms_of(&interfaces));
+        alarms.extend(self.parts.gates.not_bound().into_iter().map(|error| {
+            let what = format!("nobody can connect to gate {}: {}", error.service, error);
+            Alarm::new(Code::PortNotBound, what, "nicgate tries again every second")
+        }));
+        if view.audited.elapsed() > AUDIT_OVERDUE {
+            let what = "what is enforced has not been compared with what should be for a while".to_owned();
+            let remedy = "see what the kernel is busy with; restart nicgate if it stays";
+            alarms.push(Alarm::new(Code::WatchBroken, what, remedy));
+        }
+        let history = self.history();
+        if let Some((error, at)) = &history.last_error {
+            let kept = history.last_good_of.map_or_else(
+                || "what was enforced before still is".to_owned(),
+                |kept| format!("the last good one is in force, kept {} s ago", wall_clock().as_secs() - kept),
+            );
+            let what = format!("the configuration was refused, {kept}: {error}");
+            let remedy = "correct the configuration and `nicgate reload`";
+            alarms.push(Alarm::new(Code::ReloadFailed, what, remedy).since(*at));
+        }
+        if let Some((error, at)) = &history.not_kept {
+            let what = format!("the configuration in force is not kept for the next start: {error}");
+            let remedy = "make room or permit writing, then `nicgate reload`";
+            alarms.push(Alarm::new(Code::LastGoodNotKept, what, remedy).since(*at));
+        }
+        let loaded_at = history.loaded_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let controller = Controller {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            config: self.parts.path.clone(),
+            loaded_at: loaded_at.as_secs(),
+            last_good_of: history.last_good_of,
+            reloads: history.reloads,
+            last_reload_error: history.last_error.as_ref().map(|(error, _)| error.clone()),
+        };
+        drop(history);
+        Reply::done(Status {
+            controller: ControllerStatus { running: true, controller: Some(controller) },
+            alarms: self.dated(alarms),
+            mended: view.mended,
+            interfaces,
+            bans: Some(view.bans.clone()),
+            gates: self.parts.gates.counters(),
+            sessions: Some(self.parts.sessions.counters()),
+        })
+    }
+
+    /// Gives alarms that do not know their beginning the time at which they were first seen.
+    fn dated(&self, alarms: Vec<Alarm>) -> Vec<Alarm> {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        // What an alarm is about stands before its first colon; figures behind it change.
+        let key = |alarm: &Alarm| {
+            let subject = alarm.what.split(':').next().unwrap_or_default();
+            (alarm.code, subject.to_owned())
+        };
+        since.retain(|known, _| alarms.iter().any(|alarm| key(alarm) == *known));
+        let now = SystemTime::now();
+        let date = |alarm: Alarm| match alarm.since {
+            Some(_) => alarm,
+            None => {
+                let first = *since.entry(key(&alarm)).or_insert(now);
+                alarm.since(first)
+            }
+        };
+        alarms.into_iter().map(date).collect()
+    }
+}
+
+async fn keep(folder: &Path, path: &Path, read: Recording) -> anyhow::Result<()> {
+    let (folder, path) = (folder.to_owned(), path.to_owned());
+    tokio::task::spawn_blocking(move || state::keep(&folder, &path, &read)).await?
+}
+
+fn reply<T>(done: Result<T, BrokeOff>) -> Reply<T> {
+    match done {
+        Ok(result) => Reply::done(result),
+        Err(error) => Reply::refused(Fault::System, error.to_string()),
+    }
+}
+
+/// The reply to a change of bans, which says what of it failed.
+fn changed<T: Serialize>(changed: Result<Result<Done<T>, BanError>, BrokeOff>) -> Reply<Value> {
+    match changed {
+        Ok(Ok(Done { result, message, in_force })) => {
+            let fault = (!in_force).then_some(Fault::System);
+            Reply { ok: in_force, message, result: Some(result), fault }.erased()
+        }
+        Ok(Err(error)) => Reply::refused(Fault::Request, error.to_string()),
+        Err(error) => Reply::refused(Fault::System, error.to_string()),
+    }
+}

@@ -1,0 +1,90 @@
+//! What can be asked.
+
+use serde::{Deserialize, Serialize};
+
+use crate::watch::BanOrder;
+
+/// What can be asked of a running controller.
+// The braces are for serde, which lets unknown fields pass in variants without them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Load the configuration again and enforce it: [`Reloaded`](super::Reloaded).
+    Reload {},
+    /// Leave these interfaces without a filter until the next reload, because it is about to be taken off:
+    /// [`Released`](super::Released).
+    Release {
+        /// Their names.
+        interfaces: Vec<String>,
+    },
+    /// What is attached, loaded and served: [`Status`](super::Status).
+    Status {},
+    /// The counters of gates, sessions and bans: [`Counters`](super::Counters). Those of the NIC are in the pinned
+    /// maps.
+    Stats {},
+    /// Every session: [`SessionList`](super::SessionList).
+    Sessions {},
+    /// Shut addresses out: [`BanChange`](crate::watch::BanChange).
+    Ban(BanOrder),
+    /// Shut many out, all of them or none: [`BansMade`](crate::watch::BansMade).
+    BanMany {
+        /// The bans.
+        bans: Vec<BanOrder>,
+    },
+    /// Let addresses in again: [`Unbanned`](crate::watch::Unbanned).
+    Unban {
+        /// An address or a prefix, as it was banned.
+        #[serde(default)]
+        prefix: Option<String>,
+        /// The service, as it was banned.
+        #[serde(default)]
+        service: Option<String>,
+        /// Everybody, everywhere.
+        #[serde(default)]
+        all: bool,
+    },
+    /// Every ban: [`BanList`](crate::watch::BanList).
+    Bans {},
+    /// Drops as they happen: a line for each, [`Observed`](crate::watch::Observed) or
+    /// [`Missed`](crate::watch::Missed), until the asker goes away.
+    Monitor {
+        /// One in this many drops.
+        sample: u32,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_written_as_before_and_unknown_fields_are_refused() {
+        let ban = Request::Ban(BanOrder { prefix: "192.0.2.1".into(), yes: true, ..BanOrder::default() });
+        for (request, text) in [
+            (Request::Reload {}, r#"{"command":"reload"}"#),
+            (
+                ban,
+                r#"{"command":"ban","prefix":"192.0.2.1","service":null,"seconds":null,"reason":null,"yes":true}"#,
+            ),
+            (
+                Request::Unban { prefix: None, service: None, all: true },
+                r#"{"command":"unban","prefix":null,"service":null,"all":true}"#,
+            ),
+            (Request::Monitor { sample: 9 }, r#"{"command":"monitor","sample":9}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&request).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Request>(text).unwrap(), request);
+        }
+        let short = r#"{"command":"ban","prefix":"192.0.2.1"}"#;
+        let order = BanOrder { prefix: "192.0.2.1".into(), ..BanOrder::default() };
+        assert_eq!(serde_json::from_str::<Request>(short).unwrap(), Request::Ban(order));
+        for wrong in [
+            r#"{"command":"reload","now":true}"#,
+            r#"{"command":"ban","prefix":"192.0.2.1","for":"1h"}"#,
+            r#"{"command":"dance"}"#,
+            "{}",
+        ] {
+            assert!(serde_json::from_str::<Request>(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -293,6 +293,32 @@ fn documents_name_files_that_exist() {
     }
 }
 
+/// The numbers of a text, without the commas between their thousands.
+fn numbers(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_digit() && !".,".contains(c));
+    words
+        .map(|word| word.replace(',', "").trim_matches('.').to_owned())
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+#[test]
+fn the_summary_of_the_benchmarks_has_ten_lines_and_every_figure_from_the_tables() {
+    let text = read(&workspace().join("BENCHMARKS.md"));
+    let numbered =
+        |line: &&str| line.split_once(". ").is_some_and(|(number, _)| number.parse::<u8>().is_ok());
+    let lines: Vec<&str> = text.lines().skip_while(|line| !numbered(line)).take_while(numbered).collect();
+    assert_eq!(lines.len(), 10);
+    let (_, tables) = text.split_once(lines[9]).unwrap();
+    let tables = numbers(tables);
+    for line in lines {
+        let (_, line) = line.split_once(". ").unwrap();
+        for number in numbers(line) {
+            assert!(tables.contains(&number), "{number} is in no table: {line}");
+        }
+    }
+}
+
 #[test]
 fn the_unit_starts_commands_that_exist_and_keeps_what_the_filter_needs() {
     let unit = read(&workspace().join("docs/nicgate.service"));

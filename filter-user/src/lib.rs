@@ -1,9 +1,66 @@
-//! nicgate: Flussonic-style access rules, enforced at the NIC and in userspace.
+//! nicgate: Flussonic-style access rules, enforced at the network card and in userspace.
 //!
-//! Rooms, each with one job; dependencies point downward only:
+//! An operator writes `auth_backend` blocks: lists of tokens, addresses, countries and User-Agents, HTTP backends, a
+//! default. This crate enforces them in two places. What every possible request would be denied is dropped by an XDP
+//! program, before the kernel allocates a buffer; everything else reaches the [`gate`], which judges token, address,
+//! country, User-Agent and backends, and proxies what is admitted. The command `nicgate` is [`cli::main`] and nothing else.
 //!
-//! `cli` → `daemon` → `gate` → `session` → `backend` → `policy`; `config` and `offload` beside `policy`;
-//! `state` (what outlives the process), `kernel` and `address` at the bottom. `policy`, `config`, `offload` and `address` do no I/O.
+//! # The way of an address
+//!
+//! ```text
+//!  text ── config ──► policies, services ── offload ──► classes of addresses ── kernel ──► maps ──► drop or pass
+//!                             │
+//!  request ── gate ──► session ──► policy ──► backend ──► admitted or refused
+//! ```
+//!
+//! A configuration is read by [`load`], which needs neither root nor a network interface, and compiled by [`offload`]:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use filter_user::load::load;
+//!
+//! let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/allowlist.conf");
+//! let (loaded, report) = load(&example, &|_step| ()).map_err(|error| error.to_string())?;
+//! assert!(!report.has_errors());
+//!
+//! // What the network card does with a packet to the first protected port: pass, or drop on account of a rule.
+//! let compiled = loaded.compile();
+//! assert_eq!(compiled.verdict("203.0.113.7".parse()?, 0), None);
+//! let rule = compiled.verdict("198.51.100.7".parse()?, 0).expect("it is on no list");
+//! assert_eq!(&*compiled.rule(rule).policy_name, "customers");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Rooms
+//!
+//! Each has one job, and names only rooms below it.
+//!
+//! | room | its job |
+//! |---|---|
+//! | [`cli`] | the commands, and what they print |
+//! | [`daemon`] | the controller: owns what is enforced, reloads it, watches it, answers the control socket |
+//! | [`gate`] | HTTP: reads strictly, judges every request, forwards what was judged |
+//! | [`session`] | what the backends said, for how long, and to whom; who has to be asked again |
+//! | [`backend`] | asking: in parallel, in time, in turn |
+//! | [`bans`] | what an operator shuts out at run time |
+//! | [`kernel`] | the program, its maps, its link and its pins: the only room that knows aya |
+//! | [`state`] | the last good configuration |
+//! | [`load`], [`files`] | from files on a disk to all that is enforced |
+//! | [`explain`] | why a request is admitted or refused, step by step |
+//! | [`config`] | text to model, and what to say when it is wrong |
+//! | [`offload`] | the model to what may be dropped by address and port alone |
+//! | [`policy`], [`country`], [`address`] | the rules and their order; countries; addresses and prefixes |
+//!
+//! The last three rows and [`explain`] do no input or output and know neither tokio nor aya, so that random
+//! configurations and requests are compared with a naive oracle by the million.
+//!
+//! # What holds
+//!
+//! - **Sound**: nothing is dropped at the network card that any request could get admitted.
+//! - **Complete**: whatever is decided by address and port is dropped there, countries included.
+//! - A packet is judged by one whole table, the former or the next one; a configuration with an error changes nothing.
+//! - The filter outlives the controller. Only `nicgate detach` takes it off.
 
 pub mod address;
 pub mod backend;

@@ -45,7 +45,7 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
-    /// Format, clippy, licences, every test, and the checks of `vm` on every kernel
+    /// Format, clippy, rustdoc, licences, every test, and the checks of `vm` on every kernel
     Test {
         /// Also run every fuzz target for a minute, and fail where there is no virtual machine
         #[arg(long)]

@@ -33,6 +33,11 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
         let program = ["clippy", "-p", "filter-ebpf", "--features", "program", "--bin", "nicgate-xdp"];
         let config = ["--config", "profile.dev.panic=\"abort\"", "--", "-D", "warnings"];
         tally.add(check("clippy, XDP program", machine::cargo().args(program).args(config))?);
+        let documents = ["doc", "--workspace", "--no-deps", "--quiet"];
+        tally.add(check(
+            "documentation",
+            machine::cargo().args(documents).env("RUSTDOCFLAGS", "-D warnings"),
+        )?);
         tally.add(licences(long)?);
     }
     match build::nicgate(build::Profile::Debug) {

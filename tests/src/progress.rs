@@ -1,40 +1,39 @@
 //! One line on a terminal that says how far a benchmark is.
 
-use std::{
-    io::{IsTerminal, Write},
-    time::Instant,
-};
+use std::time::Instant;
 
-/// The line; on stderr, and only where that is a terminal. It is gone when this is dropped.
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// The line; on stderr, and only where that is a terminal. It is gone when this is dropped. Nothing is drawn but when a
+/// step begins: a thread that draws meanwhile would be measured, too.
 #[derive(Debug)]
 pub struct Progress {
     started: Instant,
-    steps: usize,
-    done: usize,
-    terminal: bool,
+    steps: u64,
+    done: u64,
+    bar: ProgressBar,
 }
 
 impl Progress {
     /// Of this many steps, none is done.
     pub fn new(steps: usize) -> Self {
-        Self { started: Instant::now(), steps, done: 0, terminal: std::io::stderr().is_terminal() }
+        let steps = steps as u64;
+        Self { started: Instant::now(), steps, done: 0, bar: bar(steps) }
     }
 
     /// The next step begins.
     pub fn step(&mut self, what: &str) {
-        if self.terminal {
-            let line = line(self.done, self.steps, self.started.elapsed().as_secs(), what);
-            // Nobody is there to read it: no reason to stop measuring.
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{line}");
+        if self.bar.is_finished() {
+            self.bar = bar(self.steps).with_elapsed(self.started.elapsed());
         }
         self.done += 1;
+        self.bar.set_position(self.done);
+        self.bar.set_message(what.to_owned());
     }
 
     /// Takes the line away, so that something can be printed.
     pub fn clear(&self) {
-        if self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[2K");
-        }
+        self.bar.finish_and_clear();
     }
 }
 
@@ -44,18 +43,24 @@ impl Drop for Progress {
     }
 }
 
-fn line(done: usize, steps: usize, seconds: u64, what: &str) -> String {
-    let line = format!("[{}/{steps}] {seconds} s  {what}", done + 1);
-    line.chars().take(78).collect()
+fn bar(steps: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("[{pos}/{len}] {elapsed}  {wide_msg}").expect("the template is right");
+    ProgressBar::new(steps).with_style(style)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::line;
+    use super::Progress;
 
     #[test]
-    fn a_line_fits_a_terminal() {
-        assert_eq!(line(2, 10, 61, "v4"), "[3/10] 61 s  v4");
-        assert_eq!(line(0, 10, 0, &"–".repeat(100)).chars().count(), 78);
+    fn steps_are_counted_on_after_the_line_was_taken_away() {
+        let mut progress = Progress::new(3);
+        progress.step("one");
+        progress.step("two");
+        assert_eq!(progress.bar.position(), 2);
+        progress.clear();
+        progress.step("three");
+        assert_eq!((progress.bar.position(), progress.bar.message().as_str()), (3, "three"));
     }
 }

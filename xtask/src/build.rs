@@ -1,8 +1,13 @@
-//! Building the binary.
+//! Building programs, and where cargo puts them, as cargo itself says.
 
-use std::path::PathBuf;
+use std::{
+    io::BufReader,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
+use cargo_metadata::{Message, TargetKind};
 
 use crate::{machine, step};
 
@@ -21,13 +26,7 @@ pub(crate) enum Profile {
 ///
 /// When it does not compile; cargo has said why.
 pub(crate) fn nicgate(profile: Profile) -> anyhow::Result<PathBuf> {
-    let mut cargo = machine::cargo();
-    cargo.args(["build", "--package", "filter-user", "--bin", "nicgate"]);
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
-    run(cargo)?;
-    Ok(directory(profile).join("nicgate"))
+    Ok(programs(&["filter-user"], &["nicgate"], profile)?.remove(0))
 }
 
 /// Builds programs of the package `tests` and returns where they are, in the same order.
@@ -36,16 +35,7 @@ pub(crate) fn nicgate(profile: Profile) -> anyhow::Result<PathBuf> {
 ///
 /// When one does not compile; cargo has said why.
 pub(crate) fn tools(names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
-    let mut cargo = machine::cargo();
-    cargo.args(["build", "--package", "tests"]);
-    for name in names {
-        cargo.args(["--bin", name]);
-    }
-    if profile == Profile::Release {
-        cargo.arg("--release");
-    }
-    run(cargo)?;
-    Ok(names.iter().map(|name| directory(profile).join(name)).collect())
+    programs(&["tests"], names, profile)
 }
 
 /// Builds `nicgate` and programs of the package `tests` together, so that what both are made of is compiled once;
@@ -55,27 +45,60 @@ pub(crate) fn tools(names: &[&str], profile: Profile) -> anyhow::Result<Vec<Path
 ///
 /// When one does not compile; cargo has said why.
 pub(crate) fn nicgate_and_tools(names: &[&str], profile: Profile) -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
+    let mut built = programs(&["filter-user", "tests"], &[&["nicgate"], names].concat(), profile)?;
+    Ok((built.remove(0), built))
+}
+
+/// Builds integration tests of the package `tests`, without running them, and returns where they are, in the same
+/// order.
+///
+/// # Errors
+///
+/// When one does not compile; cargo has said why.
+pub(crate) fn integration_tests(names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut cargo = machine::cargo();
-    cargo.args(["build", "--package", "filter-user", "--package", "tests", "--bin", "nicgate"]);
+    cargo.args(["test", "--package", "tests", "--no-run"]);
+    for name in names {
+        cargo.args(["--test", name]);
+    }
+    executables(cargo, &TargetKind::Test, names)
+}
+
+fn programs(packages: &[&str], names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
+    let mut cargo = machine::cargo();
+    cargo.arg("build");
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
     for name in names {
         cargo.args(["--bin", name]);
     }
     if profile == Profile::Release {
         cargo.arg("--release");
     }
-    run(cargo)?;
-    let directory = directory(profile);
-    Ok((directory.join("nicgate"), names.iter().map(|name| directory.join(name)).collect()))
+    executables(cargo, &TargetKind::Bin, names)
 }
 
-/// Where cargo puts programs.
-fn directory(profile: Profile) -> PathBuf {
-    machine::target().join(if profile == Profile::Release { "release" } else { "debug" })
-}
-
-fn run(mut cargo: std::process::Command) -> anyhow::Result<()> {
-    if !cargo.status()?.success() {
-        bail!("`{}` failed", step::shown(&cargo));
+/// Runs cargo and returns where it put the executables of these names, in the same order.
+fn executables(mut cargo: Command, kind: &TargetKind, names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+    let shown = step::shown(&cargo);
+    // Messages for programs on stdout; cargo's progress and the compiler's complaints stay on stderr.
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    let mut running = cargo.spawn().with_context(|| format!("cannot run `{shown}`"))?;
+    let output = BufReader::new(running.stdout.take().expect("it was piped"));
+    let mut built = vec![None; names.len()];
+    for message in Message::parse_stream(output) {
+        let Message::CompilerArtifact(artifact) = message? else { continue };
+        let place = names.iter().position(|name| *name == artifact.target.name);
+        if let (Some(place), true) = (place, artifact.target.kind.contains(kind)) {
+            built[place] = artifact.executable.map(PathBuf::from);
+        }
     }
-    Ok(())
+    if !running.wait()?.success() {
+        bail!("`{shown}` failed");
+    }
+    let found = names.iter().zip(built);
+    found
+        .map(|(name, path)| path.with_context(|| format!("cargo does not say where it put {name}")))
+        .collect()
 }

@@ -45,12 +45,12 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
-    /// Format, clippy, every test, and the checks of `vm` on every kernel
+    /// Format, clippy, rustdoc, licences, every test, and the checks of `vm` on every kernel
     Test {
         /// Also run every fuzz target for a minute, and fail where there is no virtual machine
         #[arg(long)]
         long: bool,
-        /// Run only the tests whose name contains this, without the format, clippy, documentation and kernel checks
+        /// Run only the tests whose name contains this, without the format, clippy, licence, documentation and kernel checks
         #[arg(long, value_name = "NAME")]
         filter: Option<String>,
     },

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, IsTerminal, Write},
+    io::{BufRead, BufReader, Write},
     path::Path,
     process::{Command, ExitStatus},
     thread,
@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::machine;
 
@@ -39,19 +40,19 @@ pub(crate) fn run(command: &mut Command, log: &str) -> anyhow::Result<()> {
     command.stdout(file.try_clone()?).stderr(file);
     let mut child = command.spawn().with_context(|| format!("cannot run `{}`", shown(command)))?;
     let started = Instant::now();
-    let terminal = std::io::stdout().is_terminal();
+    let bar =
+        ProgressBar::new_spinner().with_style(ProgressStyle::with_template("      {elapsed}  {wide_msg}")?);
     let mut spoke = started;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
         }
         thread::sleep(Duration::from_millis(50));
-        if terminal && spoke.elapsed() > Duration::from_secs(1) {
-            let line: String = last_line(&path).chars().take(60).collect();
-            print!("\r\x1b[2K      {} s  {line}", started.elapsed().as_secs());
-            std::io::stdout().flush()?;
+        // Hidden where there is no terminal.
+        if !bar.is_hidden() && spoke.elapsed() > Duration::from_secs(1) {
+            bar.set_message(last_line(&path));
             spoke = Instant::now();
-        } else if !terminal && spoke.elapsed() > QUIET {
+        } else if bar.is_hidden() && spoke.elapsed() > QUIET {
             println!(
                 "      goes on, {} s so far; its output is in {}",
                 started.elapsed().as_secs(),
@@ -60,9 +61,7 @@ pub(crate) fn run(command: &mut Command, log: &str) -> anyhow::Result<()> {
             spoke = Instant::now();
         }
     };
-    if terminal {
-        print!("\r\x1b[2K");
-    }
+    bar.finish_and_clear();
     if !status.success() {
         bail!(
             "`{}` failed ({status}):\n{}\nall of its output is in {}",

@@ -33,6 +33,12 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
         let program = ["clippy", "-p", "filter-ebpf", "--features", "program", "--bin", "nicgate-xdp"];
         let config = ["--config", "profile.dev.panic=\"abort\"", "--", "-D", "warnings"];
         tally.add(check("clippy, XDP program", machine::cargo().args(program).args(config))?);
+        let documents = ["doc", "--workspace", "--no-deps", "--quiet"];
+        tally.add(check(
+            "documentation",
+            machine::cargo().args(documents).env("RUSTDOCFLAGS", "-D warnings"),
+        )?);
+        tally.add(licences(long)?);
     }
     match build::nicgate(build::Profile::Debug) {
         Ok(binary) => {
@@ -81,6 +87,25 @@ fn check(name: &str, command: &mut Command) -> anyhow::Result<Tally> {
         println!("{name}: failed");
     }
     Ok(Tally::one(passed))
+}
+
+/// What deny.toml says of the licences and sources of all that nicgate is made of. Where the check cannot be had, and it
+/// need not be, that is said, and nothing counted.
+fn licences(needed: bool) -> anyhow::Result<Tally> {
+    if let Err(error) = setup::ensure(Purpose::Licences) {
+        if needed {
+            return Err(error);
+        }
+        println!("licences: skipped, because there is no cargo-deny to be had: {error:#}");
+        return Ok(Tally::default());
+    }
+    // The check sees the crates of every system, builds have fetched only those of this one.
+    let fetched = machine::cargo().args(["fetch", "--quiet"]).status()?;
+    if !fetched.success() && !needed {
+        println!("licences: skipped, because the crates of other systems cannot be fetched");
+        return Ok(Tally::default());
+    }
+    check("licences", machine::cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))
 }
 
 struct TestRun<'a> {

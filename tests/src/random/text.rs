@@ -10,7 +10,7 @@ use filter_user::config::Files;
 
 use crate::oracle::{Action, Authority, Config, Policy, Prefix, Rule, ServiceKind, Value};
 
-/// The main file that [`write`] writes.
+/// The main file that [`write()`] writes.
 pub const MAIN: &str = "/conf/nicgate.conf";
 
 /// Files that exist only here.

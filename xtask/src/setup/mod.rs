@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, bail};
 
 use crate::{machine, step};
-use pieces::{BPF_LINKER, Install, PIECES, Piece};
+use pieces::{Install, PIECES, Piece};
 
 /// What the pieces are wanted for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Demo,
     /// The tests, and all that the demo needs.
     Test,
+    /// The check of licences.
+    Licences,
     /// The benchmarks.
     Bench,
     /// The virtual machines.
@@ -102,12 +104,12 @@ fn run(install: &Install, piece: &Piece) -> anyhow::Result<()> {
             ]);
             step::run(&mut rustup, &log)
         }
-        Install::Linker => {
+        Install::Cargo(program) => {
             let mut cargo = machine::cargo();
-            // From outside the workspace, so that its own settings do not apply.
+            // From outside the workspace, so that its own settings do not apply. Only bpf-linker looks at the variable.
             cargo.current_dir("/").env("LLVM_PREFIX", pieces::LLVM_PREFIX);
-            cargo.args(["install", "bpf-linker", "--version", BPF_LINKER, "--no-default-features"]);
-            cargo.args(["--features", "llvm-22", "--force"]);
+            cargo.args(["install", program.name, "--version", program.version, "--force"]);
+            cargo.args(program.arguments);
             step::run(&mut cargo, &log)
         }
         Install::Components => {

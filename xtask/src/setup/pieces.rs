@@ -10,8 +10,15 @@ use anyhow::bail;
 use super::{Purpose, apt};
 use crate::machine;
 
-/// The version of bpf-linker that is installed when there is none.
-pub(super) const BPF_LINKER: &str = "0.13.0";
+/// What links the XDP program; this version when there is none.
+const BPF_LINKER: Program = Program {
+    name: "bpf-linker",
+    version: "0.13.0",
+    arguments: &["--no-default-features", "--features", "llvm-22"],
+};
+
+/// What looks at the dependencies' licences and sources; this version when there is none.
+const CARGO_DENY: Program = Program { name: "cargo-deny", version: "0.20.2", arguments: &["--locked"] };
 
 /// Where Debian's packages put the LLVM that bpf-linker is built with.
 pub(super) const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -39,6 +46,15 @@ impl Piece {
     }
 }
 
+/// A program that cargo builds from its source.
+#[derive(Clone, Copy)]
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
+    /// More arguments of `cargo install`.
+    pub(super) arguments: &'static [&'static str],
+}
+
 /// Where a piece comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
@@ -46,8 +62,8 @@ pub(super) enum Source {
     Packages(&'static [&'static str]),
     /// A core library for BPF: packages where the distribution has them, else a nightly toolchain.
     Core,
-    /// bpf-linker, from its source.
-    Linker,
+    /// Built by cargo.
+    Cargo(Program),
     /// Rust's own formatter and linter.
     Components,
 }
@@ -59,8 +75,8 @@ pub(super) enum Install {
     Packages(&'static [&'static str]),
     /// A nightly toolchain with the standard library's source, through rustup.
     Nightly,
-    /// bpf-linker, with cargo.
-    Linker,
+    /// With cargo.
+    Cargo(Program),
     /// Components of the toolchain, through rustup.
     Components,
 }
@@ -93,7 +109,7 @@ impl Source {
             ),
             Self::Components if rustup() => Ok(Install::Components),
             Self::Components => bail!("there is no rustup, and this Rust came without them"),
-            Self::Linker => Ok(Install::Linker),
+            Self::Cargo(program) => Ok(Install::Cargo(program)),
         }
     }
 }
@@ -104,7 +120,9 @@ impl Install {
         match self {
             Self::Packages(packages) => format!("apt-get install {}", packages.join(" ")),
             Self::Nightly => "rustup toolchain install nightly with rust-src".to_owned(),
-            Self::Linker => format!("building {BPF_LINKER} with cargo install, 1 to 3 minutes"),
+            Self::Cargo(program) => {
+                format!("building {} with cargo install, 1 to 4 minutes", program.version)
+            }
             Self::Components => "rustup component add rustfmt clippy".to_owned(),
         }
     }
@@ -146,7 +164,7 @@ pub(super) const PIECES: &[Piece] = &[
         why: "links the XDP program",
         purposes: ALL,
         present: linker,
-        source: Source::Linker,
+        source: Source::Cargo(BPF_LINKER),
         by_hand: "LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --version 0.13.0 --no-default-features --features llvm-22",
         log: "bpf-linker",
     },
@@ -167,6 +185,15 @@ pub(super) const PIECES: &[Piece] = &[
         source: Source::Components,
         by_hand: "rustup component add rustfmt clippy",
         log: "components",
+    },
+    Piece {
+        name: "cargo-deny",
+        why: "looks at the licences and sources of what nicgate is made of",
+        purposes: &[Purpose::Licences],
+        present: || works("cargo", &["deny", "--version"]),
+        source: Source::Cargo(CARGO_DENY),
+        by_hand: "cargo install cargo-deny --locked",
+        log: "cargo-deny",
     },
     Piece {
         name: "iprange",

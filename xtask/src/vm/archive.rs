@@ -1,10 +1,12 @@
 //! An initial file system, in the format that the kernel unpacks (`newc` of cpio).
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    io::{self, Write},
+};
 
-const DIRECTORY: u32 = 0o040_755;
-const FILE: u32 = 0o100_755;
-const CHARACTER_DEVICE: u32 = 0o020_600;
+use anyhow::Context;
+use cpio::newc::{Builder, ModeFileType, trailer};
 
 /// The archive, in the making.
 #[derive(Default)]
@@ -17,59 +19,71 @@ pub(super) struct Archive {
 
 impl Archive {
     /// A directory and those above it.
-    pub(super) fn directory(&mut self, path: &str) {
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::file`].
+    pub(super) fn directory(&mut self, path: &str) -> anyhow::Result<()> {
         let path = path.trim_matches('/');
         for end in path.match_indices('/').map(|(at, _)| at).chain([path.len()]) {
             let part = &path[..end];
             if !part.is_empty() && self.directories.insert(part.to_owned()) {
-                self.entry(part, DIRECTORY, (0, 0), &[]);
+                let entry = self.entry(part, ModeFileType::Directory, 0o755);
+                self.append(entry, &[])?;
             }
         }
+        Ok(())
     }
 
     /// An executable file at an absolute path; the first one at a path stays.
-    pub(super) fn file(&mut self, path: &str, contents: &[u8]) {
+    ///
+    /// # Errors
+    ///
+    /// When the file is larger than the format allows.
+    pub(super) fn file(&mut self, path: &str, contents: &[u8]) -> anyhow::Result<()> {
         let path = path.trim_start_matches('/');
         if !self.files.insert(path.to_owned()) {
-            return;
+            return Ok(());
         }
         if let Some((directory, _)) = path.rsplit_once('/') {
-            self.directory(directory);
+            self.directory(directory)?;
         }
-        self.entry(path, FILE, (0, 0), contents);
+        let entry = self.entry(path, ModeFileType::Regular, 0o755);
+        self.append(entry, contents)
+            .with_context(|| format!("cannot put /{path} into an initial file system"))
     }
 
     /// A character device.
-    pub(super) fn device(&mut self, path: &str, major: u32, minor: u32) {
-        self.entry(path.trim_start_matches('/'), CHARACTER_DEVICE, (major, minor), &[]);
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::file`].
+    pub(super) fn device(&mut self, path: &str, major: u32, minor: u32) -> anyhow::Result<()> {
+        let entry = self.entry(path.trim_start_matches('/'), ModeFileType::Char, 0o600);
+        self.append(entry.rdev_major(major).rdev_minor(minor), &[])
     }
 
     /// The finished archive.
-    pub(super) fn finish(mut self) -> Vec<u8> {
-        self.number = 0;
-        self.entry("TRAILER!!!", 0, (0, 0), &[]);
-        self.bytes
+    ///
+    /// # Errors
+    ///
+    /// None, because it is in memory.
+    pub(super) fn finish(self) -> anyhow::Result<Vec<u8>> {
+        Ok(trailer(self.bytes)?)
     }
 
-    fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), contents: &[u8]) {
+    /// What is said of the next file. Each has a number of its own: files with the same one would be links.
+    fn entry(&mut self, path: &str, kind: ModeFileType, permissions: u32) -> Builder {
         self.number += 1;
-        let length = u32::try_from(contents.len()).expect("no file of a guest is 4 GB long");
-        // ino, mode, uid, gid, nlink, mtime, filesize, dev (2), rdev (2), namesize, check.
-        let name = path.len() as u32 + 1;
-        let fields = [self.number, mode, 0, 0, 1, 0, length, 0, 0, device.0, device.1, name, 0];
-        self.bytes.extend(b"070701");
-        for field in fields {
-            self.bytes.extend(format!("{field:08x}").into_bytes());
-        }
-        self.bytes.extend(path.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend(contents);
-        self.pad();
+        Builder::new(path).ino(self.number).mode(permissions).set_mode_file_type(kind)
     }
 
-    fn pad(&mut self) {
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    fn append(&mut self, entry: Builder, contents: &[u8]) -> anyhow::Result<()> {
+        let length = u32::try_from(contents.len()).map_err(io::Error::other)?;
+        let mut writer = entry.write(&mut self.bytes, length);
+        writer.write_all(contents)?;
+        writer.finish()?;
+        Ok(())
     }
 }
 
@@ -80,10 +94,10 @@ mod tests {
     #[test]
     fn every_entry_has_its_directories_before_it_and_ends_on_four_bytes() {
         let mut archive = Archive::default();
-        archive.file("/a/b/c", b"xyz");
-        archive.file("/a/b/d", b"");
-        archive.file("/a/b/c", b"another");
-        let bytes = archive.finish();
+        archive.file("/a/b/c", b"xyz").unwrap();
+        archive.file("/a/b/d", b"").unwrap();
+        archive.file("/a/b/c", b"another").unwrap();
+        let bytes = archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8(bytes).unwrap();
         let names: Vec<&str> =

@@ -17,10 +17,10 @@ use crate::machine;
 ///
 /// When a file cannot be read, or a library is missing.
 pub(super) fn add(archive: &mut Archive, program: &Path) -> anyhow::Result<()> {
-    archive.file(text(program)?, &without_debug_information(program)?);
+    archive.file(text(program)?, &without_debug_information(program)?)?;
     for library in libraries(program)? {
         let contents = fs::read(&library).with_context(|| format!("cannot read {}", library.display()))?;
-        archive.file(text(&library)?, &contents);
+        archive.file(text(&library)?, &contents)?;
     }
     Ok(())
 }

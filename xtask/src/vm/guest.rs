@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::{CHECKS, FIGURES, archive::Archive, boot, elf, kernel, kernel::Kernel};
-use crate::{build, machine, step};
+use crate::{build, machine};
 
 /// The tests that need a kernel.
 const TESTS: [&str; 3] = ["kernel_verdicts", "kernel_attach", "netns_harness"];
@@ -41,7 +41,7 @@ impl Guest {
     pub(super) fn build() -> anyhow::Result<Self> {
         let nicgate = build::nicgate(build::Profile::Debug)?;
         let programs = build::tools(&PROGRAMS, build::Profile::Debug)?;
-        Ok(Self { nicgate, tests: tests()?, programs })
+        Ok(Self { nicgate, tests: build::integration_tests(&TESTS)?, programs })
     }
 
     /// nicgate's binary.
@@ -72,13 +72,13 @@ impl Guest {
     pub(super) fn archive(&self, kernel: &Kernel, command: &[String]) -> anyhow::Result<Vec<u8>> {
         let mut archive = Archive::default();
         for directory in ["/dev", "/proc", "/sys", "/run", "/tmp", "/root", "/modules"] {
-            archive.directory(directory);
+            archive.directory(directory)?;
         }
-        archive.device("/dev/console", 5, 1);
+        archive.device("/dev/console", 5, 1)?;
         let busybox = kernel::busybox()?;
         let contents =
             std::fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
-        archive.file("/bin/busybox", &contents);
+        archive.file("/bin/busybox", &contents)?;
         for command in COMMANDS {
             let program = machine::find(command).with_context(|| format!("there is no {command} here"))?;
             elf::add(&mut archive, &program)?;
@@ -88,11 +88,11 @@ impl Guest {
         }
         let modules = kernel.modules()?.load_order(&MODULES)?;
         for (name, contents) in &modules {
-            archive.file(&format!("/modules/{name}.ko"), contents);
+            archive.file(&format!("/modules/{name}.ko"), contents)?;
         }
         let names: Vec<&str> = modules.iter().map(|(name, _)| &**name).collect();
-        archive.file("/init", self.script(&names, command).as_bytes());
-        Ok(archive.finish())
+        archive.file("/init", self.script(&names, command).as_bytes())?;
+        archive.finish()
     }
 
     /// The kernel's messages go to the first serial line, the command's output to the second.
@@ -130,29 +130,6 @@ impl Guest {
 /// A word as the shell reads it back.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// Builds the tests and returns where they are.
-fn tests() -> anyhow::Result<Vec<PathBuf>> {
-    let mut cargo = machine::cargo();
-    cargo.args(["test", "--package", "tests", "--no-run", "--message-format=json-render-diagnostics"]);
-    for test in TESTS {
-        cargo.args(["--test", test]);
-    }
-    let output = cargo.stderr(std::process::Stdio::inherit()).output()?;
-    if !output.status.success() {
-        bail!("`{}` failed", step::shown(&cargo));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let built = TESTS.iter().map(|test| {
-        // Of each artifact one line of JSON; only a test's has both fields with these values.
-        let kind = "\"kind\":[\"test\"]";
-        let name = format!("\"name\":\"{test}\"");
-        let line = text.lines().find(|line| line.contains(kind) && line.contains(&name));
-        let path = line.and_then(|line| line.split_once("\"executable\":\"")?.1.split('"').next());
-        path.map(PathBuf::from).with_context(|| format!("cargo does not say where it put the test {test}"))
-    });
-    built.collect()
 }
 
 #[cfg(test)]

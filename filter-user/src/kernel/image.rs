@@ -45,7 +45,7 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// As [`fits`].
+    /// As [`fits`](super::fits).
     pub fn new(engine: Engine, compiled: &Compiled, previous: &Slots) -> Result<Self, TooLarge> {
         Self::around(&Addresses::new(engine, compiled)?, compiled, previous)
     }

@@ -282,8 +282,8 @@ fn steps(
 ) {
     for step in STEPS {
         let any = policy.rules().iter().any(|rule| rule.action == step.action && rule.stage() == step.stage);
-        let matched = policy.matching(step, subject).map(|id| policy.rule(id));
-        let rule = matched.map(|rule| RuleLine::new(&rule.text, &rule.origin));
+        let matched = policy.matching(step, subject);
+        let rule = matched.map(|id| RuleLine::new(policy.label(id), &policy.rule(id).origin));
         let result = match (&rule, any) {
             (Some(_), _) => "matches",
             (None, true) => "no match",
@@ -311,9 +311,9 @@ fn steps(
         };
         let line = answers
             .iter()
-            .zip(policy.backends())
+            .zip(policy.backends().iter().zip(policy.backend_labels()))
             .find(|(answer, _)| Some(**answer) == decisive)
-            .map(|(_, backend)| RuleLine::new(&backend.text, &backend.origin));
+            .map(|(_, (backend, label))| RuleLine::new(label, &backend.origin));
         if decision.stage == Stage::Backend {
             let result = if decision.verdict == Verdict::Allow { "allow" } else { "ban" };
             let step = StepLine::new("backends", result, line);

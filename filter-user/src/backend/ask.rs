@@ -39,7 +39,7 @@ pub struct Redirect {
 /// What one backend said.
 #[derive(Clone, Debug, Serialize)]
 pub struct Answered {
-    /// The line of the policy: `backend http://examplehost/auth`.
+    /// The line of the policy, without secrets: `backend http://examplehost/auth`.
     pub backend: Arc<str>,
     /// The answer; `None` when another backend allowed first.
     pub answer: Option<Answer>,
@@ -118,10 +118,10 @@ impl Backends {
         let question = Arc::new(question);
         let mut asked = JoinSet::new();
         let mut answers: Vec<Answered> = policy
-            .backends()
+            .backend_labels()
             .iter()
-            .map(|backend| Answered {
-                backend: backend.text.clone(),
+            .map(|label| Answered {
+                backend: label.clone(),
                 answer: None,
                 why: "not waited for".to_owned(),
                 took: Duration::ZERO,

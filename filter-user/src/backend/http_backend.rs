@@ -96,8 +96,8 @@ impl HttpClient {
             return HttpAnswer::down(format!("{} backends cannot be asked: no TLS here", backend.scheme()));
         }
         let request = match question.request.operation {
-            Operation::Play => Request::get(question.play_url(backend)).body(Full::default()),
-            Operation::Publish => Request::post(backend.as_str())
+            Operation::Play => headed(Request::get(question.play_url(backend))).body(Full::default()),
+            Operation::Publish => headed(Request::post(backend.as_str()))
                 .header(header::CONTENT_TYPE, "application/json")
                 .body(Full::from(question.publish_body())),
         };
@@ -113,6 +113,13 @@ impl HttpClient {
         }
         answer(self.client.request(request).await)
     }
+}
+
+/// Web firewalls in front of portals refuse requests without these.
+fn headed(request: http::request::Builder) -> http::request::Builder {
+    request
+        .header(header::USER_AGENT, concat!("nicgate/", env!("CARGO_PKG_VERSION")))
+        .header(header::ACCEPT, "*/*")
 }
 
 fn answer(answer: Result<http::Response<Incoming>, hyper_util::client::legacy::Error>) -> HttpAnswer {

@@ -4,7 +4,10 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -81,6 +84,11 @@ impl ResponseBody {
         Self { source: Source::Own(Full::new(text.into())), transfer: None, gate: gate.clone(), answer: None }
     }
 
+    /// Whether it is an answer of nicgate's own.
+    pub(super) fn is_own(&self) -> bool {
+        matches!(self.source, Source::Own(_))
+    }
+
     pub(super) fn upstream(gate: &Arc<GateState>, body: Incoming, transfer: Transfer) -> Self {
         let cut: CutSignal = Box::pin(transfer.cut());
         let meter = transfer.meter();
@@ -138,17 +146,22 @@ impl Body for ResponseBody {
     }
 }
 
-/// When something of a request's body last moved.
+/// When something of a request's body last moved, and whether the client broke it off.
 #[derive(Clone, Debug)]
-pub(super) struct Activity(Arc<Mutex<Instant>>);
+pub(super) struct Activity(Arc<Mutex<Instant>>, Arc<AtomicBool>);
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(Instant::now())), Arc::default())
     }
 
     pub(super) fn last(&self) -> Instant {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client broke off.
+    pub(super) fn broken_off(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 
     fn note(&self) {
@@ -191,6 +204,9 @@ impl Body for RequestBody {
         {
             add(&this.gate.bytes_received, data.len() as u64);
             this.meter.moved(data.len() as u64);
+        }
+        if let Some(Err(_)) = &frame {
+            this.activity.1.store(true, Ordering::Relaxed);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Broken::Hyper)))
     }

@@ -29,6 +29,7 @@ pub(super) struct GateState {
     pub(super) banned: AtomicU64,
     pub(super) not_found: AtomicU64,
     pub(super) bad_requests: AtomicU64,
+    pub(super) client_gone: AtomicU64,
     pub(super) upstream_faults: AtomicU64,
     pub(super) server_errors: AtomicU64,
     pub(super) cut: AtomicU64,
@@ -88,6 +89,9 @@ pub struct GateCounters {
     pub not_found: u64,
     /// Requests that were malformed, ambiguous, too large or too slow.
     pub bad_requests: u64,
+    /// Requests whose client went away before its answer began, or broke its body off.
+    #[serde(default)]
+    pub client_gone: u64,
     /// Requests that the upstream did not answer: 502 and 504.
     pub upstream_faults: u64,
     /// Answers with a status from 500 on, the upstream's own included.
@@ -115,6 +119,7 @@ impl GateCounters {
             ("banned", self.banned),
             ("not_found", self.not_found),
             ("bad_requests", self.bad_requests),
+            ("client_gone", self.client_gone),
             ("upstream_faults", self.upstream_faults),
             ("server_errors", self.server_errors),
             ("cut", self.cut),
@@ -142,6 +147,7 @@ impl GateState {
             banned: AtomicU64::new(0),
             not_found: AtomicU64::new(0),
             bad_requests: AtomicU64::new(0),
+            client_gone: AtomicU64::new(0),
             upstream_faults: AtomicU64::new(0),
             server_errors: AtomicU64::new(0),
             cut: AtomicU64::new(0),
@@ -158,7 +164,7 @@ impl GateState {
             policy: policy.name().clone(),
             verdict: decision.verdict,
             stage: decision.stage,
-            rule: rule.map(|rule| rule.text.clone()),
+            rule: decision.rule.map(|id| policy.label(id).clone()),
         };
         let origin = rule.map_or(policy.origin(), |rule| &rule.origin);
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,8 +180,7 @@ impl GateState {
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         rules.retain(|key, _| {
             config.policy_named(&key.policy).is_some_and(|id| {
-                let mut texts = config.policy(id).rules().iter().map(|rule| &rule.text);
-                key.rule.as_ref().is_none_or(|rule| texts.any(|text| text == rule))
+                key.rule.as_ref().is_none_or(|rule| config.policy(id).labels().contains(rule))
             })
         });
     }
@@ -209,6 +214,7 @@ impl GateState {
             banned: get(&self.banned),
             not_found: get(&self.not_found),
             bad_requests: get(&self.bad_requests),
+            client_gone: get(&self.client_gone),
             upstream_faults: get(&self.upstream_faults),
             server_errors: get(&self.server_errors),
             cut: get(&self.cut),

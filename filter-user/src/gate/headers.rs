@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
 
 use crate::http::canonical_name;
 
@@ -23,16 +25,49 @@ const HOP_BY_HOP: [&str; 12] = [
 ];
 
 /// What a client could use to name another address, host or path than the one that is judged.
-const OURS: [&str; 9] = [
+const OURS: [&str; 42] = [
+    "ali-cdn-real-ip",
+    "cdn-src-ip",
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
     "client-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
     "forwarded",
+    "forwarded-for",
+    "gcdn-client-ip",
+    "incap-client-ip",
+    "proxy-client-ip",
+    "remote-addr",
     "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
     "x-client-ip",
     "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+    "x-host",
+    "x-http-host-override",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-nf-client-connection-ip",
+    "x-original-host",
+    "x-original-method",
+    "x-original-uri",
     "x-original-url",
+    "x-originating-ip",
+    "x-proxyuser-ip",
     "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
     "x-rewrite-url",
+    "x-sucuri-clientip",
+    "x-true-client-ip",
+    "x-vercel-forwarded-for",
 ];
 
 /// Prepares a client's headers for the upstream.
@@ -49,21 +84,105 @@ pub(super) fn for_upstream(headers: &mut HeaderMap, client: IpAddr, upgrade: boo
     }
     headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
     let client = HeaderValue::try_from(client.to_string()).expect("an address is visible ASCII");
-    headers.insert("x-forwarded-for", client);
+    headers.insert("x-forwarded-for", client.clone());
+    headers.insert("x-real-ip", client);
     if upgrade && let Some(protocol) = protocol {
         headers.insert(header::UPGRADE, protocol);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
 }
 
+/// Whether a body of the upstream's arrives as it can be passed on: with no coding of the transfer but chunks.
+pub(super) fn transfer_is_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Prepares the upstream's headers for the client.
 pub(super) fn for_client(headers: &mut HeaderMap, upgrade: bool) {
+    // Chunks were taken off: a length beside them says nothing (RFC 9112, 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let protocol = headers.get(header::UPGRADE).cloned();
     strip_hop_by_hop(headers);
     if upgrade && let Some(protocol) = protocol {
         headers.insert(header::UPGRADE, protocol);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
+}
+
+/// References of the upstream's to itself become references to the gate: a path without a host, which is the gate's to
+/// whoever reads it. The token goes with them, because players follow without the query that they came with.
+pub(super) fn map_back(
+    headers: &mut HeaderMap,
+    upstream: &Url,
+    host: Option<&str>,
+    token: Option<(&str, &str)>,
+) {
+    for name in [header::LOCATION, header::CONTENT_LOCATION, header::REFRESH] {
+        let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) else { continue };
+        let (before, reference) = match name == header::REFRESH {
+            false => ("", value),
+            // `5; url=REFERENCE`
+            true => match value.to_ascii_lowercase().find("url=") {
+                Some(at) => value.split_at(at + 4),
+                None => continue,
+            },
+        };
+        // The token is for whom is redirected, not for a name.
+        let token = token.filter(|_| name != header::CONTENT_LOCATION);
+        if let Some(mapped) = mapped(reference, upstream, host, token)
+            && let Ok(mapped) = HeaderValue::try_from(format!("{before}{mapped}"))
+        {
+            headers.insert(name, mapped);
+        }
+    }
+}
+
+/// A reference as the client has to follow it; `None` when it stays as it is.
+fn mapped(
+    reference: &str,
+    upstream: &Url,
+    host: Option<&str>,
+    token: Option<(&str, &str)>,
+) -> Option<String> {
+    let mut path = match Url::parse(reference) {
+        Ok(url) => {
+            let port = url.port_or_known_default();
+            let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+            // Some build it of the Host that they were asked by and of their own port.
+            let own = url.host_str() == upstream.host_str() || url.host_str() == name;
+            if !own || port != upstream.port_or_known_default() {
+                return None;
+            }
+            let fragment = url.fragment().map_or_else(String::new, |fragment| format!("#{fragment}"));
+            let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
+            format!("{}{query}{fragment}", url.path())
+        }
+        Err(_) if reference.starts_with("//") => return None,
+        Err(_) => reference.to_owned(),
+    };
+    if let Some((name, token)) = token {
+        let (rest, fragment) = match path.split_once('#') {
+            Some((rest, fragment)) => (rest.to_owned(), format!("#{fragment}")),
+            None => (path.clone(), String::new()),
+        };
+        let query = rest.split_once('?').map(|(_, query)| query);
+        let there = query.is_some_and(|query| {
+            query.split('&').any(|piece| piece.split('=').next().is_some_and(|piece| piece == name))
+        });
+        if !there {
+            let sign = if query.is_some() { '&' } else { '?' };
+            let token = utf8_percent_encode(token, NON_ALPHANUMERIC);
+            path = format!("{rest}{sign}{name}={token}{fragment}");
+        }
+    }
+    (path != reference).then_some(path)
 }
 
 /// Removes hop-by-hop headers, their aliases, and what Connection names; but never Host or Content-Length,
@@ -111,6 +230,11 @@ mod tests {
             ("x-forwarded-port", "1"),
             ("te", "trailers"),
             ("keep_alive", "1"),
+            ("x-http-method-override", "DELETE"),
+            ("x_method.override", "DELETE"),
+            ("x-original-uri", "/other"),
+            ("fastly-client-ip", "203.0.113.1"),
+            ("wl-proxy-client-ip", "203.0.113.1"),
             ("accept", "*/*"),
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -128,7 +252,64 @@ mod tests {
                 ("x-forwarded-for", "192.0.2.1"),
                 ("x-forwarded-host", "tv.example"),
                 ("x-forwarded-proto", "http"),
+                ("x-real-ip", "192.0.2.1"),
             ]
         );
+    }
+
+    #[test]
+    fn references_of_the_upstream_to_itself_lead_to_the_gate() {
+        let upstream = Url::parse("http://127.0.0.1:8080").unwrap();
+        let map = |reference: &str| mapped(reference, &upstream, Some("tv.example"), Some(("token", "a b")));
+        for (reference, expected) in [
+            ("http://127.0.0.1:8080/live/", Some("/live/?token=a%20b")),
+            ("http://tv.example:8080/live/?x=1#f", Some("/live/?x=1&token=a%20b#f")),
+            ("/live/", Some("/live/?token=a%20b")),
+            ("index.m3u8?token=own", None),
+            ("http://other.example/live", None),
+            ("http://tv.example/live", None),
+            ("//other.example/live", None),
+        ] {
+            assert_eq!(map(reference).as_deref(), expected, "{reference}");
+        }
+        let plain = |reference: &str| mapped(reference, &upstream, None, None);
+        assert_eq!(plain("http://127.0.0.1:8080/a?b").as_deref(), Some("/a?b"));
+        assert_eq!(plain("/a"), None);
+
+        let mut headers = HeaderMap::new();
+        headers.insert("location", HeaderValue::from_static("http://127.0.0.1:8080/a"));
+        headers.insert("content-location", HeaderValue::from_static("http://127.0.0.1:8080/b"));
+        headers.insert("refresh", HeaderValue::from_static("5; URL=http://127.0.0.1:8080/c"));
+        map_back(&mut headers, &upstream, Some("tv.example"), Some(("token", "t")));
+        assert_eq!(headers["location"], "/a?token=t");
+        assert_eq!(headers["content-location"], "/b");
+        assert_eq!(headers["refresh"], "5; URL=/c?token=t");
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_dropped_and_other_codings_are_not_passed_on() {
+        let headers = |codings: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-length", HeaderValue::from_static("3"));
+            for coding in codings {
+                headers.append("transfer-encoding", HeaderValue::from_static(coding));
+            }
+            headers
+        };
+        for (codings, plain) in [
+            (&[][..], true),
+            (&["Chunked"], true),
+            (&["gzip"], false),
+            (&["gzip, chunked"], false),
+            (&["chunked", "chunked"], false),
+        ] {
+            assert_eq!(transfer_is_plain(&headers(codings)), plain, "{codings:?}");
+        }
+        let mut chunked = headers(&["chunked"]);
+        for_client(&mut chunked, false);
+        assert!(chunked.is_empty(), "{chunked:?}");
+        let mut whole = headers(&[]);
+        for_client(&mut whole, false);
+        assert_eq!(whole["content-length"], "3");
     }
 }

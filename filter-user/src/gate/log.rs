@@ -35,11 +35,12 @@ pub(super) fn request(
     let (policy, rule) = match *ground {
         Ground::Judged(id, decision) => {
             let policy = config.policy(id);
-            (Some(policy), decision.rule.map(|id| policy.rule(id)))
+            (Some(policy), decision.rule)
         }
         _ => (None, None),
     };
-    let origin = rule.map(|rule| &rule.origin).or(policy.map(|policy| policy.origin()));
+    let origin = policy.map(|policy| rule.map_or(policy.origin(), |id| &policy.rule(id).origin));
+    let rule = policy.zip(rule).map(|(policy, id)| &**policy.label(id));
     tracing::info!(
         target: "nicgate::access",
         service = %connection.gate.key,
@@ -54,7 +55,7 @@ pub(super) fn request(
         stage,
         shadow = config.shadow,
         policy = policy.map(|policy| &**policy.name()),
-        rule = rule.map(|rule| &*rule.text),
+        rule,
         ban = ban.as_ref().map(|ban| tracing::field::display(ban.net)),
         reason = ban.as_ref().and_then(|ban| ban.reason.as_deref()),
         at = origin.map(tracing::field::display),
@@ -67,7 +68,9 @@ pub(super) fn request(
 }
 
 /// A request that was refused before it could be judged.
-pub(super) fn refused(connection: &Connection, reject: Reject) {
+///
+/// `seen` is the beginning of its first line, escaped.
+pub(super) fn refused(connection: &Connection, reject: Reject, seen: Option<&str>) {
     tracing::info!(
         target: "nicgate::access",
         service = %connection.gate.key,
@@ -75,7 +78,44 @@ pub(super) fn refused(connection: &Connection, reject: Reject) {
         status = reject.status.as_u16(),
         verdict = "deny",
         stage = "request",
+        seen = seen.map(without_query),
         fault = reject.reason,
+        "request"
+    );
+}
+
+/// A query can carry a token.
+fn without_query(line: &str) -> String {
+    match line.split_once('?') {
+        Some((path, _)) => format!("{path}?***"),
+        None => line.to_owned(),
+    }
+}
+
+/// A browser's question what it may send.
+pub(super) fn preflight(connection: &Connection) {
+    tracing::debug!(
+        target: "nicgate::access",
+        service = %connection.gate.key,
+        client = %connection.client,
+        status = 204,
+        "preflight"
+    );
+}
+
+/// A request whose client went away before its answer began; 499 is what others write.
+pub(super) fn gone(connection: &Connection, method: &Method, request: &Request) {
+    tracing::info!(
+        target: "nicgate::access",
+        service = %connection.gate.key,
+        client = %connection.client,
+        method = %method,
+        path = ?request.path,
+        operation = request.operation.as_str(),
+        proto = request.proto,
+        ua = request.ua.as_deref(),
+        status = 499,
+        fault = "the client went away",
         "request"
     );
 }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -86,9 +86,9 @@ async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<
     add(&connection.gate.requests, 1);
     let mut response = match connection.wire.pop() {
         Some(Fact::Request { target, upgrade }) => judge(connection, request, &target, upgrade).await,
-        Some(Fact::Reject(reject)) => refuse(connection, reject),
+        Some(Fact::Reject(reject, seen)) => refuse(connection, reject, Some(&seen)),
         // hyper handed on what the guard never let in: an invariant is broken, and nothing may pass.
-        None => refuse(connection, Reject::bad("request was not seen on the wire")),
+        None => refuse(connection, Reject::bad("request was not seen on the wire"), None),
     };
     if response.status().is_server_error() {
         add(&connection.gate.server_errors, 1);
@@ -110,10 +110,54 @@ fn answer(connection: &Connection, status: StatusCode, text: String) -> Response
     response
 }
 
+/// Lets a page of this origin read an answer of ours: players tell a refusal from an outage by its status.
+fn readable_by(headers: &mut HeaderMap, origin: &HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+}
+
+/// Answers a browser that asks what it may send. It sends no token yet, so that there is nobody to judge, and opens no
+/// session; the request itself is judged like any other.
+fn preflight(
+    connection: &Connection,
+    origin: &HeaderValue,
+    method: &HeaderValue,
+    wanted: Option<&HeaderValue>,
+) -> Response<ResponseBody> {
+    let mut response = answer(connection, StatusCode::NO_CONTENT, String::new());
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    readable_by(headers, origin);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+    if let Some(wanted) = wanted {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    log::preflight(connection);
+    response
+}
+
+/// A request whose client has not got an answer. Dropped before it has, the client is gone.
+struct Unanswered<'a> {
+    connection: &'a Connection,
+    method: Method,
+    request: Option<Arc<judge::Request>>,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = &self.request {
+            add(&self.connection.gate.client_gone, 1);
+            log::gone(self.connection, &self.method, request);
+        }
+    }
+}
+
 /// Answers a request that cannot be judged, and ends the connection.
-fn refuse(connection: &Connection, reject: Reject) -> Response<ResponseBody> {
+fn refuse(connection: &Connection, reject: Reject, seen: Option<&str>) -> Response<ResponseBody> {
     add(&connection.gate.bad_requests, 1);
-    log::refused(connection, reject);
+    log::refused(connection, reject, seen);
     let mut response = answer(connection, reject.status, format!("{}\n", reject.reason));
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
@@ -126,28 +170,48 @@ async fn judge(
     upgrade: bool,
 ) -> Response<ResponseBody> {
     let pending = PendingUpgrade(upgrade.then_some(connection));
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    if let (Some(origin), &Method::OPTIONS) = (&origin, request.method())
+        && let Some(method) = request.headers().get(header::ACCESS_CONTROL_REQUEST_METHOD)
+    {
+        let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+        return preflight(connection, origin, method, wanted);
+    }
     let sessions = &connection.shared.sessions;
     // The token's name and everything that judges are of one configuration; a reload in between begins anew.
+    let method = request.method().clone();
+    let mut unanswered = Unanswered { connection, method: method.clone(), request: None };
     let (snapshot, target, judged, mut admission) = loop {
         let snapshot = sessions.snapshot();
         let target = match read_target(raw_target, &snapshot.config.token_name) {
             Ok(target) => target,
-            Err(Ambiguous(reason)) => return refuse(connection, Reject::bad(reason)),
+            Err(Ambiguous(reason)) => {
+                let seen = format!(
+                    "{} {}",
+                    request.method(),
+                    raw_target[..raw_target.len().min(200)].escape_ascii()
+                );
+                return refuse(connection, Reject::bad(reason), Some(&seen));
+            }
         };
         let judged = Arc::new(request_of(connection, &request, &target));
+        unanswered.request = Some(judged.clone());
         if let Some(admission) = sessions.admit(&snapshot, &judged).await {
             break (snapshot, target, judged, admission);
         }
     };
     count(connection, &snapshot, &admission);
-    let method = request.method().clone();
     let transfer = admission.transfer.take();
     let session = transfer.as_ref().map(|transfer| transfer.session_id().clone());
-    let (response, fault) = match transfer {
+    let (mut response, fault) = match transfer {
         Some(transfer) => forward(connection, &snapshot, request, &target, transfer, pending).await,
         None => (deny(connection, &admission), None),
     };
+    if let Some(origin) = origin.filter(|_| response.body().is_own()) {
+        readable_by(response.headers_mut(), &origin);
+    }
     let end = End { status: response.status(), session, fault };
+    unanswered.request = None;
     log::request(connection, &method, &snapshot, &judged, &admission, &end);
     response
 }
@@ -241,10 +305,12 @@ async fn forward(
     let upgrade = pending.0.is_some();
     let client = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
+    let host = text(&parts.headers, header::HOST);
     headers::for_upstream(&mut parts.headers, connection.client, upgrade);
     // hyper's own upgrade handle must not travel to the upstream's request.
     parts.extensions.clear();
     let body = RequestBody::new(gate, body, &transfer);
+    let activity = body.activity.clone();
     let forwarded = target.forward();
     let sent = tokio::select! {
         sent = connection.shared.upstreams.send(upstream, &forwarded, parts, body) => sent,
@@ -254,7 +320,13 @@ async fn forward(
         Ok(response) => response,
         Err(fault) => {
             if let Some(reason) = connection.wire.body_fault() {
-                return (refuse(connection, Reject::bad(reason)), Some(fault.why));
+                return (refuse(connection, Reject::bad(reason), None), Some(fault.why));
+            }
+            if activity.broken_off() {
+                // Nobody reads the answer; it is for the log.
+                add(&gate.client_gone, 1);
+                let response = answer(connection, StatusCode::BAD_REQUEST, "body broke off\n".to_owned());
+                return (response, Some("the client broke its body off".to_owned()));
             }
             add(&gate.upstream_faults, 1);
             let text = if fault.status == StatusCode::GATEWAY_TIMEOUT { "timeout" } else { "bad gateway" };
@@ -274,7 +346,16 @@ async fn forward(
         return (switch(connection, response, client, upstream, transfer), None);
     }
     let (mut parts, body) = response.into_parts();
+    if !headers::transfer_is_plain(&parts.headers) {
+        add(&gate.upstream_faults, 1);
+        let response = answer(connection, StatusCode::BAD_GATEWAY, "upstream: bad gateway\n".to_owned());
+        return (response, Some("upstream sent a transfer coding that nobody asked for".to_owned()));
+    }
     headers::for_client(&mut parts.headers, false);
+    let token = target.token.as_deref().map(|token| (&*snapshot.config.token_name, token));
+    headers::map_back(&mut parts.headers, upstream, host.as_deref(), token);
+    // An intermediary speaks its own version (RFC 9110, 2.5), and keeps the client's connection.
+    parts.version = http::Version::HTTP_11;
     (Response::from_parts(parts, ResponseBody::upstream(gate, body, transfer)), None)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use http::{Request, Response, StatusCode, Uri, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::{Body, Incoming};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -26,11 +26,17 @@ pub(super) struct Fault {
 #[derive(Clone, Debug)]
 pub(super) struct Upstreams {
     client: Client<HttpConnector, RequestBody>,
+    /// Keeps no connection: what an upstream leaves unread of a body must not become the next request on it, and a
+    /// request that cannot be sent twice must not meet a connection that is being closed.
+    once: Client<HttpConnector, RequestBody>,
     limits: Limits,
 }
 
 /// How long an unused connection to a media server is kept.
 const POOL_IDLE: std::time::Duration = std::time::Duration::from_secs(15);
+
+/// The most header fields of an answer; their bytes are bounded by the buffer.
+const MOST_HEADERS: usize = 1000;
 
 impl Upstreams {
     pub(super) fn new(limits: Limits) -> Self {
@@ -40,8 +46,13 @@ impl Upstreams {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
+            .http1_max_headers(MOST_HEADERS)
+            .build(connector.clone());
+        let once = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .http1_max_headers(MOST_HEADERS)
             .build(connector);
-        Self { client, limits }
+        Self { client, once, limits }
     }
 
     /// Sends a request whose headers are ready for the upstream.
@@ -79,7 +90,13 @@ impl Upstreams {
         parts.uri = uri;
         parts.version = http::Version::HTTP_11;
         let activity = body.activity.clone();
-        let mut answer = self.client.request(Request::from_parts(parts, body));
+        let mut answer = if body.is_end_stream() && parts.method.is_safe() {
+            self.client.request(Request::from_parts(parts, body))
+        } else {
+            // An upgrade has its own word there; only reading requests can be upgrades.
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            self.once.request(Request::from_parts(parts, body))
+        };
         loop {
             let deadline = activity.last() + self.limits.answer_time;
             tokio::select! {

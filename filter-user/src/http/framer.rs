@@ -32,6 +32,8 @@ use super::{
     wire::{Fact, Wire},
 };
 
+/// How much of a refused request's first line is logged, in bytes.
+const LOGGED: usize = 200;
 /// How much is read from the client at once, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 /// How much of a closed connection is read on at most, in bytes.
@@ -72,6 +74,8 @@ pub(crate) struct Framer<S> {
     fresh: bool,
     /// The client has sent its last byte.
     eof: bool,
+    /// The last request had a body, and it has come whole.
+    whole_body: bool,
     /// When the current head, body or pause has lasted too long.
     read_deadline: Timer,
     write_deadline: Timer,
@@ -90,6 +94,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             output: BytesMut::new(),
             fresh: true,
             eof: false,
+            whole_body: false,
             read_deadline: Timer::default(),
             write_deadline: Timer::default(),
             linger_deadline: Timer::default(),
@@ -98,7 +103,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     }
 
     fn refuse(&mut self, reject: Reject) {
-        self.wire.push(Fact::Reject(reject));
+        let input = self.input.split();
+        self.refuse_head(reject, &input);
+    }
+
+    fn refuse_head(&mut self, reject: Reject, head: &[u8]) {
+        let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let line = &line[..line.len().min(LOGGED)];
+        let seen = line.escape_ascii().to_string();
+        self.wire.push(Fact::Reject(reject, seen));
         self.output.extend_from_slice(LAST_REQUEST);
         self.input.clear();
         self.reading = Reading::Ended;
@@ -117,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 // The output is empty whenever this is called: the bytes move without a copy.
                 self.output.unsplit(self.input.split_to(taken));
                 self.read_deadline.stop();
+                self.whole_body = left == taken as u64;
                 self.reading = match left - taken as u64 {
                     0 => Reading::Head { looked: 0 },
                     left => Reading::Length(left),
@@ -130,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 Ok(Progress::Moved) => {
                     self.read_deadline.stop();
                     let done = state == Chunked::Done;
+                    self.whole_body = done;
                     self.reading = if done { Reading::Head { looked: 0 } } else { Reading::Chunked(state) };
                 }
                 Err(fault) => {
@@ -151,6 +166,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     }
 
     fn digest_head(&mut self, looked: usize) -> bool {
+        if self.fresh && looked == 0 && head::is_proxy_protocol(&self.input) {
+            self.refuse(Reject::bad(
+                "PROXY protocol, which a gate does not read: let the proxy in front connect without it",
+            ));
+            return true;
+        }
+        if self.input[..] == *b"\r" {
+            // Its LF decides whether this is an empty line; packets are cut anywhere.
+            return false;
+        }
         if looked == 0 && self.input.starts_with(b"\r\n") {
             // One empty line after a body is an old habit of clients (RFC 9112, 2.2); a second one is not.
             self.input.advance(2);
@@ -174,8 +199,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         self.read_deadline.stop();
         self.fresh = false;
         match head::read(&head, &self.limits) {
-            Err(reject) => self.refuse(reject),
+            Err(reject) => self.refuse_head(reject, &head),
             Ok(head) => {
+                self.whole_body = false;
                 self.output.extend_from_slice(&head.written);
                 self.reading = match head.framing {
                     _ if head.upgrade => Reading::Upgrade,
@@ -266,6 +292,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
                 continue;
             }
             if this.eof {
+                // A publisher closes right after its last byte. What came whole is delivered whole: hyper would give
+                // the request up when it learns of the end.
+                if this.whole_body && this.wire.poll_idle(cx).is_pending() {
+                    return Poll::Pending;
+                }
                 return Poll::Ready(Ok(()));
             }
             match this.poll_input(cx) {

@@ -43,6 +43,9 @@ impl Reject {
     }
 }
 
+/// Methods whose bodies servers leave unread (RFC 9110, 9.3: their content has no defined meaning).
+const BODILESS: [&[u8]; 4] = [b"GET", b"HEAD", b"OPTIONS", b"DELETE"];
+
 /// The one protocol that an upgrade may switch to: `h2c` would carry requests past the judge.
 const UPGRADE: &[u8] = b"websocket";
 
@@ -97,6 +100,10 @@ pub fn read(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     }
     let target = origin_form(target, seen.host, version)?;
     let framing = seen.framing(version)?;
+    // What the upstream leaves unread of it would be its next request, which nobody has judged.
+    if framing != Framing::Length(0) && BODILESS.contains(&method) {
+        return Err(Reject::bad("body of a request that has none"));
+    }
     let upgrade = seen.websocket
         && seen.connection_upgrade
         && version == b"HTTP/1.1"
@@ -213,7 +220,7 @@ impl<'a> Seen<'a> {
                 Err(Reject::bad("header name is an alias of another"))
             }
             b"content-length" => {
-                let length = read_length(value).ok_or(Reject::bad("Content-Length is malformed"))?;
+                let length = read_length(value)?;
                 match self.length.replace(length) {
                     None => Ok(()),
                     Some(_) => Err(Reject::bad("Content-Length is given twice")),
@@ -266,20 +273,42 @@ impl<'a> Seen<'a> {
     }
 }
 
-fn read_length(value: &[u8]) -> Option<u64> {
+fn read_length(value: &[u8]) -> Result<u64, Reject> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return None;
+        return Err(Reject::bad("Content-Length is malformed"));
     }
-    std::str::from_utf8(value).ok()?.parse().ok()
+    let length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
+    // Some count with a sign.
+    length.filter(|length| *length <= i64::MAX as u64).ok_or(Reject {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        reason: "Content-Length is larger than anything",
+    })
 }
 
-/// A host name or address with an optional port. An empty Host names nothing.
+/// A host name or address with an optional port (RFC 9112, 3.2). An empty Host names nothing.
 fn is_host(value: &[u8]) -> bool {
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(byte);
-    if value.is_empty() || value.len() > 300 || !value.iter().all(allowed) {
-        return false;
-    }
-    std::str::from_utf8(value).ok().and_then(|text| text.parse::<http::uri::Authority>().ok()).is_some()
+    let Ok(text) = std::str::from_utf8(value) else { return false };
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            (address, if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or("?")) })
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let named = text.starts_with('[') || host.bytes().all(plain);
+    let numbered = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    !host.is_empty() && host.len() <= 255 && named && port.is_none_or(numbered)
+}
+
+/// Whether a connection begins with a PROXY protocol header, version 1 or 2.
+pub(crate) fn is_proxy_protocol(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n")
 }
 
 /// Strips `http://host` off an absolute target, when it names the same host as the Host header.
@@ -300,4 +329,65 @@ fn origin_form<'a>(target: &'a [u8], host: Option<&[u8]>, version: &[u8]) -> Res
         return Err(Reject::bad("target names another host than Host"));
     }
     if path.is_empty() { Err(Reject::bad("target has no path")) } else { Ok(path) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(head: &str) -> Result<Framing, u16> {
+        read(head.as_bytes(), &Limits::default())
+            .map(|head| head.framing)
+            .map_err(|reject| reject.status.as_u16())
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_a_port_perhaps() {
+        for host in
+            ["a", "tv.example", "tv.example:80", "192.0.2.1:1", "[2001:db8::1]", "[::1]:8080", "a_b~c-d"]
+        {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "",
+            ":80",
+            "tv.example:abc",
+            "a[b]c",
+            "tv.example:",
+            "a:65536",
+            "[::1",
+            "[::1]x",
+            "[a]",
+            "a:1:2",
+            "a/b",
+            "u@h",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_an_upstream_may_leave_unread_has_no_body() {
+        for method in ["GET", "HEAD", "OPTIONS", "DELETE"] {
+            let with = |field: &str| answer(&format!("{method} / HTTP/1.1\r\nHost: a\r\n{field}\r\n"));
+            assert_eq!(with("Content-Length: 48\r\n"), Err(400), "{method}");
+            assert_eq!(with("Transfer-Encoding: chunked\r\n"), Err(400), "{method}");
+            assert_eq!(with("Content-Length: 0\r\n"), Ok(Framing::Length(0)), "{method}");
+        }
+        for method in ["POST", "PUT", "PATCH", "PROPFIND"] {
+            let head = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 48\r\n\r\n");
+            assert_eq!(answer(&head), Ok(Framing::Length(48)), "{method}");
+        }
+    }
+
+    #[test]
+    fn lengths_beyond_counting_are_413() {
+        let post =
+            |length: &str| answer(&format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"));
+        assert_eq!(post("9223372036854775807"), Ok(Framing::Length(i64::MAX as u64)));
+        for length in ["9223372036854775808", "18446744073709551615", "99999999999999999999999"] {
+            assert_eq!(post(length), Err(413), "{length}");
+        }
+        assert_eq!(post("-1"), Err(400));
+    }
 }

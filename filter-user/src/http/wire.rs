@@ -14,8 +14,8 @@ use super::head::Reject;
 pub(crate) enum Fact {
     /// A sound head.
     Request { target: Vec<u8>, upgrade: bool },
-    /// The connection ends here, with this answer.
-    Reject(Reject),
+    /// The connection ends here, with this answer; then the first line of what was sent, for the log.
+    Reject(Reject, String),
 }
 
 /// How an upgrade stands.
@@ -34,6 +34,7 @@ struct State {
     facts: VecDeque<Fact>,
     upgrade: Option<Upgrade>,
     waker: Option<Waker>,
+    idle_waker: Option<Waker>,
     /// What was wrong with a body that broke off.
     body_fault: Option<&'static str>,
     /// Requests whose answer is not finished.
@@ -50,6 +51,7 @@ impl Wire {
             facts: VecDeque::new(),
             upgrade: None,
             waker: None,
+            idle_waker: None,
             body_fault: None,
             unanswered: 0,
         })))
@@ -76,6 +78,21 @@ impl Wire {
     pub(crate) fn answered(&self) {
         let mut state = self.state();
         state.unanswered = state.unanswered.saturating_sub(1);
+        if state.unanswered == 0
+            && let Some(waker) = state.idle_waker.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Waits until every answer is finished.
+    pub(crate) fn poll_idle(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.unanswered == 0 {
+            return Poll::Ready(());
+        }
+        state.idle_waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     pub(crate) fn is_idle(&self) -> bool {

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod interface;
+mod mask;
 mod policy;
 mod service;
 mod stream;

@@ -224,6 +224,9 @@ pub struct Policy {
     backends: Vec<BackendRule>,
     default_allow: Option<Origin>,
     index: Index,
+    /// What rules and backends are called without their secrets.
+    rule_labels: Vec<Arc<str>>,
+    backend_labels: Vec<Arc<str>>,
 }
 
 /// What a policy is made from.
@@ -273,7 +276,12 @@ impl PolicyBuilder {
     pub fn build(self) -> Policy {
         let Self { name, origin, rules, backends, default_allow } = self;
         let index = Index::new(&rules);
-        Policy { name, origin, rules, backends, default_allow, index }
+        // A rule without a secret is called as it is written, without a second copy of that.
+        let label =
+            |text: &Arc<str>, masked: String| if **text == *masked { text.clone() } else { masked.into() };
+        let rule_labels = rules.iter().map(|rule| label(&rule.text, rule.masked())).collect();
+        let backend_labels = backends.iter().map(|backend| label(&backend.text, backend.masked())).collect();
+        Policy { name, origin, rules, backends, default_allow, index, rule_labels, backend_labels }
     }
 }
 
@@ -376,9 +384,24 @@ impl Policy {
         &self.rules[id.0 as usize]
     }
 
+    /// What a rule is called where others may read it: as written, but without its secret.
+    pub fn label(&self, id: RuleId) -> &Arc<str> {
+        &self.rule_labels[id.0 as usize]
+    }
+
+    /// What the rules are called, in file order.
+    pub fn labels(&self) -> &[Arc<str>] {
+        &self.rule_labels
+    }
+
     /// The backends, in file order.
     pub fn backends(&self) -> &[BackendRule] {
         &self.backends
+    }
+
+    /// What the backends are called where others may read it, in file order.
+    pub fn backend_labels(&self) -> &[Arc<str>] {
+        &self.backend_labels
     }
 
     /// Where `allow default` stands, if it does.

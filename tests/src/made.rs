@@ -126,6 +126,7 @@ impl Made {
                 interfaces: Vec::new(),
                 never_drop: Vec::new(),
                 shadow: false,
+                list_guard: true,
                 geoip: None,
                 token_name: "token".into(),
                 no_auto_token: false,

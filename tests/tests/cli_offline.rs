@@ -599,3 +599,82 @@ fn explain_knows_bans_and_publishing() {
     let said = site.run(&["explain", "--stream", "cam", "--ip", "198.51.100.7"]).with(0);
     assert!(said.stdout.contains("bans are not known"), "{said:?}");
 }
+
+#[test]
+fn check_shows_what_is_alike_once_and_ends_with_the_summary() {
+    let tokens: String = (0..5000).map(|n| format!("deny token t{n};\n")).collect();
+    let addresses: String =
+        (0..4000u32).map(|n| format!("deny ip {};\n", std::net::Ipv4Addr::from(n << 8))).collect();
+    let site = site(&format!(
+        "auth_backend p {{\n{tokens}{addresses}allow default;\n}}\nguard tcp 1935 auth://p;\ninterface x;\n"
+    ));
+    let said = site.run(&["check"]).with(0);
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert!(lines.len() < 40, "{} lines", lines.len());
+    assert!(
+        said.stdout.contains("… and 4,995 more like `deny token …`, userspace: the NIC cannot see tokens"),
+        "{said:?}"
+    );
+    assert!(said.stdout.contains("… and 3,995 more like `deny ip …`, NIC"), "{said:?}");
+    assert!(
+        lines.last().unwrap().contains("the NIC drops 4,000 IPv4 prefixes"),
+        "the summary is last: {lines:?}"
+    );
+    let all = site.run(&["check", "--all"]).with(0);
+    assert!(all.stdout.lines().count() > 9000);
+    let quiet = site.run(&["check", "--quiet"]).with(0);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    let _ = site.run(&["check", "--quiet", "--all"]).with(2);
+}
+
+#[test]
+fn many_policies_of_one_port_are_counted_and_not_listed() {
+    let policies: String = (0..1000)
+        .map(|n| format!("auth_backend p{n} {{ deny ip 10.0.{}.{}; allow default; }}\n", n / 256, n % 256))
+        .collect();
+    let streams: String =
+        (0..1000).map(|n| format!("stream s{n} {{ input fake://; on_play auth://p{n}; }}\n")).collect();
+    let site =
+        site(&format!("{policies}{streams}gate 80 {{ upstream http://127.0.0.1:8080; }}\ninterface x;\n"));
+    let said = site.run(&["check"]).with(0);
+    assert!(said.stdout.len() < 100_000, "{} bytes", said.stdout.len());
+    assert!(said.stdout.contains("996 more policies"), "{}", said.stdout);
+    assert!(said.stdout.contains("980 more policies: `nicgate check --all` lists them"), "{}", said.stdout);
+    let json = site.run(&["check", "--json"]).with(0);
+    assert!(json.stdout.len() < 4_000_000, "{} bytes", json.stdout.len());
+}
+
+#[test]
+fn lists_that_are_valid_and_absurd_are_told_or_refused() {
+    let site = site(
+        "auth_backend p { deny ip file list; allow default; }\nguard tcp 1935 auth://p;\ninterface x;\n",
+    );
+    let check = |list: &str, status| {
+        site.write("list", list);
+        site.run(&["check"]).with(status).stderr
+    };
+    assert!(
+        check("192.0.2.1\n0.0.0.0/0\n", 1)
+            .contains("denies everybody: line 2 is 0.0.0.0/0, every IPv4 address")
+    );
+    assert!(check("::/0\n", 1).contains("every IPv6 address"));
+    assert!(check("0.0.0.0-255.255.255.255\n", 1).contains("denies everybody"));
+    assert!(check("# nothing\n", 0).contains("has no entry: nobody is denied by it"));
+    let large = check("192.0.2.1\n10.0.0.0/7\n2001::/15\n", 0);
+    assert!(large.contains("10.0.0.0/7 on line 2, a very large network, and 1 more"), "{large}");
+    assert_eq!(check("name:192.0.2.1-192.0.2.9\n192.0.2.32 - 192.0.2.63\n", 0), "");
+    let compiled = site.run(&["compile", "--json"]).with(0).json();
+    let drop = &compiled["services"][0]["drop"]["v4"];
+    assert_eq!(
+        *drop,
+        json!(["192.0.2.1/32", "192.0.2.2/31", "192.0.2.4/30", "192.0.2.8/31", "192.0.2.32/27"])
+    );
+    // Who means it says so; and an `allow` list may hold everybody.
+    site.write("list", "0.0.0.0/0\n");
+    site.configure("list_guard off;\nauth_backend p { deny ip file list; allow default; }\nguard tcp 1935 auth://p;\ninterface x;\n");
+    assert!(site.run(&["check"]).with(0).stderr.contains("denies everybody"));
+    site.configure("auth_backend p { allow ip file list; }\nguard tcp 1935 auth://p;\ninterface x;\n");
+    assert_eq!(site.run(&["check"]).with(0).stderr, "");
+    site.configure("list_guard maybe;\n");
+    assert!(site.run(&["check"]).with(1).stderr.contains("neither on nor off"));
+}

@@ -262,3 +262,40 @@ fn a_port_that_cannot_be_bound_is_an_alarm_and_is_tried_again() {
     assert_eq!(edge.reload()["ok"], true);
     assert!(edge.alarms().is_empty(), "{:?}", edge.alarms());
 }
+
+#[test]
+fn a_list_that_has_become_empty_is_refused_and_one_that_has_shrunk_is_told() {
+    if !netns::available() {
+        return;
+    }
+    let edge = Edge::new("shrunk");
+    let list = |entries: u32| {
+        let many: String =
+            (0..entries).map(|n| format!("{}\n", std::net::Ipv4Addr::from(0x0a00_0000 + n))).collect();
+        edge.site.write("list", many);
+    };
+    list(100);
+    edge.configure(&format!("deny ip file list;\n{RULES}"), "");
+    let _controller = edge.start();
+    let prefixes = || edge.status()["v4"]["installed"].as_u64().unwrap();
+    let before = prefixes();
+
+    // A download that broke off.
+    list(0);
+    let said = edge.nicgate(&["reload"]).with(1);
+    assert!(said.stderr.contains("the list \"list\"") && said.stderr.contains("it had 100"), "{said:?}");
+    assert!(said.stderr.contains("list_guard off"), "{said:?}");
+    assert_eq!((prefixes(), edge.alarms()), (before, vec!["reload-failed".to_owned()]));
+    assert!(edge.drops(&edge.banned));
+
+    list(40);
+    let said = edge.nicgate(&["reload"]).with(0);
+    assert!(said.stderr.contains("has 40 entries; it had 100"), "{said:?}");
+    assert!(edge.alarms().is_empty());
+    list(30);
+    assert!(!edge.nicgate(&["reload"]).with(0).stderr.contains("entries"), "that is not much less");
+
+    list(0);
+    edge.configure(&format!("deny ip file list;\n{RULES}"), "list_guard off;\n");
+    assert!(edge.nicgate(&["reload"]).with(0).stderr.contains("has 0 entries"));
+}

@@ -1,6 +1,6 @@
 //! `nicgate check`.
 
-use std::{io::Write as _, net::IpAddr, path::Path};
+use std::{collections::HashMap, io::Write as _, net::IpAddr, path::Path};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -16,7 +16,7 @@ use crate::{
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
 };
 
-pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(path: &Path, all: bool, quiet: bool, output: &Output) -> Result<(), Failure> {
     let progress = Progress::new();
     let (loaded, diagnostics) = load(path, &|step| progress.step(step))?;
     progress.step("compiling");
@@ -62,7 +62,9 @@ pub(super) fn run(path: &Path, output: &Output) -> Result<(), Failure> {
         output.warning(hint);
     }
     let warnings = diagnostics.warnings().count() + diagnostics.omitted_warnings + hints.len();
-    print(path, &loaded, &compiled, &rules, warnings)?;
+    if !quiet {
+        print(path, &loaded, &compiled, &rules, warnings, all)?;
+    }
     Ok(())
 }
 
@@ -161,9 +163,12 @@ fn print(
     compiled: &Compiled,
     rules: &[RuleReport],
     warnings: usize,
+    all: bool,
 ) -> std::io::Result<()> {
     let config = &loaded.config;
     let mut out = stdout();
+    // What is long comes first: the end is what stays on the screen.
+    print_rules(&mut out, config, rules, all)?;
     let files = count(config.files.len() as u64, "file", "files");
     let warnings = match warnings {
         0 => "no warnings".to_owned(),
@@ -204,18 +209,74 @@ fn print(
             )?,
         }
     }
+    out.flush()
+}
+
+/// Policies that are shown without `--all`.
+const POLICIES: usize = 20;
+/// Rules that are shown of those that are alike: same policy, same kind, same place to run for the same reason.
+const ALIKE: usize = 5;
+
+/// What of a rule makes it like another.
+fn likeness(rule: &RuleReport) -> (&str, Runs, Option<&str>) {
+    let kind = rule.text.match_indices(' ').nth(1).map_or(&*rule.text, |(at, _)| &rule.text[..at]);
+    // A reason can name the rule's own figures; what is in front of them is the same.
+    (kind, rule.runs, rule.reason.as_deref())
+}
+
+fn print_rules(
+    out: &mut impl std::io::Write,
+    config: &crate::model::Config,
+    rules: &[RuleReport],
+    all: bool,
+) -> std::io::Result<()> {
     let mut rest = rules;
+    let mut shown_policies = 0;
     while let Some(first) = rest.first() {
         let size = rest.iter().take_while(|rule| rule.policy == first.policy).count();
         let (policy, later) = rest.split_at(size);
         rest = later;
+        if !all && shown_policies == POLICIES {
+            let policies = later.chunk_by(|a, b| a.policy == b.policy).count() + 1;
+            writeln!(out, "{policies} more policies: `nicgate check --all` lists them\n")?;
+            break;
+        }
+        shown_policies += 1;
         let block = config.policy_named(&first.policy).map(|id| config.policy(id).origin());
         let file = block.map_or("", |origin| &*origin.file);
-        writeln!(out, "\n{} ({file})", first.policy)?;
-        let rows: Vec<Vec<String>> = policy.iter().flat_map(|rule| rows(rule, file)).collect();
-        table(&mut out, "  ", &rows)?;
+        writeln!(out, "{} ({file})", first.policy)?;
+        let mut lines: Vec<Vec<String>> = Vec::new();
+        let mut seen: HashMap<_, usize> = HashMap::new();
+        for rule in policy {
+            let count = seen.entry(likeness(rule)).or_default();
+            *count += 1;
+            if all || *count <= ALIKE {
+                lines.extend(rows(rule, file));
+            }
+        }
+        table(out, "  ", &lines)?;
+        let mut hidden: Vec<_> = seen.into_iter().filter(|(_, count)| *count > ALIKE && !all).collect();
+        hidden.sort();
+        for ((kind, runs, reason), count) in hidden {
+            let runs = words(runs);
+            let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+            writeln!(
+                out,
+                "  … and {} more like `{kind} …`, {runs}{reason}",
+                grouped((count - ALIKE) as u64)
+            )?;
+        }
+        writeln!(out)?;
     }
-    out.flush()
+    Ok(())
+}
+
+fn words(runs: Runs) -> &'static str {
+    match runs {
+        Runs::Nic => "NIC",
+        Runs::Both => "NIC and userspace",
+        Runs::Userspace => "userspace",
+    }
 }
 
 /// One line for the rule and, where there is one, a second for what to write instead.
@@ -225,11 +286,7 @@ fn rows(rule: &RuleReport, file: &str) -> Vec<Vec<String>> {
     } else {
         rule.origin.to_string()
     };
-    let runs = match rule.runs {
-        Runs::Nic => "NIC",
-        Runs::Both => "NIC and userspace",
-        Runs::Userspace => "userspace",
-    };
+    let runs = words(rule.runs);
     let mut why = Vec::new();
     if rule.runs != Runs::Userspace {
         let dropped = rule.services.iter().map(|place| place.dropped).max_by_key(|e| (e.v4, e.v6_64s));

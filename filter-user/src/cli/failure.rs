@@ -86,6 +86,7 @@ impl From<ReloadError> for Failure {
         match error {
             ReloadError::Load(error) => error.into(),
             ReloadError::TooLarge(error) => Self::Request(error),
+            ReloadError::ListEmptied(_) => Self::Request(anyhow::Error::msg(error.to_string())),
             ReloadError::System(error) => Self::System(error),
         }
     }

@@ -51,7 +51,14 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the configuration: what is wrong, or what will be enforced where and why.
-    Check,
+    Check {
+        /// List every rule, also those that are alike.
+        #[arg(long)]
+        all: bool,
+        /// Print only what is wrong.
+        #[arg(short, long, conflicts_with = "all")]
+        quiet: bool,
+    },
     /// Explain what becomes of one request, step by step, and of its packets at the NIC.
     Explain(ExplainArgs),
     /// Print what the NIC drops, as prefixes.
@@ -217,7 +224,7 @@ pub fn main() -> ExitCode {
     let Cli { config, json, control, command } = Cli::parse();
     let output = Output::new(json);
     let result = match command {
-        Command::Check => check::run(&config, &output),
+        Command::Check { all, quiet } => check::run(&config, all, quiet, &output),
         Command::Explain(args) => explain::run(&config, &args, &output),
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
         Command::Run { state } => control::run(&config, &control, &state.state),

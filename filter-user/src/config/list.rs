@@ -1,6 +1,6 @@
 //! List files: one value a line.
 
-use std::{ops::Range, panic::resume_unwind, sync::Arc, thread};
+use std::{net::IpAddr, ops::Range, panic::resume_unwind, sync::Arc, thread};
 
 use ipnet::IpNet;
 
@@ -9,6 +9,7 @@ use super::{
     prefix::{covers_mapped, fast_v4_line, parse_prefix},
     source::Sources,
 };
+use crate::address::{Address as _, canonical, range_prefixes};
 
 /// How many bad lines of one file are shown; the rest is counted.
 const SHOWN: usize = 10;
@@ -134,16 +135,19 @@ impl<'a> Part<'a> {
         if value.is_empty() {
             return;
         }
-        let read = std::str::from_utf8(&line[value.clone()]).map_err(|_| BadLine::not_text(&value)).and_then(
-            |text| {
-                parse_prefix(text).map_err(|error| BadLine {
-                    code: error.code(),
-                    message: error.to_string(),
-                    help: error.help(),
-                    part: value.start + error.part().start..value.start + error.part().end,
-                })
-            },
-        );
+        let text = std::str::from_utf8(&line[value.clone()]);
+        if let Some(nets) = text.ok().and_then(range) {
+            self.entries.extend(nets.into_iter().map(|net| (net, number)));
+            return;
+        }
+        let read = text.map_err(|_| BadLine::not_text(&value)).and_then(|text| {
+            parse_prefix(text).map_err(|error| BadLine {
+                code: error.code(),
+                message: error.to_string(),
+                help: error.help(),
+                part: value.start + error.part().start..value.start + error.part().end,
+            })
+        });
         match read {
             Ok((net, host_bits)) => {
                 self.entries.push((net, number));
@@ -161,6 +165,29 @@ impl<'a> Part<'a> {
                 }
             }
         }
+    }
+}
+
+/// A range of addresses, `192.0.2.1-192.0.2.9` or, as in lists for file sharing, `some name:192.0.2.1-192.0.2.9`, as
+/// the fewest prefixes; `None` for everything else, backward ranges among it.
+fn range(text: &str) -> Option<Vec<IpNet>> {
+    let (from, to) = text.rsplit_once('-')?;
+    let to: IpAddr = to.trim().parse().ok()?;
+    let from = from.trim();
+    // A name can hold colons and hyphens; an address of IPv6 holds colons.
+    let from: IpAddr = match from.parse() {
+        Ok(from) => from,
+        Err(_) if to.is_ipv4() => from.rsplit_once(':')?.1.trim().parse().ok()?,
+        Err(_) => return None,
+    };
+    match (canonical(from), canonical(to)) {
+        (IpAddr::V4(from), IpAddr::V4(to)) if from <= to => {
+            Some(range_prefixes(from.to_bits(), to.to_bits()).map(|(first, len)| first.net(len)).collect())
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) if from <= to => {
+            Some(range_prefixes(from.to_bits(), to.to_bits()).map(|(first, len)| first.net(len)).collect())
+        }
+        _ => None,
     }
 }
 
@@ -336,6 +363,32 @@ mod tests {
             }
             bytes
         })
+    }
+
+    #[test]
+    fn ranges_are_read_as_the_prefixes_that_they_are() {
+        for (text, nets) in [
+            ("192.0.2.0-192.0.2.255", &["192.0.2.0/24"][..]),
+            ("192.0.2.1 - 192.0.2.4", &["192.0.2.1/32", "192.0.2.2/31", "192.0.2.4/32"]),
+            ("Some-Name: inc:192.0.2.9-192.0.2.9", &["192.0.2.9/32"]),
+            ("0.0.0.0-255.255.255.255", &["0.0.0.0/0"]),
+            ("2001:db8::-2001:db8::1", &["2001:db8::/127"]),
+            ("::ffff:192.0.2.0-::ffff:192.0.2.1", &["192.0.2.0/31"]),
+        ] {
+            let read: Vec<String> = range(text).unwrap().iter().map(ToString::to_string).collect();
+            assert_eq!(read, nets, "{text}");
+        }
+        for text in [
+            "192.0.2.2-192.0.2.1",
+            "192.0.2.1-2001:db8::1",
+            "192.0.2.1-",
+            "-",
+            "a-b",
+            "192.0.2.0/24-192.0.3.0",
+            "",
+        ] {
+            assert!(range(text).is_none(), "{text}");
+        }
     }
 
     proptest! {

@@ -37,6 +37,7 @@ const TOP_READ: &[&str] = &[
     "include",
     "interface",
     "iptv",
+    "list_guard",
     "live",
     "never_drop",
     "no_auto_token",

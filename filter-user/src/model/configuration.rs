@@ -34,6 +34,8 @@ pub struct Config {
     pub engine: Engine,
     /// Judge and count, drop nothing.
     pub shadow: bool,
+    /// Refuse lists that would deny everybody, and reloads that empty a list of addresses to be denied.
+    pub list_guard: bool,
     /// The country database.
     pub geoip: Option<(PathBuf, Origin)>,
     /// The query parameter that carries the token; `token` unless `auth_token` says otherwise.

@@ -41,7 +41,7 @@ impl std::ops::AddAssign for Extent {
 }
 
 /// Where a rule is enforced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runs {
     /// The NIC drops everything that the rule decides, on every port that leads to it.
@@ -103,6 +103,7 @@ pub fn report(
             countries,
             id,
             policy,
+            admits: Admits::of(policy),
             decided: extents(config, id, decisions, None),
             dropped: services
                 .iter()
@@ -250,7 +251,37 @@ struct Reporter<'a> {
     decided: Extents,
     /// For each service that leads to the policy, by its place in the configuration.
     dropped: Vec<(usize, Extents)>,
+    /// The first rules that admit, by what they look at: a policy can have rules by the ten thousand.
+    admits: Admits<'a>,
 }
+
+/// The first rules of a policy that admit.
+#[derive(Clone, Copy, Default)]
+struct Admits<'a> {
+    token: Option<&'a Rule>,
+    address: Option<&'a Rule>,
+    ua: Option<&'a Rule>,
+}
+
+impl<'a> Admits<'a> {
+    fn of(policy: &'a Policy) -> Self {
+        let first = |wanted: &dyn Fn(&Matcher) -> bool| {
+            policy.rules().iter().find(|rule| rule.action == Action::Allow && wanted(&rule.matcher))
+        };
+        Self {
+            token: first(&|matcher| match matcher {
+                Matcher::Token(_) => true,
+                Matcher::TokenFile(list) => !list.entries.is_empty(),
+                _ => false,
+            }),
+            address: first(&|matcher| matches!(matcher, Matcher::Ip(_) | Matcher::IpFile(_))),
+            ua: first(&|matcher| matches!(matcher, Matcher::Ua(_))),
+        }
+    }
+}
+
+/// Policies of a shared port that are named; of the others there is a count.
+const NAMED: usize = 3;
 
 /// A reason and, where there is one, a remedy.
 type Why = (String, Option<String>);
@@ -260,21 +291,6 @@ fn quoted(rule: &Rule) -> String {
 }
 
 impl Reporter<'_> {
-    fn first(&self, wanted: impl Fn(&Rule) -> bool) -> Option<&Rule> {
-        self.policy.rules().iter().find(|rule| wanted(rule))
-    }
-
-    fn allow_token(&self) -> Option<&Rule> {
-        self.first(|rule| {
-            rule.action == Action::Allow
-                && match &rule.matcher {
-                    Matcher::Token(_) => true,
-                    Matcher::TokenFile(list) => !list.entries.is_empty(),
-                    _ => false,
-                }
-        })
-    }
-
     fn rule(&self, id: RuleId, rule: &Rule) -> RuleReport {
         let why_not: Option<Why> = match (&rule.matcher, rule.action) {
             (Matcher::Token(_) | Matcher::TokenFile(_), _) => {
@@ -284,7 +300,7 @@ impl Reporter<'_> {
             (_, Action::Allow) => {
                 Some(("it admits: its addresses pass the NIC unless a `drop` rule names them".into(), None))
             }
-            (_, Action::Deny) => self.allow_token().map(|token| {
+            (_, Action::Deny) => self.admits.token.map(|token| {
                 let value = rule.text.strip_prefix("deny ").unwrap_or(&rule.text);
                 (
                     format!("{} outranks it, and the NIC cannot see tokens", quoted(token)),
@@ -308,10 +324,12 @@ impl Reporter<'_> {
             );
         }
         let why = self
-            .allow_token()
+            .admits
+            .token
             .map(|rule| format!("{} can still admit, and the NIC cannot see tokens", quoted(rule)));
         let why = why.or_else(|| {
-            self.first(|rule| rule.action == Action::Allow && matches!(rule.matcher, Matcher::Ua(_)))
+            self.admits
+                .ua
                 .map(|rule| format!("{} can still admit, and the NIC cannot see User-Agents", quoted(rule)))
         });
         let why = why.or_else(|| {
@@ -345,10 +363,7 @@ impl Reporter<'_> {
         {
             return (format!("{:?} lists no address", list.path), None);
         }
-        let allow = self.first(|rule| {
-            rule.action == Action::Allow && matches!(rule.matcher, Matcher::Ip(_) | Matcher::IpFile(_))
-        });
-        match allow {
+        match self.admits.address {
             Some(allow) if rule.action == Action::Deny => (
                 format!(
                     "every address of it is admitted by an `allow` rule, such as {}, or decided by a rule before it",
@@ -388,19 +403,22 @@ impl Reporter<'_> {
                 }
             };
         }
-        let others: Vec<String> = service
-            .policies
-            .iter()
-            .filter(|id| **id != self.id && held.by_others)
+        let others = || service.policies.iter().filter(|id| **id != self.id && held.by_others);
+        let more = others().count().saturating_sub(NAMED);
+        let mut named: Vec<String> = others()
+            .take(NAMED)
             .map(|id| self.config.policy(*id))
             .map(|policy| format!("`{}` ({})", policy.name(), policy.origin()))
             .collect();
+        if more > 0 {
+            named.push(format!("{more} more policies"));
+        }
         let never = held.by_never_drop.map(|place| {
             let (net, origin) = &self.config.never_drop[place];
             format!("`never_drop {net}` ({origin}) keeps addresses in")
         });
-        let shared = (!others.is_empty()).then(|| {
-            format!("{key} is shared with {}, which may admit some of these addresses", others.join(", "))
+        let shared = (!named.is_empty()).then(|| {
+            format!("{key} is shared with {}, which may admit some of these addresses", named.join(", "))
         });
         let remedy = shared.is_some().then(|| {
             "write the rule in each policy of the port, or give the policy a port of its own".to_owned()

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     Controller, ControllerStatus, Counters, Fault, Next, Released, ReloadError, Reloaded, Reply, Request,
-    Seconds, SessionList, Status,
+    Seconds, SessionList, Status, shrunk::shrunk,
 };
 use crate::{
     gate::Gates,
@@ -180,6 +180,12 @@ impl Operations {
 
     async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
         let next = Next::load(self.parts.path.clone()).await?;
+        let shrunk = shrunk(&self.parts.sessions.snapshot().config, &next.snapshot.config);
+        if next.snapshot.config.list_guard
+            && let Some(emptied) = shrunk.iter().find(|list| list.is_emptied())
+        {
+            return Err(ReloadError::ListEmptied(emptied.to_string()));
+        }
         let prepared = self.parts.gates.prepare(&next.snapshot);
         let mut notes: Vec<String> = prepared.not_bound().map(ToString::to_string).collect();
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
@@ -191,6 +197,7 @@ impl Operations {
             .map_err(|error| ReloadError::System(error.into()))?
             .map_err(ReloadError::System)?;
         let transfers = self.parts.gates.commit(prepared);
+        notes.extend(shrunk.iter().map(ToString::to_string));
         notes.extend(change.notes);
         let seconds = Seconds::new(next.took, change.spent, begin.elapsed());
         Ok((next, notes, Reloaded { interfaces: change.published, transfers, seconds }))

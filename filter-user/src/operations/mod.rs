@@ -8,6 +8,7 @@ mod carry_out;
 mod next;
 mod reply;
 mod request;
+mod shrunk;
 
 pub use carry_out::{Operations, Parts};
 pub use next::{Next, ReloadError, Seconds};

@@ -26,6 +26,11 @@ pub enum ReloadError {
     /// It is wrong, or its database is.
     #[error("{0}")]
     Load(LoadError),
+    /// A list of addresses to be denied has lost all its entries, and `list_guard` is on.
+    #[error(
+        "error: {0}; `list_guard` keeps what was enforced before: restore the list, or write `list_guard off;`"
+    )]
+    ListEmptied(String),
     /// The kernel's tables cannot hold it.
     #[error("error: {0:#}")]
     TooLarge(anyhow::Error),
@@ -38,7 +43,7 @@ impl ReloadError {
     /// Whose turn it is.
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::Load(_) | Self::TooLarge(_) => Fault::Request,
+            Self::Load(_) | Self::ListEmptied(_) | Self::TooLarge(_) => Fault::Request,
             Self::System(_) => Fault::System,
         }
     }

@@ -105,6 +105,7 @@ pub fn build(config: &Config) -> model::Config {
         never_drop: never_drop.collect(),
         engine: model::Engine::default(),
         shadow: config.shadow,
+        list_guard: true,
         geoip: Some((PathBuf::from("/conf/country.mmdb"), origin(0))),
         token_name: "token".into(),
         no_auto_token: false,

@@ -204,7 +204,11 @@ pub fn write(config: &Config, style: u64) -> MemoryFiles {
         style.shuffle(&mut lines);
         access.push((0, format!("stream {} {{ {}; }}\n", stream.name, lines.join("; "))));
     }
-    let mut own: Vec<(u8, String)> = vec![(0, "geoip /conf/country.mmdb;\n".to_owned())];
+    let mut own: Vec<(u8, String)> = vec![
+        (0, "geoip /conf/country.mmdb;\n".to_owned()),
+        // Random lists hold everybody now and then.
+        (0, "list_guard off;\n".to_owned()),
+    ];
     for service in &config.services {
         let port = service.port;
         let line = match &service.kind {

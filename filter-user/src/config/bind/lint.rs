@@ -17,7 +17,8 @@ use crate::{
 impl Binder<'_> {
     /// Looks at the whole for what contradicts itself.
     pub(super) fn lint(&mut self) {
-        let Self { sources, policies, never_drop, geoip, .. } = self;
+        let Self { sources, policies, never_drop, geoip, list_guard, .. } = self;
+        let guarded = list_guard.is_none_or(|(on, _)| on);
         let rules = || policies.iter().flat_map(|policy| policy.rules.iter().zip(&policy.places));
         if geoip.is_none()
             && let Some((rule, at)) = rules().find(|(rule, _)| matches!(rule.matcher, Matcher::Country(_)))
@@ -28,11 +29,52 @@ impl Binder<'_> {
         }
         for (rule, at) in rules().filter(|(rule, _)| rule.action != Action::Allow) {
             never_dropped(sources, rule, *at, never_drop);
+            absurd_list(sources, rule, *at, guarded);
         }
         for policy in policies {
             outranked_addresses(sources, policy);
             outranked_others(sources, policy);
         }
+    }
+}
+
+/// In a list of addresses to be denied, a shorter prefix is more than one would list: 16 million addresses of IPv4.
+const SHORT_V4: u8 = 8;
+const SHORT_V6: u8 = 16;
+
+/// Looks at a list of addresses to be denied: a downloaded one can be valid and wrong.
+fn absurd_list(sources: &mut Sources, rule: &Rule, at: Span, guarded: bool) {
+    let Matcher::IpFile(list) = &rule.matcher else { return };
+    // A list whose lines cannot be read has been complained of.
+    if list.entries.is_empty() && !sources.has_errors() {
+        let message = format!("the list {:?} has no entry: nobody is denied by it", list.path);
+        sources.warning(at, "list-empty", message);
+    }
+    if let Some((net, line)) = list.entries.iter().find(|(net, _)| net.prefix_len() == 0) {
+        let family = if net.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+        let message = format!(
+            "the list {:?} denies everybody: line {line} is {net}, every {family} address",
+            list.path
+        );
+        if guarded {
+            sources
+                .error(at, "list-everybody", message)
+                .help("remove the line; or, if everybody is to be shut out, write `list_guard off;`");
+        } else {
+            sources.warning(at, "list-everybody", message);
+        }
+        return;
+    }
+    let least = |net: &IpNet| if net.addr().is_ipv4() { SHORT_V4 } else { SHORT_V6 };
+    let mut short = list.entries.iter().filter(|(net, _)| net.prefix_len() < least(net));
+    if let Some((net, line)) = short.next() {
+        let more = match short.count() {
+            0 => String::new(),
+            more => format!(", and {more} more of its prefixes are as short"),
+        };
+        let message =
+            format!("the list {:?} has {net} on line {line}, a very large network{more}", list.path);
+        sources.warning(at, "list-large-network", message).help("look whether the line is meant");
     }
 }
 

@@ -89,6 +89,24 @@ impl Binder<'_> {
         }
     }
 
+    /// `list_guard on|off;`
+    pub(super) fn list_guard(&mut self, statement: &Statement) {
+        let Some(word) = self.only_value(statement, "on or off") else { return };
+        let on = match &*word.text {
+            "on" => true,
+            "off" => false,
+            other => {
+                self.sources
+                    .error(word.span, "unknown-word", format!("`{other}` is neither on nor off"))
+                    .help("known here: on, off");
+                return;
+            }
+        };
+        if let Some((_, earlier)) = self.list_guard.replace((on, word.span)) {
+            self.set_again("list_guard", word.span, earlier);
+        }
+    }
+
     /// `never_drop PREFIX…;`
     pub(super) fn never_drop(&mut self, statement: &Statement) {
         self.no_block(statement);

@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::{fs::PermissionsExt, net::UnixStream},
     process::Stdio,
+    time::SystemTime,
 };
 
 use serde_json::{Value, json};
@@ -135,6 +136,9 @@ fn monitor_shows_drops_with_their_rules() {
             ] {
                 assert_eq!(event[name], value, "{event:#}");
             }
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+            let ago = now - event["time"].as_f64().unwrap();
+            assert!((-1.0..60.0).contains(&ago), "by the wall clock: {event:#}");
             let event: Value = serde_json::from_str(&lines[1]).unwrap();
             assert_eq!(json!([event["source"], event["line"]]), json!([BANNED[1], 8]));
         } else {

@@ -63,21 +63,25 @@ async fn gate(backend: &Slow, default: bool) -> (Running, Server) {
     (Running::with(made, limits, SessionLimits::default()), upstream)
 }
 
-/// Takes every turn that there is, each with a token of its own, from one address.
+/// Takes every turn that there is, each with a token of its own, from two addresses: one alone cannot.
 async fn take_all_turns(gate: &Running, backend: &Slow) -> JoinSet<Reply> {
     let mut held = JoinSet::new();
     for n in 0..QUESTIONS_PER_BACKEND {
-        let mut client = Client::connect(gate.address).await;
+        let mut client = from(gate, if n % 2 == 0 { "127.0.0.1:0" } else { "127.0.0.3:0" }).await;
         held.spawn(async move { client.get(&format!("/cam/x?token=held-{n}")).await });
     }
     until("every turn is taken", || backend.asked() == QUESTIONS_PER_BACKEND).await;
     held
 }
 
-/// Connects from another address of the loopback.
+/// Connects from a third address of the loopback.
 async fn other(gate: &Running) -> Client {
+    from(gate, "127.0.0.2:0").await
+}
+
+async fn from(gate: &Running, address: &str) -> Client {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    socket.bind(address.parse().unwrap()).unwrap();
     Client { stream: socket.connect(gate.address).await.unwrap(), buffer: Vec::new() }
 }
 
@@ -101,6 +105,24 @@ async fn a_question_that_was_never_asked_is_not_the_silence_of_the_backend() {
         assert_eq!(other(&gate).await.get("/cam/x?token=bad").await.status, 403);
         assert_eq!(other(&gate).await.get("/cam/x?token=good").await.status, 200);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_hangs_on_one_address_answers_others() {
+    let backend = Slow::new().await;
+    let (gate, _upstream) = gate(&backend, true).await;
+    let mut held = JoinSet::new();
+    for n in 0..QUESTIONS_PER_BACKEND {
+        let mut client = Client::connect(gate.address).await;
+        held.spawn(async move { client.get(&format!("/cam/x?token=held-{n}")).await });
+    }
+    until("it has its share", || backend.asked() == QUESTIONS_PER_BACKEND / 2).await;
+    let mut viewer = other(&gate).await;
+    let viewer = tokio::spawn(async move { viewer.get("/cam/x?token=good").await });
+    until("another is asked about at once", || backend.asked() == QUESTIONS_PER_BACKEND / 2 + 1).await;
+    backend.let_go.send_replace(true);
+    assert_eq!(viewer.await.unwrap().status, 200);
+    assert!(held.join_all().await.iter().all(|reply| matches!(reply.status, 403 | 503)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

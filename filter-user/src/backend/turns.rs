@@ -26,6 +26,11 @@ pub(super) struct Turns(Mutex<Queue>);
 #[derive(Debug)]
 struct Queue {
     free: usize,
+    /// How many turns one address can have at once: half of all, so that a backend that hangs on the questions of one
+    /// leaves room for those of others.
+    most: usize,
+    /// The turns that each address has now.
+    held: HashMap<IpAddr, usize>,
     waiting: HashMap<IpAddr, VecDeque<oneshot::Sender<Turn>>>,
     /// Each address that waits, once: the first one is served next, and goes to the end.
     order: VecDeque<IpAddr>,
@@ -34,7 +39,7 @@ struct Queue {
 
 /// The right to ask now; dropping it lets the next one ask.
 #[derive(Debug)]
-pub(super) struct Turn(Option<Arc<Turns>>);
+pub(super) struct Turn(Option<(Arc<Turns>, IpAddr)>);
 
 /// Too many questions wait already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,8 @@ impl Turns {
     pub(super) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Queue {
             free: at_once,
+            most: at_once.div_ceil(2),
+            held: HashMap::new(),
             waiting: HashMap::new(),
             order: VecDeque::new(),
             count: 0,
@@ -58,44 +65,61 @@ impl Turns {
 
     /// Waits for a turn. Dropping the future gives the place up.
     pub(super) async fn take(self: &Arc<Self>, address: IpAddr) -> Result<Turn, LineFull> {
+        let address = subscriber(address);
         let waiting = {
             let mut queue = self.queue();
-            if queue.free > 0 {
+            if queue.free > 0 && queue.may_have(address) {
                 queue.free -= 1;
-                return Ok(Turn(Some(self.clone())));
+                queue.give(address);
+                return Ok(Turn(Some((self.clone(), address))));
             }
-            queue.wait(subscriber(address))?
+            queue.wait(address)?
         };
         // The sender is in the queue as long as the queue is there, and we hold it.
         waiting.await.map_err(|_| LineFull)
     }
 
-    /// Hands a turn on to who waits longest of the address that is next, or keeps it for later.
-    fn hand_on(self: Arc<Self>) {
-        let mut turn = Turn(Some(self.clone()));
-        loop {
-            let Some(next) = self.queue().next() else { break };
-            match next.send(turn) {
-                Ok(()) => return,
-                // That one has given up.
-                Err(back) => turn = back,
-            }
-        }
-        turn.0 = None;
-        // Somebody may have begun to wait since the queue was found empty.
+    /// Takes a turn back, and hands it on to who waits longest of the address that is next.
+    fn hand_on(self: Arc<Self>, from: IpAddr) {
         let mut queue = self.queue();
-        match queue.next() {
-            None => queue.free += 1,
-            Some(next) => {
-                drop(queue);
-                // If that one gives up at once, the turn comes back by its drop.
-                let _ = next.send(Turn(Some(self)));
+        queue.take_back(from);
+        loop {
+            let Some((address, next)) = queue.next() else {
+                queue.free += 1;
+                return;
+            };
+            queue.give(address);
+            // Dropping a turn comes back here.
+            drop(queue);
+            match next.send(Turn(Some((self.clone(), address)))) {
+                Ok(()) => return,
+                // That one has given up; its turn is ours again.
+                Err(mut back) => back.0 = None,
             }
+            queue = self.queue();
+            queue.take_back(address);
         }
     }
 }
 
 impl Queue {
+    fn may_have(&self, address: IpAddr) -> bool {
+        self.held.get(&address).is_none_or(|held| *held < self.most)
+    }
+
+    fn give(&mut self, address: IpAddr) {
+        *self.held.entry(address).or_default() += 1;
+    }
+
+    fn take_back(&mut self, address: IpAddr) {
+        if let Some(held) = self.held.get_mut(&address) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&address);
+            }
+        }
+    }
+
     fn wait(&mut self, address: IpAddr) -> Result<oneshot::Receiver<Turn>, LineFull> {
         let mine = self.waiting.entry(address).or_default();
         if self.count >= WAITING || mine.len() >= WAITING_PER_ADDRESS {
@@ -121,8 +145,14 @@ impl Queue {
         Ok(receiver)
     }
 
-    fn next(&mut self) -> Option<oneshot::Sender<Turn>> {
-        while let Some(address) = self.order.pop_front() {
+    /// Who is next, of those that may have one more.
+    fn next(&mut self) -> Option<(IpAddr, oneshot::Sender<Turn>)> {
+        for _ in 0..self.order.len() {
+            let address = self.order.pop_front()?;
+            if !self.may_have(address) {
+                self.order.push_back(address);
+                continue;
+            }
             let Some(mine) = self.waiting.get_mut(&address) else { continue };
             let next = mine.pop_front();
             if mine.is_empty() {
@@ -132,7 +162,7 @@ impl Queue {
             }
             if let Some(next) = next {
                 self.count -= 1;
-                return Some(next);
+                return Some((address, next));
             }
         }
         None
@@ -141,8 +171,8 @@ impl Queue {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(turns) = self.0.take() {
-            turns.hand_on();
+        if let Some((turns, address)) = self.0.take() {
+            turns.hand_on(address);
         }
     }
 }
@@ -196,7 +226,7 @@ mod tests {
     fn who_gives_up_costs_nobody_a_turn() {
         let turns = Turns::new(2);
         let take = |last| poll_once(Box::pin(turns.take(address(last))).as_mut()).unwrap().unwrap();
-        let (one, two) = (take(1), take(1));
+        let (one, two) = (take(1), take(2));
         let mut waiting: Vec<_> = (0..10).map(|last| Box::pin(turns.take(address(last)))).collect();
         waiting.iter_mut().for_each(|waiting| assert!(poll_once(waiting.as_mut()).is_none()));
         let mut last = Box::pin(turns.take(address(99)));
@@ -207,6 +237,31 @@ mod tests {
         drop((last, two));
         let queue = turns.queue();
         assert_eq!((queue.free, queue.count, queue.waiting.len(), queue.order.len()), (2, 0, 0, 0));
+        assert!(queue.held.is_empty());
+    }
+
+    #[test]
+    fn one_address_leaves_half_of_the_turns_to_others() {
+        let turns = Turns::new(4);
+        let take = |last| poll_once(Box::pin(turns.take(address(last))).as_mut());
+        // The backend hangs on them.
+        let hanging = [take(1).unwrap().unwrap(), take(1).unwrap().unwrap()];
+        let mut flood: Vec<_> = (0..100).map(|_| Box::pin(turns.take(address(1)))).collect();
+        assert!(flood.iter_mut().all(|waiting| poll_once(waiting.as_mut()).is_none()));
+        let viewers = [take(2).unwrap().unwrap(), take(3).unwrap().unwrap()];
+        drop(viewers);
+        assert!(
+            flood.iter_mut().all(|waiting| poll_once(waiting.as_mut()).is_none()),
+            "they have their share"
+        );
+        let viewer = take(2).unwrap().unwrap();
+        let [one, two] = hanging;
+        drop(one);
+        let mut more = flood.iter_mut().filter_map(|waiting| poll_once(waiting.as_mut())).collect::<Vec<_>>();
+        assert_eq!(more.len(), 1);
+        drop((two, viewer, more.pop(), flood));
+        let queue = turns.queue();
+        assert_eq!((queue.free, queue.held.len(), queue.count), (4, 0, 0));
     }
 
     #[test]

@@ -43,12 +43,23 @@ pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<()
                 let cause = ban.as_ref().map_or_else(|| ruled_out_by(event), banned_by);
                 let service = event.service.as_deref().unwrap_or("?");
                 let DropEvent { source, length, .. } = event;
-                writeln!(out, "{interface} {verdict} {source} -> {service} ({length} bytes): {cause}")?;
+                let time = time_of_day(event.time);
+                writeln!(
+                    out,
+                    "{time} {interface} {verdict} {source} -> {service} ({length} bytes): {cause}"
+                )?;
             }
         }
         out.flush()?;
     }
     Err(Failure::System(anyhow!("the controller went away")))
+}
+
+/// The time of day in UTC, as far as people need it.
+fn time_of_day(since_1970: f64) -> String {
+    let milliseconds = (since_1970 * 1000.0) as u64 % 86_400_000;
+    let seconds = milliseconds / 1000;
+    format!("{:02}:{:02}:{:02}.{:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60, milliseconds % 1000)
 }
 
 /// A rule as the cause of a drop.
@@ -65,4 +76,15 @@ fn banned_by(ban: &NamedBan) -> String {
     let service = ban.service.as_ref().map_or_else(String::new, |service| format!(" on {service}"));
     let reason = ban.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     format!("ban {prefix}{service}{reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::time_of_day;
+
+    #[test]
+    fn the_time_of_day_is_utc() {
+        assert_eq!(time_of_day(0.0), "00:00:00.000Z");
+        assert_eq!(time_of_day(86_400.0 * 20_000.0 + 3_723.25), "01:02:03.250Z");
+    }
 }

@@ -1,6 +1,11 @@
 //! Sampled drops.
 
-use std::{io, net::IpAddr, num::NonZeroUsize};
+use std::{
+    io,
+    net::IpAddr,
+    num::NonZeroUsize,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, MapData, RingBuf};
@@ -8,13 +13,16 @@ use filter_ebpf::layout::{Event, RuleNote};
 use serde::{Deserialize, Serialize};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::image::{proto_of, text_of};
+use super::{
+    image::{proto_of, text_of},
+    sys,
+};
 
 /// A sampled drop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DropEvent {
-    /// When, in nanoseconds of CLOCK_MONOTONIC.
-    pub time: u64,
+    /// When, in seconds since 1970 with a fraction.
+    pub time: f64,
     /// Who sent the packet.
     pub source: IpAddr,
     /// The port it was sent to, `80/tcp`; `None` when it cannot be seen.
@@ -87,7 +95,7 @@ impl Events {
         let ban = (event.ban != 0).then_some(event.rule);
         let note = if ban.is_some() { None } else { self.rules.get(&event.rule, 0).ok() };
         DropEvent {
-            time: event.time,
+            time: wall_clock(event.time),
             source: if event.family == 4 { [a, b, c, d].into() } else { event.source.into() },
             service: proto_of(event.proto).map(|proto| format!("{}/{proto}", event.port)),
             length: event.length,
@@ -99,6 +107,14 @@ impl Events {
             ban,
         }
     }
+}
+
+/// A moment of CLOCK_MONOTONIC, in nanoseconds, by the wall clock as it is set now: seconds since 1970.
+fn wall_clock(monotonic: u64) -> f64 {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let ago = sys::monotonic().saturating_sub(monotonic);
+    // Whole microseconds: more digits would claim what two clocks cannot say of each other.
+    (since_1970.saturating_sub(Duration::from_nanos(ago)).as_micros() as f64) / 1e6
 }
 
 fn decode(bytes: &[u8]) -> Option<Event> {

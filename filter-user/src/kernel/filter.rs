@@ -123,6 +123,7 @@ impl Filter {
     fn attach_order(bpffs: &Bpffs, interface: &str, order: &Order<'_>) -> Result<(Self, AttachReport)> {
         let layout = order.layout;
         let device = Device::named(interface)?;
+        device.speaks_ethernet()?;
         bpffs.mount()?;
         let pins = Pins::new(bpffs, interface);
         let fresh = !pins.exist();

@@ -98,6 +98,21 @@ impl Device {
         }
     }
 
+    /// An error for an interface whose frames do not begin with an Ethernet header: the program would read the middle
+    /// of an IP header for an EtherType, and drop nothing that it should.
+    pub(super) fn speaks_ethernet(&self) -> Result<()> {
+        let kind = netlink::link_type(self.index)
+            .with_context(|| format!("could not ask the kernel what {} is", self.name))?;
+        if matches!(kind, libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK) {
+            return Ok(());
+        }
+        bail!(
+            "{} has no Ethernet frames (link type {kind}: tun, WireGuard, PPP, GRE and SIT are such devices), and cannot be \
+             filtered: name the network card beneath it, or filter where the tunnel ends",
+            self.name
+        )
+    }
+
     /// The program that runs on it, if any, and how.
     pub(super) fn attached(&self) -> Result<Option<(u32, Mode)>> {
         let attached = netlink::attached(self.index)

@@ -9,6 +9,7 @@ pub(in crate::kernel) mod netlink;
 
 pub(super) use bpf::{delete, detach_link, lookup, update};
 pub use clock::boottime;
+pub(super) use clock::monotonic;
 pub(super) use interfaces::{index_of, names};
 pub(super) use mapping::Mapping;
 pub(super) use mount::{is_bpffs, mount_bpffs};

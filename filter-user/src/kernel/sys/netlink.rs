@@ -46,6 +46,16 @@ pub(in crate::kernel) fn attached(interface: u32) -> io::Result<Option<Attached>
     Ok((mode != 0).then_some(Attached { mode, program }))
 }
 
+/// The type of an interface, `ARPHRD_*` of `linux/if_arp.h`: how its frames begin.
+pub(in crate::kernel) fn link_type(interface: u32) -> io::Result<u16> {
+    let mut request = message(libc::RTM_GETLINK, libc::NLM_F_REQUEST as u16, interface);
+    attribute(&mut request, IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
+    let reply = exchange(request)?;
+    // Behind the family and a byte of padding.
+    let bytes = reply.get(HEADER + 2..).and_then(<[u8]>::first_chunk);
+    bytes.map(|bytes| u16::from_ne_bytes(*bytes)).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Attaches a program in place of another, or takes that one off. `flags` name the mode.
 pub(in crate::kernel) fn replace(
     interface: u32,
@@ -210,6 +220,12 @@ mod tests {
             let _ = find(&bytes[..cut], 9);
         }
         assert_eq!(find(&[0, 0, 9, 0, 0], 1), None, "a length of zero must not loop");
+    }
+
+    #[test]
+    fn the_loopback_is_of_its_own_type() {
+        assert_eq!(link_type(1).unwrap(), libc::ARPHRD_LOOPBACK);
+        assert_eq!(link_type(u32::MAX >> 1).unwrap_err().raw_os_error(), Some(libc::ENODEV));
     }
 
     #[test]

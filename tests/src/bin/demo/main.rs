@@ -59,6 +59,8 @@ fn play() -> anyhow::Result<bool> {
     act(&mut table, "a reload of a wrong configuration");
     table.add(traffic::refused_reload(&mut scene)?);
     show(&scene, &mut table, acts::after_refused_reload())?;
+    act(&mut table, "an evening: an interface comes back, a list is empty, a client floods a slow backend");
+    table.add_all(traffic::evening(&mut scene)?);
 
     print!("\n{table}");
     let (right, all) = table.score();

@@ -87,7 +87,7 @@ pub(crate) struct Scene {
     controller: Option<Process>,
     pub(crate) nicgate: Nicgate,
     second_backend: Option<Server>,
-    _servers: Vec<Server>,
+    servers: Vec<Server>,
     hosts: Vec<(Vec<IpAddr>, Namespace)>,
     questions: Arc<AtomicU64>,
     datagrams: Arc<Mutex<Vec<SocketAddr>>>,
@@ -143,7 +143,7 @@ impl Scene {
             controller: None,
             nicgate,
             second_backend: Some(second),
-            _servers: vec![origin, first],
+            servers: vec![origin, first],
             hosts,
             questions,
             datagrams,
@@ -170,6 +170,23 @@ impl Scene {
     /// Ends the second backend, so that connections to it are refused.
     pub(crate) fn kill_second_backend(&mut self) {
         self.second_backend = None;
+    }
+
+    /// Starts a backend that takes its time for every answer, at 127.0.0.1:9003.
+    pub(crate) fn start_slow_backend(&mut self, takes: Duration) -> anyhow::Result<()> {
+        let slow = Server::start(self.lab.edge(), ([127, 0, 0, 1], 9003), move |request| {
+            // One at a time: the server has one thread.
+            std::thread::sleep(takes);
+            backend(request, FIRST_TOKEN)
+        })?;
+        self.servers.push(slow);
+        Ok(())
+    }
+
+    /// Writes a file beside the configuration.
+    pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let path = self.files.directory.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Whether the second backend answers.
@@ -301,7 +318,7 @@ impl Drop for Files {
 fn origin(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let mut parts = request.uri().path().trim_start_matches('/').split('/');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some("news" | "sport"), Some("index.m3u8"), None) => {
+        (Some("news" | "sport" | "quiz"), Some("index.m3u8"), None) => {
             let segments = (0..3).map(|n| format!("#EXTINF:2.0,\nsegment-{n}.ts\n")).collect::<String>();
             let playlist = format!("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:2\n{segments}");
             Response::new(Full::new(Bytes::from(playlist)))

@@ -1,7 +1,8 @@
 //! What is checked besides single visits: the mode of the program, and reloads.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    io::{self, Write as _},
+    net::{IpAddr, SocketAddr, TcpStream},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -111,6 +112,104 @@ pub(crate) fn refused_reload(scene: &mut Scene) -> anyhow::Result<Row> {
         row.differences.push(format!("the message does not show the wrong line: {said}"));
     }
     Ok(row)
+}
+
+/// What the evening's act adds to the configuration: a list, an interface that comes and goes, a slow backend.
+const EVENING: (&str, &str) = (
+    "never_drop 198.51.100.250;",
+    "never_drop 198.51.100.250;\ninterface spare0;\n\
+     auth_backend quiz { drop ip file blocklist; backend http://127.0.0.1:9003/auth; allow default; }\n\
+     stream quiz { input udp://239.255.0.3:1234; on_play auth://quiz; }",
+);
+/// The list: the denied half of the network.
+const LISTED: &str = "198.51.100.0-198.51.100.127\n";
+/// How long the slow backend takes for each answer.
+const SLOW: Duration = Duration::from_millis(5);
+/// Connections of the client that invents tokens.
+const FLOOD: usize = 400;
+
+/// An evening on which everything around the filter goes wrong.
+pub(crate) fn evening(scene: &mut Scene) -> anyhow::Result<Vec<Row>> {
+    const SPARE: &str = "link add spare0 type veth peer name spare1\n";
+    scene.lab.edge().batch(SPARE)?;
+    scene.start_slow_backend(SLOW)?;
+    scene.write("blocklist", LISTED)?;
+    scene.edit(EVENING.0, EVENING.1)?;
+    let reload = |scene: &Scene, expected: &str| -> anyhow::Result<Row> {
+        let (status, said) = scene.nicgate.reload()?;
+        let mut row = row("operator", "nicgate reload", expected, &exit(status));
+        if !row.differences.is_empty() {
+            row.differences.push(said);
+        }
+        Ok(row)
+    };
+    let mut rows = vec![reload(scene, "exit 0")?];
+
+    // Deleted and made again, as by a container or a hot plug: a filter of that name that filters nothing.
+    scene.lab.edge().batch(&format!("link del spare0\n{SPARE}"))?;
+    let seen = if filtered_again(scene)? { "filtered again" } else { "not filtered" };
+    rows.push(row("edge host", "spare0 deleted and made again", "filtered again", seen));
+
+    // A download that broke off.
+    scene.write("blocklist", "")?;
+    rows.push(reload(scene, "exit 1")?);
+    let blocked: IpAddr = "198.51.100.9".parse()?;
+    let host = scene.host(blocked)?;
+    let get = Get::new((EDGE_V4, 80), "/quiz/index.m3u8").from(blocked).timeout(Duration::from_millis(700));
+    let seen = get.send(host).map_or_else(|_| "silence".to_owned(), |response| response.status.to_string());
+    rows.push(row(&format!("blocked {blocked}"), "GET quiz, the list empty", "silence", &seen));
+    scene.write("blocklist", LISTED)?;
+    rows.push(reload(scene, "exit 0")?);
+
+    rows.extend(flood(scene)?);
+    Ok(rows)
+}
+
+/// Whether everything is in force, within the time that the watcher has.
+fn filtered_again(scene: &Scene) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        let status = scene.nicgate.json("status", &[]);
+        if status.is_ok_and(|status| status["mended"].as_u64().is_some_and(|mended| mended > 0)) {
+            return Ok(true);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(false)
+}
+
+/// A client invents tokens for a slow backend, while others ask for the same stream.
+fn flood(scene: &Scene) -> anyhow::Result<Vec<Row>> {
+    let flooder: IpAddr = "203.0.113.12".parse()?;
+    let connections = scene.host(flooder)?.run(|| {
+        let connect = |number: usize| {
+            let mut stream = TcpStream::connect((EDGE_V4, 80))?;
+            let request =
+                format!("GET /quiz/index.m3u8?token=invented-{number} HTTP/1.1\r\nHost: edge\r\n\r\n");
+            stream.write_all(request.as_bytes())?;
+            Ok(stream)
+        };
+        (0..FLOOD).map(connect).collect::<io::Result<Vec<TcpStream>>>()
+    })?;
+    let mut rows = vec![row(
+        &format!("flooder {flooder}"),
+        &format!("{FLOOD} GET quiz, invented tokens"),
+        &format!("{FLOOD} sent"),
+        &format!("{} sent", connections.len()),
+    )];
+    for (who, address, token, expected) in [
+        ("viewer", "203.0.113.11", "good", "200"),
+        // The default would admit it: a question that waits is not the backend's silence.
+        ("stranger", "203.0.113.13", "bad", "403"),
+    ] {
+        let address: IpAddr = address.parse()?;
+        let target = format!("/quiz/index.m3u8?token={token}");
+        let get = Get::new((EDGE_V4, 80), &target).from(address).timeout(Duration::from_secs(10));
+        let seen = get.send(scene.host(address)?);
+        let seen = seen.map_or_else(|error| error.to_string(), |response| response.status.to_string());
+        rows.push(row(&format!("{who} {address}"), &format!("GET quiz, token={token}"), expected, &seen));
+    }
+    Ok(rows)
 }
 
 /// Waits until there are `count` more answers.

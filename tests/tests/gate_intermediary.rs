@@ -255,6 +255,7 @@ async fn a_browser_reads_refusals_and_asks_without_a_session() {
         (reply.status, headers.map(|name| reply.header(name))),
         (204, [Some("http://p"), Some("GET"), Some("range")])
     );
+    assert_eq!(reply.header("access-control-allow-credentials"), None, "no page acts in its visitor's name");
     assert_eq!((upstream.count(), gate.sessions.counters().opened), (0, 0));
     client.send("GET /secret/x HTTP/1.1\r\nHost: a\r\nOrigin: http://p\r\n\r\n").await;
     let reply = client.reply().await;

@@ -129,6 +129,8 @@ fn preflight(
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
     readable_by(headers, origin);
+    // Without cookies: what a page may do in its visitor's name is the upstream's to say.
+    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
     if let Some(wanted) = wanted {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());

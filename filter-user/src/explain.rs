@@ -169,7 +169,7 @@ pub fn explain(
     let subject = Subject { address, country: countries.country(address), token, ua: query.ua };
     let none = BanIndex::default();
     let bans = query.bans.unwrap_or(&none);
-    let (judgement, policy) = match query.target {
+    let (judgement, policy, stream) = match query.target {
         Target::Policy(name) => {
             let id = config.policy_named(name).ok_or_else(|| {
                 ExplainError::NoPolicy(
@@ -178,7 +178,7 @@ pub fn explain(
                 )
             })?;
             let ground = Ground::Judged(id, config.policy(id).judge(&subject));
-            (Judgement { stream: None, ground, ban: None }, Some(id))
+            (Judgement { stream: None, ground, ban: None }, Some(id), None)
         }
         Target::Stream(path, operation) => {
             let path = path.trim_matches('/');
@@ -198,7 +198,7 @@ pub fn explain(
                 query: None,
             };
             let judgement = judge(config, countries, bans, query.now, &request);
-            (judgement, stream.access(operation).policy())
+            (judgement, stream.access(operation).policy(), Some(stream))
         }
     };
     if let Some(id) = policy {
@@ -221,11 +221,6 @@ pub fn explain(
     if let Some(policy) = policy {
         kernel(config, compiled, policy, (address, bans, query.now), &mut explanation);
     }
-    // A stream that has the path was found above.
-    let stream = match query.target {
-        Target::Stream(path, _) => config.stream_for(path.trim_matches('/')),
-        Target::Policy(_) => None,
-    };
     match judgement.ground {
         Ground::Banned => {
             let ban = judgement.ban.as_deref().map(BanLine::from);

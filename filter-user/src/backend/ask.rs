@@ -1,9 +1,6 @@
 //! Asking all backends of a policy in parallel.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
@@ -19,6 +16,7 @@ use super::{
 };
 use crate::{
     judge::{Answer, Decision},
+    kernel::wall_clock,
     model::{Authority, Policy},
 };
 
@@ -194,7 +192,7 @@ async fn one(http: &HttpClient, authority: &Authority, question: &Question) -> H
         Authority::Iptv => (Answer::Down, "iptv: the subscriber database of Flussonic cannot be asked"),
         Authority::Script(_) => (Answer::Down, "script: nicgate does not run the media server's scripts"),
         Authority::SecureToken(key) => {
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+            let now = wall_clock().as_secs();
             match question.request.token.as_deref() {
                 None => (Answer::Ban, "no token"),
                 Some(token) => {

@@ -220,7 +220,6 @@ const ALIKE: usize = 5;
 /// What of a rule makes it like another.
 fn likeness(rule: &RuleReport) -> (&str, Runs, Option<&str>) {
     let kind = rule.text.match_indices(' ').nth(1).map_or(&*rule.text, |(at, _)| &rule.text[..at]);
-    // A reason can name the rule's own figures; what is in front of them is the same.
     (kind, rule.runs, rule.reason.as_deref())
 }
 
@@ -230,24 +229,16 @@ fn print_rules(
     rules: &[RuleReport],
     all: bool,
 ) -> std::io::Result<()> {
-    let mut rest = rules;
-    let mut shown_policies = 0;
-    while let Some(first) = rest.first() {
-        let size = rest.iter().take_while(|rule| rule.policy == first.policy).count();
-        let (policy, later) = rest.split_at(size);
-        rest = later;
-        if !all && shown_policies == POLICIES {
-            let policies = later.chunk_by(|a, b| a.policy == b.policy).count() + 1;
-            writeln!(out, "{policies} more policies: `nicgate check --all` lists them\n")?;
-            break;
-        }
-        shown_policies += 1;
+    let policies: Vec<&[RuleReport]> = rules.chunk_by(|a, b| a.policy == b.policy).collect();
+    let shown = if all { policies.len() } else { policies.len().min(POLICIES) };
+    for policy in &policies[..shown] {
+        let first = &policy[0];
         let block = config.policy_named(&first.policy).map(|id| config.policy(id).origin());
         let file = block.map_or("", |origin| &*origin.file);
         writeln!(out, "{} ({file})", first.policy)?;
         let mut lines: Vec<Vec<String>> = Vec::new();
         let mut seen: HashMap<_, usize> = HashMap::new();
-        for rule in policy {
+        for rule in *policy {
             let count = seen.entry(likeness(rule)).or_default();
             *count += 1;
             if all || *count <= ALIKE {
@@ -267,6 +258,9 @@ fn print_rules(
             )?;
         }
         writeln!(out)?;
+    }
+    if shown < policies.len() {
+        writeln!(out, "{} more policies: `nicgate check --all` lists them\n", policies.len() - shown)?;
     }
     Ok(())
 }

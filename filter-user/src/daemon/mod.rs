@@ -107,17 +107,13 @@ async fn start(
     for error in prepared.not_bound() {
         tracing::error!("{error}; trying again every second");
     }
+    let monitors = Monitors::new();
     let begin = {
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
-        let (bans_file, sessions) = (bans_file.to_owned(), sessions.clone());
-        move || Enforced::begin(&snapshot.config, &layout, &bans_file, sessions)
+        let (bans_file, sessions, monitors) = (bans_file.to_owned(), sessions.clone(), monitors.clone());
+        move || Enforced::begin(&snapshot.config, &layout, &bans_file, sessions, monitors)
     };
     let enforcer = Enforcer::start(begin).await?;
-    let names = enforcer.run("start", |enforced| enforced.ban_names()).await;
-    let monitors = Monitors::new(names.context("starting")?);
-    let watching = monitors.clone();
-    let watched = enforcer.run("start", move |enforced| enforced.monitor(watching)).await;
-    watched.context("starting")?;
     gates.commit(prepared);
     let read = next.take_read();
     let parts = Parts { path: path.to_owned(), last_good, gates, sessions, enforcer, monitors };

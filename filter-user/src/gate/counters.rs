@@ -16,28 +16,6 @@ use crate::{
     model::{Config, Origin, PolicyId, ServiceKey, Stage},
 };
 
-/// One gate: its key, and what it has counted since the process started. Reloads do not reset it.
-#[derive(Debug)]
-pub(super) struct GateState {
-    pub(super) key: ServiceKey,
-    pub(super) connections_open: AtomicU64,
-    pub(super) connections: AtomicU64,
-    pub(super) connections_refused: AtomicU64,
-    pub(super) requests: AtomicU64,
-    pub(super) allowed: AtomicU64,
-    pub(super) denied: AtomicU64,
-    pub(super) banned: AtomicU64,
-    pub(super) not_found: AtomicU64,
-    pub(super) bad_requests: AtomicU64,
-    pub(super) client_gone: AtomicU64,
-    pub(super) upstream_faults: AtomicU64,
-    pub(super) server_errors: AtomicU64,
-    pub(super) cut: AtomicU64,
-    pub(super) bytes_received: AtomicU64,
-    pub(super) bytes_sent: AtomicU64,
-    rules: Mutex<HashMap<RuleKey, (Origin, u64)>>,
-}
-
 /// What stays the same when a reload moves a rule to another line.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct RuleKey {
@@ -64,70 +42,85 @@ pub struct RuleCount {
     pub count: u64,
 }
 
-/// What a gate has counted since the process started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GateCounters {
-    /// The gate.
-    pub service: ServiceKey,
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// Connections that are open now.
-    pub connections_open: u64,
-    /// Connections ever accepted.
-    pub connections: u64,
-    /// Connections closed at once because their address, or all together, had too many.
-    pub connections_refused: u64,
-    /// Requests, ambiguous ones included.
-    pub requests: u64,
-    /// Requests that were admitted.
-    pub allowed: u64,
-    /// Requests that were denied; in shadow mode they were forwarded nevertheless.
-    pub denied: u64,
-    /// Those of them that came from a banned address.
-    pub banned: u64,
-    /// Requests for a path that no stream has.
-    pub not_found: u64,
-    /// Requests that were malformed, ambiguous, too large or too slow.
-    pub bad_requests: u64,
-    /// Requests whose client went away before its answer began, or broke its body off.
-    #[serde(default)]
-    pub client_gone: u64,
-    /// Requests that the upstream did not answer: 502 and 504.
-    pub upstream_faults: u64,
-    /// Answers with a status from 500 on, the upstream's own included.
-    pub server_errors: u64,
-    /// Live transfers that were cut.
-    pub cut: u64,
-    /// Bytes of request bodies and upgraded connections.
-    pub bytes_received: u64,
-    /// Bytes of response bodies and upgraded connections.
-    pub bytes_sent: u64,
-    /// What decided, the most frequent first.
-    pub rules: Vec<RuleCount>,
+/// Defines a gate's counters, once: as they count, as they are read, and by their names.
+macro_rules! counters {
+    ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// One gate: its key, and what it has counted since the process started. Reloads do not reset it.
+        #[derive(Debug)]
+        pub(super) struct GateState {
+            pub(super) key: ServiceKey,
+            $(pub(super) $name: AtomicU64,)*
+            rules: Mutex<HashMap<RuleKey, (Origin, u64)>>,
+        }
+
+        /// What a gate has counted since the process started.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct GateCounters {
+            /// The gate.
+            pub service: ServiceKey,
+            /// Where it listens.
+            pub address: SocketAddr,
+            $($(#[$meta])* pub $name: u64,)*
+            /// What decided, the most frequent first.
+            pub rules: Vec<RuleCount>,
+        }
+
+        impl GateState {
+            pub(super) fn new(key: ServiceKey) -> Self {
+                Self { key, $($name: AtomicU64::new(0),)* rules: Mutex::default() }
+            }
+
+            fn read(&self, address: SocketAddr, rules: Vec<RuleCount>) -> GateCounters {
+                GateCounters {
+                    service: self.key,
+                    address,
+                    $($name: self.$name.load(Ordering::Relaxed),)*
+                    rules,
+                }
+            }
+        }
+
+        impl GateCounters {
+            /// Every figure with its name, for people.
+            pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
 }
 
-impl GateCounters {
-    /// Every figure with its name, for people.
-    pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        [
-            ("connections_open", self.connections_open),
-            ("connections", self.connections),
-            ("connections_refused", self.connections_refused),
-            ("requests", self.requests),
-            ("allowed", self.allowed),
-            ("denied", self.denied),
-            ("banned", self.banned),
-            ("not_found", self.not_found),
-            ("bad_requests", self.bad_requests),
-            ("client_gone", self.client_gone),
-            ("upstream_faults", self.upstream_faults),
-            ("server_errors", self.server_errors),
-            ("cut", self.cut),
-            ("bytes_received", self.bytes_received),
-            ("bytes_sent", self.bytes_sent),
-        ]
-        .into_iter()
-    }
+counters! {
+    /// Connections that are open now.
+    connections_open,
+    /// Connections ever accepted.
+    connections,
+    /// Connections closed at once because their address, or all together, had too many.
+    connections_refused,
+    /// Requests, ambiguous ones included.
+    requests,
+    /// Requests that were admitted.
+    allowed,
+    /// Requests that were denied; in shadow mode they were forwarded nevertheless.
+    denied,
+    /// Those of them that came from a banned address.
+    banned,
+    /// Requests for a path that no stream has.
+    not_found,
+    /// Requests that were malformed, ambiguous, too large or too slow.
+    bad_requests,
+    /// Requests whose client went away before its answer began, or broke its body off.
+    #[serde(default)]
+    client_gone,
+    /// Requests that the upstream did not answer: 502 and 504.
+    upstream_faults,
+    /// Answers with a status from 500 on, the upstream's own included.
+    server_errors,
+    /// Live transfers that were cut.
+    cut,
+    /// Bytes of request bodies and upgraded connections.
+    bytes_received,
+    /// Bytes of response bodies and upgraded connections.
+    bytes_sent,
 }
 
 pub(super) fn add(counter: &AtomicU64, amount: u64) {
@@ -135,28 +128,6 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl GateState {
-    pub(super) fn new(key: ServiceKey) -> Self {
-        Self {
-            key,
-            connections_open: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
-            connections_refused: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            allowed: AtomicU64::new(0),
-            denied: AtomicU64::new(0),
-            banned: AtomicU64::new(0),
-            not_found: AtomicU64::new(0),
-            bad_requests: AtomicU64::new(0),
-            client_gone: AtomicU64::new(0),
-            upstream_faults: AtomicU64::new(0),
-            server_errors: AtomicU64::new(0),
-            cut: AtomicU64::new(0),
-            bytes_received: AtomicU64::new(0),
-            bytes_sent: AtomicU64::new(0),
-            rules: Mutex::default(),
-        }
-    }
-
     pub(super) fn decided(&self, config: &Config, policy: PolicyId, decision: Decision) {
         let policy = config.policy(policy);
         let rule = decision.rule.map(|id| policy.rule(id));
@@ -186,7 +157,6 @@ impl GateState {
     }
 
     pub(super) fn snapshot(&self, address: SocketAddr) -> GateCounters {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rules: Vec<RuleCount> = rules
             .iter()
@@ -202,25 +172,6 @@ impl GateState {
         rules.sort_by(|a, b| {
             (b.count, &a.policy, a.stage, &a.rule).cmp(&(a.count, &b.policy, b.stage, &b.rule))
         });
-        GateCounters {
-            service: self.key,
-            address,
-            connections_open: get(&self.connections_open),
-            connections: get(&self.connections),
-            connections_refused: get(&self.connections_refused),
-            requests: get(&self.requests),
-            allowed: get(&self.allowed),
-            denied: get(&self.denied),
-            banned: get(&self.banned),
-            not_found: get(&self.not_found),
-            bad_requests: get(&self.bad_requests),
-            client_gone: get(&self.client_gone),
-            upstream_faults: get(&self.upstream_faults),
-            server_errors: get(&self.server_errors),
-            cut: get(&self.cut),
-            bytes_received: get(&self.bytes_received),
-            bytes_sent: get(&self.bytes_sent),
-            rules,
-        }
+        self.read(address, rules)
     }
 }

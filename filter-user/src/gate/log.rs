@@ -2,40 +2,30 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::Method;
 
 use super::connection::Connection;
 use crate::{
     http::Reject,
-    judge::{Ground, Judgement, Limit, Request},
+    judge::{Ground, Limit, Request},
     session::{Admission, Snapshot},
 };
 
-/// One event for each request, when its answer begins.
+/// One event for each request, when its answer begins, or its client is gone before that: then nothing was judged.
 pub(super) fn request(
     connection: &Connection,
     method: &Method,
-    snapshot: &Snapshot,
     request: &Request,
-    admission: &Admission,
+    judged: Option<(&Snapshot, &Admission)>,
     end: &End,
 ) {
-    let Judgement { stream, ground, ban } = &admission.judgement;
-    let stage = match ground {
-        Ground::NoStream => "no stream".to_owned(),
-        Ground::Open => "no policy".to_owned(),
-        Ground::Closed => "no such operation".to_owned(),
-        Ground::NoToken => "no_auto_token".to_owned(),
-        Ground::Limited(Limit::Sessions) => "session table is full".to_owned(),
-        Ground::Limited(Limit::Questions) => "the backends could not be asked".to_owned(),
-        Ground::Banned => "ban".to_owned(),
-        Ground::Judged(_, decision) => decision.stage.to_string(),
-    };
-    let config = &snapshot.config;
-    let (policy, rule) = match *ground {
-        Ground::Judged(id, decision) => {
-            let policy = config.policy(id);
-            (Some(policy), decision.rule)
+    let judgement = judged.map(|(_, admission)| &admission.judgement);
+    let ground = judgement.map(|judgement| judgement.ground);
+    let ban = judgement.and_then(|judgement| judgement.ban.as_ref());
+    let answers = judged.map(|(_, admission)| &admission.answers).filter(|answers| !answers.is_empty());
+    let (policy, rule) = match (judged, ground) {
+        (Some((snapshot, _)), Some(Ground::Judged(id, decision))) => {
+            (Some(snapshot.config.policy(id)), decision.rule)
         }
         _ => (None, None),
     };
@@ -50,21 +40,35 @@ pub(super) fn request(
         operation = request.operation.as_str(),
         proto = request.proto,
         ua = request.ua.as_deref(),
-        status = end.status.as_u16(),
-        verdict = if ground.admits() { "allow" } else { "deny" },
-        stage,
-        shadow = config.shadow,
+        status = end.status,
+        verdict = ground.map(|ground| if ground.admits() { "allow" } else { "deny" }),
+        stage = ground.map(stage),
+        shadow = judged.map(|(snapshot, _)| snapshot.config.shadow),
         policy = policy.map(|policy| &**policy.name()),
         rule,
-        ban = ban.as_ref().map(|ban| tracing::field::display(ban.net)),
-        reason = ban.as_ref().and_then(|ban| ban.reason.as_deref()),
+        ban = ban.map(|ban| tracing::field::display(ban.net)),
+        reason = ban.and_then(|ban| ban.reason.as_deref()),
         at = origin.map(tracing::field::display),
-        stream = stream.as_deref(),
+        stream = judgement.and_then(|judgement| judgement.stream.as_deref()),
         session = end.session.as_deref(),
-        answers = (!admission.answers.is_empty()).then(|| tracing::field::debug(&admission.answers)),
+        answers = answers.map(tracing::field::debug),
         fault = end.fault.as_deref(),
         "request"
     );
+}
+
+/// What decided, in words.
+fn stage(ground: Ground) -> String {
+    match ground {
+        Ground::NoStream => "no stream".to_owned(),
+        Ground::Open => "no policy".to_owned(),
+        Ground::Closed => "no such operation".to_owned(),
+        Ground::NoToken => "no_auto_token".to_owned(),
+        Ground::Limited(Limit::Sessions) => "session table is full".to_owned(),
+        Ground::Limited(Limit::Questions) => "the backends could not be asked".to_owned(),
+        Ground::Banned => "ban".to_owned(),
+        Ground::Judged(_, decision) => decision.stage.to_string(),
+    }
 }
 
 /// A request that was refused before it could be judged.
@@ -103,26 +107,13 @@ pub(super) fn preflight(connection: &Connection) {
     );
 }
 
-/// A request whose client went away before its answer began; 499 is what others write.
-pub(super) fn gone(connection: &Connection, method: &Method, request: &Request) {
-    tracing::info!(
-        target: "nicgate::access",
-        service = %connection.gate.key,
-        client = %connection.client,
-        method = %method,
-        path = ?request.path,
-        operation = request.operation.as_str(),
-        proto = request.proto,
-        ua = request.ua.as_deref(),
-        status = 499,
-        fault = "the client went away",
-        "request"
-    );
-}
+/// What other servers log for a client that went away before its answer began.
+pub(super) const GONE: u16 = 499;
 
 /// How a request ended.
 pub(super) struct End {
-    pub(super) status: StatusCode,
+    /// The status; [`GONE`] when there was nobody to answer.
+    pub(super) status: u16,
     /// The session's id, when the request was admitted.
     pub(super) session: Option<Arc<str>>,
     /// What went wrong behind us.

@@ -18,7 +18,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    http::{Ambiguous, Fact, Framer, Reject, Target, Upgrade, read_target},
+    http::{Ambiguous, Fact, Framer, Reject, Target, Upgrade, excerpt, read_target},
     judge::{self, Ground, Verdict},
     model::{Config, ServiceKey, ServiceKind},
     session::{Admission, Cut, Snapshot, Transfer},
@@ -113,7 +113,6 @@ fn answer(connection: &Connection, status: StatusCode, text: String) -> Response
 /// Lets a page of this origin read an answer of ours: players tell a refusal from an outage by its status.
 fn readable_by(headers: &mut HeaderMap, origin: &HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
@@ -128,9 +127,8 @@ fn preflight(
     let mut response = answer(connection, StatusCode::NO_CONTENT, String::new());
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_TYPE);
-    readable_by(headers, origin);
     // Without cookies: what a page may do in its visitor's name is the upstream's to say.
-    headers.remove(header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
+    readable_by(headers, origin);
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
     if let Some(wanted) = wanted {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
@@ -151,7 +149,9 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         if let Some(request) = &self.request {
             add(&self.connection.gate.client_gone, 1);
-            log::gone(self.connection, &self.method, request);
+            let fault = Some("the client went away".to_owned());
+            let end = End { status: log::GONE, session: None, fault };
+            log::request(self.connection, &self.method, request, None, &end);
         }
     }
 }
@@ -181,18 +181,13 @@ async fn judge(
     }
     let sessions = &connection.shared.sessions;
     // The token's name and everything that judges are of one configuration; a reload in between begins anew.
-    let method = request.method().clone();
-    let mut unanswered = Unanswered { connection, method: method.clone(), request: None };
+    let mut unanswered = Unanswered { connection, method: request.method().clone(), request: None };
     let (snapshot, target, judged, mut admission) = loop {
         let snapshot = sessions.snapshot();
         let target = match read_target(raw_target, &snapshot.config.token_name) {
             Ok(target) => target,
             Err(Ambiguous(reason)) => {
-                let seen = format!(
-                    "{} {}",
-                    request.method(),
-                    raw_target[..raw_target.len().min(200)].escape_ascii()
-                );
+                let seen = excerpt(&[request.method().as_str().as_bytes(), b" ", raw_target].concat());
                 return refuse(connection, Reject::bad(reason), Some(&seen));
             }
         };
@@ -210,11 +205,13 @@ async fn judge(
         None => (deny(connection, &admission), None),
     };
     if let Some(origin) = origin.filter(|_| response.body().is_own()) {
-        readable_by(response.headers_mut(), &origin);
+        let headers = response.headers_mut();
+        readable_by(headers, &origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
-    let end = End { status: response.status(), session, fault };
+    let end = End { status: response.status().as_u16(), session, fault };
     unanswered.request = None;
-    log::request(connection, &method, &snapshot, &judged, &admission, &end);
+    log::request(connection, &unanswered.method, &judged, Some((&snapshot, &admission)), &end);
     response
 }
 

@@ -63,26 +63,31 @@ impl Upstreams {
         &self,
         upstream: &Url,
         target: &str,
-        parts: Parts,
+        mut parts: Parts,
         body: RequestBody,
     ) -> Result<Response<Incoming>, Fault> {
         let uri = uri(upstream, target)?;
-        let again = (body.is_end_stream() && parts.method.is_safe())
-            .then(|| (parts.clone(), body.gate.clone(), body.meter.clone(), body.activity.clone()));
-        match self.send_once(uri.clone(), parts, body).await {
-            Err((fault, true)) => match again {
-                Some((parts, gate, meter, activity)) => {
-                    let body = RequestBody { source: None, gate, meter, activity };
-                    self.send_once(uri, parts, body).await.map_err(|(fault, _)| fault)
-                }
-                None => Err(fault),
-            },
-            other => other.map_err(|(fault, _)| fault),
+        let only_reads = body.is_end_stream() && parts.method.is_safe();
+        if !only_reads {
+            // An upgrade has its own word there; only reading requests can be upgrades.
+            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return self.send_once(&self.once, uri, parts, body).await.map_err(|(fault, _)| fault);
         }
+        let again = (parts.clone(), body.gate.clone(), body.meter.clone(), body.activity.clone());
+        match self.send_once(&self.client, uri.clone(), parts, body).await {
+            Err((_, true)) => {
+                let (parts, gate, meter, activity) = again;
+                let body = RequestBody { source: None, gate, meter, activity };
+                self.send_once(&self.client, uri, parts, body).await
+            }
+            other => other,
+        }
+        .map_err(|(fault, _)| fault)
     }
 
     async fn send_once(
         &self,
+        client: &Client<HttpConnector, RequestBody>,
         uri: Uri,
         mut parts: Parts,
         body: RequestBody,
@@ -90,13 +95,7 @@ impl Upstreams {
         parts.uri = uri;
         parts.version = http::Version::HTTP_11;
         let activity = body.activity.clone();
-        let mut answer = if body.is_end_stream() && parts.method.is_safe() {
-            self.client.request(Request::from_parts(parts, body))
-        } else {
-            // An upgrade has its own word there; only reading requests can be upgrades.
-            parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            self.once.request(Request::from_parts(parts, body))
-        };
+        let mut answer = client.request(Request::from_parts(parts, body));
         loop {
             let deadline = activity.last() + self.limits.answer_time;
             tokio::select! {

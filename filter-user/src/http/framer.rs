@@ -32,8 +32,6 @@ use super::{
     wire::{Fact, Wire},
 };
 
-/// How much of a refused request's first line is logged, in bytes.
-const LOGGED: usize = 200;
 /// How much is read from the client at once, in bytes.
 const READ_SIZE: usize = 16 * 1024;
 /// How much of a closed connection is read on at most, in bytes.
@@ -108,10 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
     }
 
     fn refuse_head(&mut self, reject: Reject, head: &[u8]) {
-        let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-        let line = &line[..line.len().min(LOGGED)];
-        let seen = line.escape_ascii().to_string();
-        self.wire.push(Fact::Reject(reject, seen));
+        self.wire.push(Fact::Reject(reject, head::excerpt(head)));
         self.output.extend_from_slice(LAST_REQUEST);
         self.input.clear();
         self.reading = Reading::Ended;

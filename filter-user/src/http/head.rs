@@ -306,6 +306,15 @@ fn is_host(value: &[u8]) -> bool {
     !host.is_empty() && host.len() <= 255 && named && port.is_none_or(numbered)
 }
 
+/// How much of a refused request's first line is logged, in bytes.
+const LOGGED: usize = 200;
+
+/// The beginning of a request's first line for the log, escaped.
+pub(crate) fn excerpt(request: &[u8]) -> String {
+    let line = request.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    line[..line.len().min(LOGGED)].escape_ascii().to_string()
+}
+
 /// Whether a connection begins with a PROXY protocol header, version 1 or 2.
 pub(crate) fn is_proxy_protocol(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n")

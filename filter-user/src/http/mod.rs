@@ -11,8 +11,8 @@ mod target;
 mod wire;
 
 pub(crate) use framer::Framer;
-pub(crate) use head::canonical_name;
 pub use head::{Framing, Head, Reject, length as head_length, read as read_head};
+pub(crate) use head::{canonical_name, excerpt};
 pub use limits::Limits;
 pub use target::{Ambiguous, LONGEST_TOKEN, Target, read as read_target};
 pub(crate) use wire::{Fact, Upgrade, Wire};

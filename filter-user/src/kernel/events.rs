@@ -1,11 +1,6 @@
 //! Sampled drops.
 
-use std::{
-    io,
-    net::IpAddr,
-    num::NonZeroUsize,
-    time::{Duration, SystemTime},
-};
+use std::{io, net::IpAddr, num::NonZeroUsize, time::Duration};
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, MapData, RingBuf};
@@ -95,7 +90,7 @@ impl Events {
         let ban = (event.ban != 0).then_some(event.rule);
         let note = if ban.is_some() { None } else { self.rules.get(&event.rule, 0).ok() };
         DropEvent {
-            time: wall_clock(event.time),
+            time: since_1970(event.time),
             source: if event.family == 4 { [a, b, c, d].into() } else { event.source.into() },
             service: proto_of(event.proto).map(|proto| format!("{}/{proto}", event.port)),
             length: event.length,
@@ -110,11 +105,10 @@ impl Events {
 }
 
 /// A moment of CLOCK_MONOTONIC, in nanoseconds, by the wall clock as it is set now: seconds since 1970.
-fn wall_clock(monotonic: u64) -> f64 {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+fn since_1970(monotonic: u64) -> f64 {
     let ago = sys::monotonic().saturating_sub(monotonic);
     // Whole microseconds: more digits would claim what two clocks cannot say of each other.
-    (since_1970.saturating_sub(Duration::from_nanos(ago)).as_micros() as f64) / 1e6
+    (sys::wall_clock().saturating_sub(Duration::from_nanos(ago)).as_micros() as f64) / 1e6
 }
 
 fn decode(bytes: &[u8]) -> Option<Event> {

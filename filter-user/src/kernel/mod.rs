@@ -49,5 +49,5 @@ pub use publish::PublishReport;
 pub use size::{TooLarge, fits};
 pub use stats::{RuleStats, ServiceStats, Stats};
 pub use status::{Entries, Status};
-pub use sys::{LinkEvents, boottime};
+pub use sys::{LinkEvents, boottime, wall_clock};
 pub use verifier::Verified;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -14,6 +14,7 @@ use super::{
     addresses::Addresses,
     grace::Grace,
     image::{Image, Slots},
+    sys,
     tables::{Tables, Trie, Tries, cell_lines},
     values::zeros,
 };
@@ -158,7 +159,7 @@ fn build(
     for (key, entry) in &image.local {
         tables.local.insert(LocalKey { generation: idle as u8, ..*key }, entry, 0)?;
     }
-    let published = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    let published = sys::wall_clock().as_secs();
     tables.state.write(idle, &Figures { published, ..image.figures }, &image.ports);
     Ok(())
 }

@@ -11,36 +11,29 @@ fn fingerprint(secret: &[u8]) -> String {
 }
 
 impl Rule {
-    /// The rule for logs, counters and explanations: as written, but for a token.
-    pub(super) fn masked(&self) -> String {
-        match &self.matcher {
-            Matcher::Token(token) => {
-                let action = match self.action {
-                    Action::Allow => "allow",
-                    Action::Deny => "deny",
-                    Action::Drop => "drop",
-                };
-                format!("{action} token *** (sha1 {})", fingerprint(token.as_bytes()))
-            }
-            _ => self.text.to_string(),
-        }
+    /// The rule for logs, counters and explanations; `None` when it is as written, because it has no secret.
+    pub(super) fn masked(&self) -> Option<String> {
+        let Matcher::Token(token) = &self.matcher else { return None };
+        let action = match self.action {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+            Action::Drop => "drop",
+        };
+        Some(format!("{action} token *** (sha1 {})", fingerprint(token.as_bytes())))
     }
 }
 
 impl BackendRule {
-    /// The line for logs, counters and explanations: as written, but for keys, passwords and the values of a query.
-    pub(super) fn masked(&self) -> String {
+    /// The line for logs, counters and explanations, without keys, passwords and the values of a query; `None` when it is
+    /// as written, because it has none.
+    pub(super) fn masked(&self) -> Option<String> {
+        let (shown, secret) = match &self.authority {
+            Authority::Http(url) => (without_secrets(url)?, url.as_str()),
+            Authority::SecureToken(key) => ("securetoken://***".to_owned(), &**key),
+            Authority::Iptv | Authority::Script(_) => return None,
+        };
         let directive = self.text.split(' ').next().unwrap_or_default();
-        match &self.authority {
-            Authority::Http(url) => match without_secrets(url) {
-                Some(shown) => format!("{directive} {shown} (sha1 {})", fingerprint(url.as_str().as_bytes())),
-                None => self.text.to_string(),
-            },
-            Authority::SecureToken(key) => {
-                format!("{directive} securetoken://*** (sha1 {})", fingerprint(key.as_bytes()))
-            }
-            Authority::Iptv | Authority::Script(_) => self.text.to_string(),
-        }
+        Some(format!("{directive} {shown} (sha1 {})", fingerprint(secret.as_bytes())))
     }
 }
 
@@ -80,18 +73,18 @@ mod tests {
             origin: origin(),
         };
         let token = rule(Matcher::Token("hunter2".into()), "allow token hunter2");
-        assert_eq!(token.masked(), "allow token *** (sha1 f3bbbd66)");
+        assert_eq!(token.masked().unwrap(), "allow token *** (sha1 f3bbbd66)");
         let ip = rule(Matcher::Ip("10.0.0.0/8".parse().unwrap()), "allow ip 10/8");
-        assert_eq!(ip.masked(), "allow ip 10/8");
+        assert_eq!(ip.masked(), None, "it is shown as written");
         let backend = |authority, text: &str| BackendRule { authority, text: text.into(), origin: origin() };
         let http = |url: &str| {
             backend(Authority::Http(Url::parse(url).unwrap()), &format!("backend {url}")).masked()
         };
-        assert_eq!(http("http://h/auth"), "backend http://h/auth");
-        let shown = http("http://user:secret@h/auth?key=secret&secret");
+        assert_eq!(http("http://h/auth"), None, "it is shown as written");
+        let shown = http("http://user:secret@h/auth?key=secret&secret").unwrap();
         assert!(shown.starts_with("backend http://***@h/auth?key=***&*** (sha1 "), "{shown}");
         assert_ne!(http("http://h/a?k=1"), http("http://h/a?k=2"));
         let key = backend(Authority::SecureToken("secret".into()), "on_play securetoken://secret").masked();
-        assert_eq!(key, "on_play securetoken://*** (sha1 e5e9fa1b)");
+        assert_eq!(key.unwrap(), "on_play securetoken://*** (sha1 e5e9fa1b)");
     }
 }

@@ -276,9 +276,7 @@ impl PolicyBuilder {
     pub fn build(self) -> Policy {
         let Self { name, origin, rules, backends, default_allow } = self;
         let index = Index::new(&rules);
-        // A rule without a secret is called as it is written, without a second copy of that.
-        let label =
-            |text: &Arc<str>, masked: String| if **text == *masked { text.clone() } else { masked.into() };
+        let label = |text: &Arc<str>, masked: Option<String>| masked.map_or_else(|| text.clone(), Into::into);
         let rule_labels = rules.iter().map(|rule| label(&rule.text, rule.masked())).collect();
         let backend_labels = backends.iter().map(|backend| label(&backend.text, backend.masked())).collect();
         Policy { name, origin, rules, backends, default_allow, index, rule_labels, backend_labels }

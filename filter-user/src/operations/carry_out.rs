@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -16,9 +16,10 @@ use super::{
 };
 use crate::{
     gate::Gates,
+    kernel::wall_clock,
     session::Sessions,
-    state::{self, Recording, wall_clock},
-    watch::{Alarm, BanError, BrokeOff, Code, Done, Enforcer, Monitors, Subscription, alarms_of},
+    state::{self, Recording},
+    watch::{Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, Monitors, Subscription, alarms_of},
 };
 
 /// No audit for this long is an alarm: one takes a second with the largest tables.
@@ -48,25 +49,25 @@ pub struct Operations {
     reloading: tokio::sync::Mutex<()>,
     history: Mutex<History>,
     /// Since when each alarm has been there that does not know it itself.
-    since: Mutex<BTreeMap<(Code, String), SystemTime>>,
+    since: Mutex<BTreeMap<(Code, String), u64>>,
 }
 
-/// What became of the loads so far.
+/// What became of the loads so far; times are seconds since 1970.
 struct History {
-    loaded_at: SystemTime,
-    /// When what is enforced in place of the configuration was kept, in seconds since 1970.
+    loaded_at: u64,
+    /// When what is enforced in place of the configuration was kept.
     last_good_of: Option<u64>,
     reloads: u64,
-    last_error: Option<(String, SystemTime)>,
+    last_error: Option<(String, u64)>,
     /// Why the configuration in force is not kept for the next start.
-    not_kept: Option<(String, SystemTime)>,
+    not_kept: Option<(String, u64)>,
 }
 
 impl Operations {
     /// With a first configuration in force: the one in the files or, with the reason why not and the time of its
     /// keeping (seconds since 1970), the last good one.
     pub fn new(parts: Parts, refused: Option<(String, u64)>) -> Self {
-        let now = SystemTime::now();
+        let now = wall_clock().as_secs();
         let (last_error, last_good_of) = refused.map(|(error, kept)| ((error, now), kept)).unzip();
         let history = History { loaded_at: now, last_good_of, reloads: 0, last_error, not_kept: None };
         Self {
@@ -114,7 +115,7 @@ impl Operations {
             }
             Request::Status {} => self.status().await.erased(),
             Request::Stats {} => {
-                let bans = enforcer.run("count of bans", |enforced| enforced.ban_counters()).await;
+                let bans = enforcer.run("count of bans", |enforced| enforced.bans().counters()).await;
                 let counters = bans.map(|bans| Counters {
                     bans,
                     gates: self.parts.gates.counters(),
@@ -125,18 +126,22 @@ impl Operations {
             Request::Sessions {} => {
                 Reply::done(SessionList { sessions: self.parts.sessions.list() }).erased()
             }
-            Request::Ban(order) => changed(enforcer.run("ban", move |enforced| enforced.ban(&order)).await),
+            Request::Ban(order) => {
+                changed(enforcer.run("ban", move |enforced| enforced.bans().ban(&order)).await)
+            }
             Request::BanMany { bans } => {
-                changed(enforcer.run("ban", move |enforced| enforced.ban_many(&bans)).await)
+                changed(enforcer.run("ban", move |enforced| enforced.bans().ban_many(&bans)).await)
             }
             Request::Unban { prefix, service, all } => {
-                let unban = move |enforced: &mut crate::watch::Enforced| {
-                    enforced.unban(prefix.as_deref(), service.as_deref(), all)
+                let unban = move |enforced: &mut Enforced| match (prefix, all) {
+                    (None, true) => Ok(enforced.bans().unban_all()),
+                    (Some(prefix), false) => enforced.bans().unban(&prefix, service.as_deref()),
+                    _ => Err(BanError::NotOne),
                 };
                 changed(enforcer.run("unban", unban).await)
             }
             Request::Bans {} => {
-                reply(enforcer.run("list of bans", |enforced| enforced.bans()).await).erased()
+                reply(enforcer.run("list of bans", |enforced| enforced.bans().list()).await).erased()
             }
             Request::Monitor { .. } => {
                 Reply::refused(Fault::Request, "drops are shown as they happen, not in one reply".to_owned())
@@ -155,7 +160,7 @@ impl Operations {
                 {
                     let mut history = self.history();
                     history.reloads += 1;
-                    history.loaded_at = SystemTime::now();
+                    history.loaded_at = wall_clock().as_secs();
                     history.last_good_of = None;
                     history.last_error = None;
                 }
@@ -172,7 +177,7 @@ impl Operations {
             Err(error) => {
                 let message = format!("{error}");
                 tracing::error!(error = %message, "the configuration was not loaded again; what was enforced still is");
-                self.history().last_error = Some((message.clone(), SystemTime::now()));
+                self.history().last_error = Some((message.clone(), wall_clock().as_secs()));
                 Reply::refused(error.fault(), message)
             }
         }
@@ -207,7 +212,7 @@ impl Operations {
     pub async fn keep(&self, read: Option<Recording>) {
         let Some(read) = read else { return };
         let kept = keep(&self.parts.last_good, &self.parts.path, read).await;
-        let error = kept.err().map(|error| (format!("{error:#}"), SystemTime::now()));
+        let error = kept.err().map(|error| (format!("{error:#}"), wall_clock().as_secs()));
         if let Some((error, _)) = &error {
             tracing::error!("the configuration is in force, but is not kept for the next start: {error}");
         }
@@ -250,13 +255,12 @@ impl Operations {
             let remedy = "make room or permit writing, then `nicgate reload`";
             alarms.push(Alarm::new(Code::LastGoodNotKept, what, remedy).since(*at));
         }
-        let loaded_at = history.loaded_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let controller = Controller {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             config: self.parts.path.clone(),
-            loaded_at: loaded_at.as_secs(),
+            loaded_at: history.loaded_at,
             last_good_of: history.last_good_of,
             reloads: history.reloads,
             last_reload_error: history.last_error.as_ref().map(|(error, _)| error.clone()),
@@ -282,7 +286,7 @@ impl Operations {
             (alarm.code, subject.to_owned())
         };
         since.retain(|known, _| alarms.iter().any(|alarm| key(alarm) == *known));
-        let now = SystemTime::now();
+        let now = wall_clock().as_secs();
         let date = |alarm: Alarm| match alarm.since {
             Some(_) => alarm,
             None => {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicU64},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
@@ -38,7 +38,8 @@ pub(super) struct Session {
     /// The request that opened it, for the questions to the backends.
     pub(super) first: Arc<Request>,
     pub(super) opened: Instant,
-    pub(super) opened_at: SystemTime,
+    /// In seconds since 1970.
+    pub(super) opened_at: u64,
     pub(super) standing: watch::Sender<Standing>,
     pub(super) bytes: AtomicU64,
     /// The task that asks the backends again and closes the session in the end.

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, atomic::AtomicU64},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     address::subscriber,
     judge::{Request, Verdict},
+    kernel::wall_clock,
     model::Stage,
 };
 
@@ -133,16 +134,13 @@ impl Table {
         request: &Arc<Request>,
         limits: &SessionLimits,
     ) -> Option<Arc<Session>> {
-        self.clock += 1;
-        let address = subscriber(key.address);
         if let Some(entry) = self.entries.get_mut(&key) {
-            let former = entry.rank();
-            entry.touched = self.clock;
             entry.seen = Instant::now();
-            let (session, rank) = (entry.session.clone(), entry.rank());
-            self.reorder(&session.key, former, rank);
+            let session = entry.session.clone();
+            self.put_last(&key);
             return Some(session);
         }
+        let address = subscriber(key.address);
         let mine = self.by_address.get(&address).map_or(0, Order::len);
         let key = Arc::new(key);
         let session = Arc::new(Session {
@@ -150,7 +148,7 @@ impl Table {
             id: new_session_id(),
             first: remembered(request, &key.stream),
             opened: Instant::now(),
-            opened_at: SystemTime::now(),
+            opened_at: wall_clock().as_secs(),
             standing: watch::Sender::new(Standing::Unasked),
             bytes: AtomicU64::new(0),
             refresher: Mutex::new(None),
@@ -166,6 +164,7 @@ impl Table {
             return None;
         }
         self.bytes += bytes;
+        self.clock += 1;
         let rank = (false, self.clock);
         self.order.insert(rank, key.clone());
         self.by_address.entry(address).or_default().insert(rank, key.clone());
@@ -183,37 +182,41 @@ impl Table {
         Some(session)
     }
 
-    fn reorder(&mut self, key: &Arc<SessionKey>, former: Rank, rank: Rank) {
-        self.order.remove(&former);
-        self.order.insert(rank, key.clone());
+    /// Makes a session leave after all others of its kind.
+    fn put_last(&mut self, key: &SessionKey) {
+        self.clock += 1;
+        let touched = self.clock;
+        self.reorder(key, |entry| entry.touched = touched);
+    }
+
+    /// Changes what says when a session has to leave.
+    fn reorder(&mut self, key: &SessionKey, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let former = entry.rank();
+        change(entry);
+        let (rank, key) = (entry.rank(), entry.session.key.clone());
         let mine = self.by_address.entry(subscriber(key.address)).or_default();
-        mine.remove(&former);
-        mine.insert(rank, key.clone());
+        for order in [&mut self.order, mine] {
+            order.remove(&former);
+            order.insert(rank, key.clone());
+        }
     }
 
     /// Lets the session go that can be spared most, of all or of one subscriber. False when too many are live.
     fn evict(&mut self, of: Option<IpAddr>) -> bool {
-        let order = match of {
-            None => &self.order,
-            Some(address) => match self.by_address.get(&address) {
-                Some(order) => order,
-                None => return false,
-            },
-        };
-        let first: Vec<Arc<SessionKey>> = order.values().take(EVICTION_TRIES).cloned().collect();
-        for key in first {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if entry.transfers.is_empty() {
+        for _ in 0..EVICTION_TRIES {
+            let order = match of {
+                None => Some(&self.order),
+                Some(address) => self.by_address.get(&address),
+            };
+            let Some(key) = order.and_then(|order| order.values().next()).cloned() else { return false };
+            if self.entries.get(&key).is_some_and(|entry| entry.transfers.is_empty()) {
                 self.remove(&key);
                 self.counters.evicted += 1;
                 return true;
             }
             // A live one is not looked at again soon.
-            self.clock += 1;
-            let former = entry.rank();
-            entry.touched = self.clock;
-            let rank = entry.rank();
-            self.reorder(&key, former, rank);
+            self.put_last(&key);
         }
         false
     }
@@ -244,12 +247,10 @@ impl Table {
     pub(super) fn begin(&mut self, session: &Arc<Session>, id: u64, running: &Arc<Running>) -> bool {
         let Some(entry) = self.own_entry(session) else { return false };
         entry.transfers.insert(id, running.clone());
-        let former = entry.rank();
-        let first = !std::mem::replace(&mut entry.admitted, true);
-        let rank = entry.rank();
+        let first = !entry.admitted;
         self.counters.transfers += 1;
         if first {
-            self.reorder(&session.key, former, rank);
+            self.reorder(&session.key, |entry| entry.admitted = true);
             self.counters.open += 1;
             *self.clients.entry(session.key.stream.clone()).or_default() += 1;
         }
@@ -338,7 +339,7 @@ impl Entry {
         SessionInfo {
             id: session.id.clone(),
             key: SessionKey::clone(&session.key),
-            opened_at: session.opened_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+            opened_at: session.opened_at,
             open_seconds: session.opened.elapsed().as_secs(),
             idle_seconds: idle.as_secs(),
             transfers: self.transfers.len(),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::file;
 use crate::{
     bans::{Ban, BanTable, Boottime, Scope},
-    kernel::boottime,
+    kernel::{boottime, wall_clock},
 };
 
 /// The form of the file.
@@ -107,8 +107,7 @@ impl BanStore {
             Ok(Some(book)) => Found::Bans(book),
             Ok(None) => Found::Nothing,
             Err(why) => {
-                let aside =
-                    file::with_suffix(&self.path, &format!(".damaged-{}", file::wall_clock().as_secs()));
+                let aside = file::with_suffix(&self.path, &format!(".damaged-{}", wall_clock().as_secs()));
                 let aside = fs::rename(&self.path, &aside).is_ok().then_some(aside);
                 Found::Damaged { why, aside }
             }
@@ -135,7 +134,7 @@ impl BanStore {
             bail!("it has the form {version}, and this version of nicgate knows {VERSION}");
         }
         let same_boot = booted.is_some() && booted == boot_id();
-        let (now, wall) = (boottime(), file::wall_clock());
+        let (now, wall) = (boottime(), wall_clock());
         let mut known = Vec::with_capacity(bans.len());
         for ban in bans {
             let SavedBan { id, prefix, service, reason, made_at, expires_at, until_boottime } = ban;
@@ -168,7 +167,7 @@ impl BanStore {
     }
 
     fn replace(&self, book: &BanTable) -> anyhow::Result<()> {
-        let (now, wall) = (boottime(), file::wall_clock());
+        let (now, wall) = (boottime(), wall_clock());
         // Rounded up: after a restart of the machine no ban ends early.
         let at = |until: Boottime| (wall + until.since(now) + Duration::from_millis(999)).as_secs();
         let bans = book.iter().map(|ban| SavedBan {

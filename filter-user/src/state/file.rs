@@ -6,13 +6,7 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
 };
-
-/// Time since 1970.
-pub(crate) fn wall_clock() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
 
 /// The path with something after its name.
 pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

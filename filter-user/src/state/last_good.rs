@@ -19,6 +19,7 @@ use sha1::{Digest as _, Sha1};
 use super::file;
 use crate::{
     config::Files,
+    kernel::wall_clock,
     load::{DiskFiles, Source, read_database},
 };
 
@@ -121,7 +122,7 @@ fn write(folder: &Path, main: &Path, files: &[Kept]) -> anyhow::Result<()> {
         length: bytes.len() as u64,
         sha1: checksum(bytes),
     };
-    let saved_at = file::wall_clock().as_secs();
+    let saved_at = wall_clock().as_secs();
     let files_of = files.iter().map(entry).collect();
     let manifest = Manifest { version: VERSION, saved_at, main: main.to_owned(), files: files_of };
     let former = current(folder).ok();

@@ -8,5 +8,5 @@ mod file;
 mod last_good;
 
 pub use bans::{BanStore, Found};
-pub(crate) use file::{lock_beside, wall_clock};
+pub(crate) use file::lock_beside;
 pub use last_good::{LastGood, Recording, folder_beside, keep, read};

@@ -1,6 +1,6 @@
 //! What the configuration wants and is not in force, for people and for monitoring.
 
-use std::{fmt, time::SystemTime};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +55,8 @@ impl Alarm {
         Self { code, what, since: None, remedy: remedy.to_owned() }
     }
 
-    /// With its beginning.
-    pub(crate) fn since(self, since: SystemTime) -> Self {
-        let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    /// With its beginning, in seconds since 1970.
+    pub(crate) fn since(self, since: u64) -> Self {
         Self { since: Some(since), ..self }
     }
 }

@@ -4,19 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     path::Path,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Alarm, BanChange, BanCounters, BanError, BanList, BanNames, BanOrder, BansMade, Code, Done, Monitors,
-    Unbanned, View, bans::BanController,
-};
+use super::{Alarm, BanController, Code, Monitors, View};
 use crate::{
     bans::Desired,
-    kernel::{self, AttachReport, Filter, Layout, Mode, PublishReport},
+    kernel::{self, AttachReport, Filter, Layout, Mode, PublishReport, wall_clock},
     model::{Config, Engine, Interface, InterfaceMode},
     offload::Compiled,
     session::Sessions,
@@ -28,7 +25,7 @@ pub struct Enforced {
     compiled: Arc<Compiled>,
     engine: Engine,
     bans: BanController,
-    monitors: Option<Arc<Monitors>>,
+    monitors: Arc<Monitors>,
     /// Changes whenever another filter joins or one leaves.
     composition: u64,
     /// Interfaces of the configuration in force.
@@ -41,8 +38,8 @@ pub struct Enforced {
     seen: Instant,
     /// How many times something was put right.
     mended: u64,
-    /// Jobs that broke off and have not succeeded since, with the last message.
-    broken: BTreeMap<&'static str, (String, SystemTime)>,
+    /// Jobs that broke off and have not succeeded since: the last message, and the seconds since 1970 of the first.
+    broken: BTreeMap<&'static str, (String, u64)>,
 }
 
 /// An interface of the configuration.
@@ -58,7 +55,8 @@ struct Wanted {
 struct Missing {
     code: Code,
     why: String,
-    since: SystemTime,
+    /// In seconds since 1970.
+    since: u64,
     began: Instant,
     /// When the log says so again.
     remind_at: Instant,
@@ -76,7 +74,7 @@ impl Missing {
         Self {
             code,
             why,
-            since: SystemTime::now() - now.saturating_duration_since(began),
+            since: wall_clock().saturating_sub(now.saturating_duration_since(began)).as_secs(),
             began,
             remind_at: now + FIRST_REMINDER,
             remind_after: FIRST_REMINDER,
@@ -133,7 +131,7 @@ impl Spent {
 impl Enforced {
     /// Reads the bans, which the gates refuse by from now on, and attaches to every interface of the configuration,
     /// or takes over what is attached already. The bans are in force there from the first packet on; without any,
-    /// those stay that are in force. Must be called inside a tokio runtime.
+    /// those stay that are in force. Their drops go to `monitors`. Must be called inside a tokio runtime.
     ///
     /// # Errors
     ///
@@ -143,8 +141,9 @@ impl Enforced {
         layout: &Layout,
         bans_file: &Path,
         sessions: Arc<Sessions>,
+        monitors: Arc<Monitors>,
     ) -> anyhow::Result<Self> {
-        let mut bans = BanController::open(bans_file, sessions)?;
+        let mut bans = BanController::open(bans_file, sessions, monitors.names().clone())?;
         let wanted = wanted(config);
         let Attached { mut filters, reports, mut failed } =
             attach_all(wanted.clone(), layout, bans.desired(config).as_ref())?;
@@ -171,7 +170,7 @@ impl Enforced {
             compiled: layout.compiled().clone(),
             engine: layout.engine(),
             bans,
-            monitors: None,
+            monitors,
             composition: 0,
             wanted,
             missing: missing_of(failed),
@@ -182,17 +181,6 @@ impl Enforced {
         };
         enforced.hand_out_bans();
         Ok(enforced)
-    }
-
-    /// Hands the drops of every interface to these from now on. Must be called inside a tokio runtime.
-    pub fn monitor(&mut self, monitors: Arc<Monitors>) {
-        monitors.watch(self.composition, &self.filters);
-        self.monitors = Some(monitors);
-    }
-
-    /// Finds bans by their numbers.
-    pub fn ban_names(&self) -> BanNames {
-        self.bans.names()
     }
 
     /// What it leaves behind for those who look.
@@ -212,7 +200,7 @@ impl Enforced {
             None => drop(self.broken.remove(job)),
             Some(message) => {
                 tracing::error!("the {job} broke off: {message}");
-                let since = self.broken.get(job).map_or_else(SystemTime::now, |(_, since)| *since);
+                let since = self.broken.get(job).map_or_else(|| wall_clock().as_secs(), |(_, since)| *since);
                 self.broken.insert(job, (message, since));
             }
         }
@@ -238,9 +226,7 @@ impl Enforced {
     fn hand_out_bans(&mut self) {
         let maps = |filter: &Filter| (filter.interface().to_owned(), filter.bans());
         self.bans.interfaces(self.filters.iter().map(maps).collect());
-        if let Some(monitors) = &self.monitors {
-            monitors.watch(self.composition, &self.filters);
-        }
+        self.monitors.watch(self.composition, &self.filters);
     }
 
     fn change_filters(
@@ -487,50 +473,9 @@ impl Enforced {
         missing.chain(released).chain(broken).chain(unsaved).chain(not_in_force).collect()
     }
 
-    /// Makes a ban.
-    ///
-    /// # Errors
-    ///
-    /// The order makes no sense; nothing has changed.
-    pub fn ban(&mut self, order: &BanOrder) -> Result<Done<BanChange>, BanError> {
-        self.bans.ban(order)
-    }
-
-    /// Makes many bans at once, or none.
-    ///
-    /// # Errors
-    ///
-    /// One of the orders makes no sense; nothing has changed.
-    pub fn ban_many(&mut self, orders: &[BanOrder]) -> Result<Done<BansMade>, BanError> {
-        self.bans.ban_many(orders)
-    }
-
-    /// Takes one ban away, or all.
-    ///
-    /// # Errors
-    ///
-    /// The order makes no sense, or other bans keep the addresses out.
-    pub fn unban(
-        &mut self,
-        prefix: Option<&str>,
-        service: Option<&str>,
-        all: bool,
-    ) -> Result<Done<Unbanned>, BanError> {
-        match (prefix, all) {
-            (None, true) => Ok(self.bans.unban_all()),
-            (Some(prefix), false) => self.bans.unban(prefix, service),
-            _ => Err(BanError::NotOne),
-        }
-    }
-
-    /// Every ban.
-    pub fn bans(&self) -> BanList {
-        self.bans.list()
-    }
-
-    /// What the bans have stopped.
-    pub fn ban_counters(&self) -> BanCounters {
-        self.bans.counters()
+    /// The runtime bans.
+    pub fn bans(&mut self) -> &mut BanController {
+        &mut self.bans
     }
 }
 

@@ -13,8 +13,8 @@ mod status;
 
 pub use alarm::{Alarm, Code};
 pub use bans::{
-    BanChange, BanCounters, BanError, BanInfo, BanList, BanNames, BanOrder, BansMade, BansStatus, Done,
-    Enforcement, NamedBan, Unbanned,
+    BanChange, BanController, BanCounters, BanError, BanInfo, BanList, BanNames, BanOrder, BansMade,
+    BansStatus, Done, Enforcement, NamedBan, Unbanned,
 };
 pub use enforced::{Change, Enforced, Published, Spent};
 pub use enforcer::{BrokeOff, Enforcer, View};

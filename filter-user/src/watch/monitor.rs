@@ -69,8 +69,14 @@ pub struct Subscription {
 
 impl Monitors {
     /// Nothing is watched yet.
-    pub fn new(names: BanNames) -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
+        let names = BanNames::default();
         Arc::new(Self { events: broadcast::channel(BACKLOG).0, watched: Mutex::default(), names })
+    }
+
+    /// By which drops are given the names of their bans.
+    pub(super) fn names(&self) -> &BanNames {
+        &self.names
     }
 
     fn watched(&self) -> MutexGuard<'_, Watched> {

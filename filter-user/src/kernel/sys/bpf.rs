@@ -21,6 +21,7 @@ const DELETE: libc::c_long = 27;
 
 /// The `batch` member of `union bpf_attr`, from `linux/bpf.h`.
 #[repr(C)]
+#[derive(Default)]
 struct Attributes {
     in_batch: u64,
     out_batch: u64,
@@ -74,14 +75,11 @@ pub(in crate::kernel) fn update<K: Pod, V: Pod>(
     call(
         UPDATE,
         &mut Attributes {
-            in_batch: 0,
-            out_batch: 0,
             keys: keys.as_ptr() as u64,
             values: values.as_ptr() as u64,
             count: keys.len() as u32,
             map_fd: map.as_raw_fd() as u32,
-            elem_flags: 0,
-            flags: 0,
+            ..Attributes::default()
         },
     )
     .map(drop)
@@ -92,14 +90,10 @@ pub(in crate::kernel) fn delete<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::
     call(
         DELETE,
         &mut Attributes {
-            in_batch: 0,
-            out_batch: 0,
             keys: keys.as_ptr() as u64,
-            values: 0,
             count: keys.len() as u32,
             map_fd: map.as_raw_fd() as u32,
-            elem_flags: 0,
-            flags: 0,
+            ..Attributes::default()
         },
     )
     .map(drop)
@@ -122,8 +116,7 @@ pub(in crate::kernel) fn lookup<K: Pod + Default, V: Pod>(
         values: values.as_mut_ptr() as u64,
         count: keys.len() as u32,
         map_fd: map.as_raw_fd() as u32,
-        elem_flags: 0,
-        flags: 0,
+        ..Attributes::default()
     };
     match call(LOOKUP, &mut attributes) {
         Ok(_) => Ok((attributes.count as usize, false, position)),

@@ -1,6 +1,13 @@
 //! The kernel's clocks.
 
+use std::time::{Duration, SystemTime};
+
 use crate::bans::Boottime;
+
+/// Time since 1970, by the clock that people set.
+pub fn wall_clock() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
 
 /// Now, by CLOCK_BOOTTIME (Linux 2.6.39), which bans end by.
 pub fn boottime() -> Boottime {

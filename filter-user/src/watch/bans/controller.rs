@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     bans::{Ban, BanIndex, BanTable, Boottime, Desired, Label, Place, Put, Scope},
-    kernel::{BanMaps, Count, boottime},
+    kernel::{BanMaps, Count, boottime, wall_clock},
     model::{Config, Origin, ServiceKey, ServiceKind},
     session::{Rejudged, Sessions},
-    state::{BanStore, Found, wall_clock},
+    state::{BanStore, Found},
 };
 
 /// How long to wait before what failed is tried again.
@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const MOST_NOTES: usize = 10;
 
 /// The table of bans, and all who have to agree with it.
-pub(in crate::watch) struct BanController {
+pub struct BanController {
     store: BanStore,
     table: BanTable,
     names: BanNames,
@@ -51,7 +51,11 @@ impl BanController {
     /// # Errors
     ///
     /// Another controller has the file.
-    pub(in crate::watch) fn open(path: &Path, sessions: Arc<Sessions>) -> anyhow::Result<Self> {
+    pub(in crate::watch) fn open(
+        path: &Path,
+        sessions: Arc<Sessions>,
+        names: BanNames,
+    ) -> anyhow::Result<Self> {
         let store = BanStore::open(path)?;
         let (table, adopt) = match store.load() {
             Found::Bans(table) => (table, false),
@@ -70,7 +74,6 @@ impl BanController {
             }
         };
         sessions.ban(BanIndex::new(&table));
-        let names = BanNames::default();
         names.replace(&table);
         Ok(Self {
             store,
@@ -87,19 +90,19 @@ impl BanController {
         })
     }
 
-    /// Finds bans by their numbers.
-    pub(in crate::watch) fn names(&self) -> BanNames {
-        self.names.clone()
-    }
-
     /// What an interface that is attached to now has to hold; `None` for what it holds already.
     pub(in crate::watch) fn desired(&self, config: &Config) -> Option<Desired> {
-        (!self.adopt).then(|| self.table.desired(&prefixes(&config.never_drop)))
+        (!self.adopt).then(|| self.desired_beside(&config.never_drop))
     }
 
     /// The same for the configuration in force.
     pub(in crate::watch) fn desired_now(&self) -> Option<Desired> {
-        (!self.adopt).then(|| self.table.desired(&prefixes(&self.never_drop)))
+        (!self.adopt).then(|| self.desired_beside(&self.never_drop))
+    }
+
+    fn desired_beside(&self, never_drop: &[(IpNet, Origin)]) -> Desired {
+        let never_drop: Vec<IpNet> = never_drop.iter().map(|(net, _)| *net).collect();
+        self.table.desired(&never_drop)
     }
 
     /// Takes note of a configuration that is in force.
@@ -130,8 +133,8 @@ impl BanController {
         }
     }
 
-    /// Their part of the counters.
-    pub(in crate::watch) fn counters(&self) -> BanCounters {
+    /// What they have stopped.
+    pub fn counters(&self) -> BanCounters {
         let mut sum = Count::default();
         self.hits().values().for_each(|count| sum += *count);
         let requests = self.table.iter().map(|ban| ban.refused.load(Ordering::Relaxed)).sum();
@@ -212,7 +215,7 @@ impl BanController {
 
     /// Brings the kernel in line with the table.
     fn enforce(&mut self) {
-        let desired = self.table.desired(&prefixes(&self.never_drop));
+        let desired = self.desired_beside(&self.never_drop);
         self.missing.clear();
         for (interface, maps) in &self.maps {
             if let Err(error) = maps.sync(&desired) {
@@ -291,7 +294,11 @@ impl BanController {
     }
 
     /// Makes a ban.
-    pub(in crate::watch) fn ban(&mut self, order: &BanOrder) -> Result<Done<BanChange>, BanError> {
+    ///
+    /// # Errors
+    ///
+    /// The order makes no sense; nothing has changed.
+    pub fn ban(&mut self, order: &BanOrder) -> Result<Done<BanChange>, BanError> {
         let Checked { place, time, reason } = self.check(order)?;
         let (scope, net) = place;
         let now = boottime();
@@ -327,7 +334,11 @@ impl BanController {
     }
 
     /// Makes many bans at once, or none: one change of the kernel's maps, one write of the file.
-    pub(in crate::watch) fn ban_many(&mut self, orders: &[BanOrder]) -> Result<Done<BansMade>, BanError> {
+    ///
+    /// # Errors
+    ///
+    /// One of the orders makes no sense; nothing has changed.
+    pub fn ban_many(&mut self, orders: &[BanOrder]) -> Result<Done<BansMade>, BanError> {
         let checked: Vec<_> = orders.iter().map(|order| self.check(order)).collect();
         let wrong = checked.iter().filter(|checked| checked.is_err()).count();
         if wrong > 0 {
@@ -403,11 +414,11 @@ impl BanController {
     }
 
     /// Takes a ban away. What is not banned at all is let in already.
-    pub(in crate::watch) fn unban(
-        &mut self,
-        prefix: &str,
-        service: Option<&str>,
-    ) -> Result<Done<Unbanned>, BanError> {
+    ///
+    /// # Errors
+    ///
+    /// The order makes no sense, or other bans keep the addresses out.
+    pub fn unban(&mut self, prefix: &str, service: Option<&str>) -> Result<Done<Unbanned>, BanError> {
         let place = place(prefix, service)?;
         let (scope, net) = place;
         let now = boottime();
@@ -447,7 +458,7 @@ impl BanController {
     }
 
     /// Takes all bans away.
-    pub(in crate::watch) fn unban_all(&mut self) -> Done<Unbanned> {
+    pub fn unban_all(&mut self) -> Done<Unbanned> {
         let (now, hits) = (boottime(), self.hits());
         let unbanned: Vec<BanInfo> = self.table.iter().map(|ban| self.info(ban, now, &hits)).collect();
         self.table.clear();
@@ -457,7 +468,7 @@ impl BanController {
     }
 
     /// Every ban.
-    pub(in crate::watch) fn list(&self) -> BanList {
+    pub fn list(&self) -> BanList {
         let (now, hits) = (boottime(), self.hits());
         let holding = self.table.iter().filter(|ban| ban.holds(now));
         BanList { bans: holding.map(|ban| self.info(ban, now, &hits)).collect(), limit: BanTable::LIMIT }
@@ -508,9 +519,4 @@ impl BanController {
             never_drop: never_drop.map(|(_, origin)| origin.to_string()).next(),
         }
     }
-}
-
-/// The exempt prefixes without their places.
-fn prefixes(never_drop: &[(IpNet, Origin)]) -> Vec<IpNet> {
-    never_drop.iter().map(|(net, _)| *net).collect()
 }

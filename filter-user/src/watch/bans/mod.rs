@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::controller::BanController;
 pub use self::{
+    controller::BanController,
     names::{BanNames, NamedBan},
     order::{BanError, BanOrder},
 };

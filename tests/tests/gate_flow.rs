@@ -308,6 +308,29 @@ async fn a_drain_ends_at_its_deadline() {
     assert!(client.closed().await);
 }
 
+#[tokio::test]
+async fn a_port_that_becomes_free_is_opened_but_not_after_a_drain() {
+    for drained in [false, true] {
+        let upstream = Server::media().await;
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let key = ServiceKey { proto: Proto::Tcp, port, address: Some("127.0.0.1".parse().unwrap()) };
+        let made = Made::new().stream("open", Access::Open, Access::Open).gate(key, &upstream.url());
+        let snapshot = made.snapshot();
+        let gates = Gates::new(Sessions::new(snapshot.clone(), SessionLimits::default()), quick());
+        gates.commit(gates.prepare(&snapshot));
+        assert_eq!(gates.not_bound().len(), 1);
+        if drained {
+            assert_eq!(gates.drain(PATIENCE).await, 0);
+        }
+        drop(taken);
+        gates.bind_again();
+        // The port may have gone to another process since: then it is still one to try again.
+        let wanted = gates.address(key).is_some() || !gates.not_bound().is_empty();
+        assert_eq!(wanted, !drained);
+    }
+}
+
 /// One socket serves the gate for every address of a port and the gate that names one of them.
 #[tokio::test]
 async fn a_gate_that_names_an_address_goes_before_the_one_for_all() {

@@ -181,6 +181,8 @@ impl Gates {
     pub async fn drain(&self, deadline: Duration) -> usize {
         let phases: Vec<watch::Sender<Phase>> = {
             let mut state = self.inner.state();
+            // Or a port that becomes free meanwhile would be opened.
+            state.not_bound.clear();
             let listening: Vec<_> = state.listening.drain().map(|(_, listening)| listening.phase).collect();
             listening.into_iter().chain(state.former.drain(..)).collect()
         };

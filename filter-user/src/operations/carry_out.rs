@@ -242,11 +242,7 @@ impl Operations {
         }
         let history = self.history();
         if let Some((error, at)) = &history.last_error {
-            let kept = history.last_good_of.map_or_else(
-                || "what was enforced before still is".to_owned(),
-                |kept| format!("the last good one is in force, kept {} s ago", wall_clock().as_secs() - kept),
-            );
-            let what = format!("the configuration was refused, {kept}: {error}");
+            let what = refused(error, history.last_good_of, wall_clock().as_secs());
             let remedy = "correct the configuration and `nicgate reload`";
             alarms.push(Alarm::new(Code::ReloadFailed, what, remedy).since(*at));
         }
@@ -303,6 +299,16 @@ async fn keep(folder: &Path, path: &Path, read: Recording) -> anyhow::Result<()>
     tokio::task::spawn_blocking(move || state::keep(&folder, &path, &read)).await?
 }
 
+/// What a refused load means, with when the last good configuration was kept if it is in force; times are seconds
+/// since 1970. The clock may have been put back since then.
+fn refused(error: &str, kept: Option<u64>, now: u64) -> String {
+    let in_force = kept.map_or_else(
+        || "what was enforced before still is".to_owned(),
+        |kept| format!("the last good one is in force, kept {} s ago", now.saturating_sub(kept)),
+    );
+    format!("the configuration was refused, {in_force}: {error}")
+}
+
 fn reply<T>(done: Result<T, BrokeOff>) -> Reply<T> {
     match done {
         Ok(result) => Reply::done(result),
@@ -319,5 +325,22 @@ fn changed<T: Serialize>(changed: Result<Result<Done<T>, BanError>, BrokeOff>) -
         }
         Ok(Err(error)) => Reply::refused(Fault::Request, error.to_string()),
         Err(error) => Reply::refused(Fault::System, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_load_tells_what_is_in_force() {
+        let before = "the configuration was refused, what was enforced before still is: bad";
+        assert_eq!(refused("bad", None, 1000), before);
+        for (now, ago) in [(1000, 100), (900, 0), (800, 0)] {
+            let kept = format!(
+                "the configuration was refused, the last good one is in force, kept {ago} s ago: bad"
+            );
+            assert_eq!(refused("bad", Some(900), now), kept);
+        }
     }
 }

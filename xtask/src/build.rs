@@ -29,39 +29,39 @@ pub(crate) fn nicgate(profile: Profile) -> anyhow::Result<PathBuf> {
     Ok(programs(&["filter-user"], &["nicgate"], profile)?.remove(0))
 }
 
-/// Builds programs of the package `tests` and returns where they are, in the same order.
+/// The packages whose programs `xtask` runs: benchmarks, the demo, and what the tests start.
+const TOOLS: [&str; 3] = ["benchmarks", "demo", "suite"];
+
+/// Builds programs of the packages in `tests/` and returns where they are, in the same order.
 ///
 /// # Errors
 ///
 /// When one does not compile; cargo has said why.
 pub(crate) fn tools(names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
-    programs(&["tests"], names, profile)
+    programs(&TOOLS, names, profile)
 }
 
-/// Builds `nicgate` and programs of the package `tests` together, so that what both are made of is compiled once;
+/// Builds `nicgate` and programs of the packages in `tests/` together, so that what both are made of is compiled once;
 /// returns where `nicgate` is, and the others in the same order.
 ///
 /// # Errors
 ///
 /// When one does not compile; cargo has said why.
 pub(crate) fn nicgate_and_tools(names: &[&str], profile: Profile) -> anyhow::Result<(PathBuf, Vec<PathBuf>)> {
-    let mut built = programs(&["filter-user", "tests"], &[&["nicgate"], names].concat(), profile)?;
+    let packages = [&["filter-user"], &TOOLS[..]].concat();
+    let mut built = programs(&packages, &[&["nicgate"], names].concat(), profile)?;
     Ok((built.remove(0), built))
 }
 
-/// Builds integration tests of the package `tests`, without running them, and returns where they are, in the same
-/// order.
+/// Builds integration tests of the package `suite`, without running them, and returns where they are.
 ///
 /// # Errors
 ///
-/// When one does not compile; cargo has said why.
-pub(crate) fn integration_tests(names: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+/// When they do not compile; cargo has said why.
+pub(crate) fn integration_tests(name: &str) -> anyhow::Result<PathBuf> {
     let mut cargo = machine::cargo();
-    cargo.args(["test", "--package", "tests", "--no-run"]);
-    for name in names {
-        cargo.args(["--test", name]);
-    }
-    executables(cargo, &TargetKind::Test, names)
+    cargo.args(["test", "--package", "suite", "--no-run", "--test", name]);
+    Ok(executables(cargo, &TargetKind::Test, &[name])?.remove(0))
 }
 
 fn programs(packages: &[&str], names: &[&str], profile: Profile) -> anyhow::Result<Vec<PathBuf>> {

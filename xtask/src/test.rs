@@ -22,7 +22,7 @@ const FUZZ_TIME: (&str, &str) = ("BOLERO_RANDOM_TEST_TIME_MS", "60000");
 /// When the machine cannot be set up.
 pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> {
     setup::ensure(Purpose::Test)?;
-    let runner = root_runner()?;
+    let root = Root::available()?;
     let mut tally = Tally::default();
     if filter.is_none() {
         tally.add(check("format", machine::cargo().args(["fmt", "--all", "--check"]))?);
@@ -42,7 +42,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
     }
     match build::nicgate(build::Profile::Debug) {
         Ok(binary) => {
-            let run = TestRun { runner: runner.as_ref(), nicgate: binary.to_string_lossy().into_owned() };
+            let run = TestRun { root, nicgate: binary.to_string_lossy().into_owned() };
             tally.add(run.everything(filter)?);
             if filter.is_none() {
                 tally.add(run.documentation()?);
@@ -65,17 +65,40 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How test binaries are started as root: cargo's variable and its value.
-fn root_runner() -> anyhow::Result<Option<(String, String)>> {
-    let Some(words) = machine::root_prefix("running the tests (network namespaces and XDP programs)")? else {
-        return Ok(None);
-    };
-    let output = machine::command("rustc").arg("-vV").output().context("cannot run `rustc -vV`")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let host =
-        text.lines().find_map(|line| line.strip_prefix("host: ")).context("`rustc -vV` names no host")?;
-    let variable = format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_"));
-    Ok(Some((variable, words.join(" "))))
+/// The tests that make network namespaces or load XDP programs: these of the package `suite`, and modules of this name
+/// anywhere.
+const AS_ROOT: ([&str; 3], &str) = (["controller", "kernel", "verifier"], "as_root");
+
+/// How tests become root.
+enum Root {
+    /// This process is root.
+    Already,
+    /// Through cargo's variable of this name, with this value.
+    Runner(String, String),
+    /// Not at all: the tests that need root are skipped.
+    Never,
+}
+
+impl Root {
+    /// What there is; says so when there is nothing.
+    fn available() -> anyhow::Result<Self> {
+        match machine::root_prefix("running the tests (network namespaces and XDP programs)") {
+            Ok(None) => Ok(Self::Already),
+            Ok(Some(words)) => {
+                let output =
+                    machine::command("rustc").arg("-vV").output().context("cannot run `rustc -vV`")?;
+                let text = String::from_utf8_lossy(&output.stdout);
+                let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+                let host = host.context("`rustc -vV` names no host")?.to_uppercase().replace('-', "_");
+                Ok(Self::Runner(format!("CARGO_TARGET_{host}_RUNNER"), words.join(" ")))
+            }
+            Err(error) => {
+                let (binaries, module) = AS_ROOT;
+                println!("skipped: the tests of {}, and those in {module}: {error:#}", binaries.join(", "));
+                Ok(Self::Never)
+            }
+        }
+    }
 }
 
 /// A check that passes or fails as a whole.
@@ -108,14 +131,14 @@ fn licences(needed: bool) -> anyhow::Result<Tally> {
     check("licences", machine::cargo().args(["deny", "--offline", "check", "licenses", "bans", "sources"]))
 }
 
-struct TestRun<'a> {
-    runner: Option<&'a (String, String)>,
+struct TestRun {
+    root: Root,
     nicgate: String,
 }
 
-impl TestRun<'_> {
+impl TestRun {
     fn everything(&self, filter: Option<&str>) -> anyhow::Result<Tally> {
-        let mut command = self.tests();
+        let mut command = self.tests("all()", &[]);
         command.args(filter);
         self.counted(&mut command)
     }
@@ -126,31 +149,41 @@ impl TestRun<'_> {
 
     fn fuzz(&self) -> anyhow::Result<Tally> {
         println!("fuzz: every target for a minute");
-        let mut command = self.tests();
+        // A filter that matches nothing means that there are no fuzz targets: a fault, which nextest reports.
+        let mut command = self.tests("test(/^fuzz_/)", &["fuzz_"]);
         command.env(FUZZ_TIME.0, FUZZ_TIME.1);
-        if nextest() {
-            // A filter that matches nothing means that there are no fuzz targets: a fault, which nextest reports.
-            command.args(["--filterset", "binary(/^fuzz_/)"]);
-        } else {
-            command.args(["--test", "fuzz_*"]);
-        }
         self.counted(&mut command)
     }
 
-    /// nextest where it is installed. Building it would take longer than it saves, so `cargo test` is the other way.
-    fn tests(&self) -> Command {
+    /// The tests of a filter of nextest's, where it is installed. Building it would take longer than it saves, so
+    /// `cargo test` is the other way, with its own filter. Without rights, only those that need none.
+    fn tests(&self, filter: &str, names: &[&str]) -> Command {
         let mut command = machine::cargo();
+        let (binaries, module) = AS_ROOT;
+        let never = matches!(self.root, Root::Never);
         if nextest() {
             command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--status-level", "slow"]);
+            let these = binaries.map(|name| format!("binary({name})")).join(" | ");
+            let without = format!("({filter}) & not ({these} | test(/(^|::){module}::/))");
+            command.args(["--filterset", if never { &without } else { filter }]);
         } else {
-            command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]);
+            command.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
+            if never {
+                command.args(["--test", "gate", "--test", "judgement", "--test", "offline"]);
+            } else {
+                command.arg("--tests");
+            }
+            command.arg("--").args(names);
+            if never {
+                command.args(["--skip", &format!("{module}::")]);
+            }
         }
         command
     }
 
     fn counted(&self, command: &mut Command) -> anyhow::Result<Tally> {
         command.env("NICGATE_BIN", &self.nicgate);
-        if let Some((variable, value)) = self.runner {
+        if let Root::Runner(variable, value) = &self.root {
             command.env(variable, value);
         }
         println!("tests: {}", step::shown(command));

@@ -7,8 +7,8 @@ use anyhow::Context;
 use super::{CHECKS, FIGURES, archive::Archive, boot, elf, kernel, kernel::Kernel};
 use crate::{build, machine};
 
-/// The tests that need a kernel.
-const TESTS: [&str; 3] = ["kernel_verdicts", "kernel_attach", "netns_harness"];
+/// The modules of the tests in `tests/suite/tests/kernel` that hold on any kernel.
+const TESTS: [&str; 3] = ["verdicts", "attach", "netns_harness"];
 
 /// The programs that a command may name.
 const PROGRAMS: [&str; 4] = [CHECKS, FIGURES, "bench-pktgen", "hold_filter"];
@@ -28,7 +28,7 @@ pub(super) const EXIT: &str = "nicgate-vm: exit ";
 /// What was built for it.
 pub(super) struct Guest {
     nicgate: PathBuf,
-    tests: Vec<PathBuf>,
+    tests: PathBuf,
     programs: Vec<PathBuf>,
 }
 
@@ -41,7 +41,7 @@ impl Guest {
     pub(super) fn build() -> anyhow::Result<Self> {
         let nicgate = build::nicgate(build::Profile::Debug)?;
         let programs = build::tools(&PROGRAMS, build::Profile::Debug)?;
-        Ok(Self { nicgate, tests: build::integration_tests(&TESTS)?, programs })
+        Ok(Self { nicgate, tests: build::integration_tests("kernel")?, programs })
     }
 
     /// nicgate's binary.
@@ -51,8 +51,8 @@ impl Guest {
 
     /// The command that checks a kernel.
     pub(super) fn checks(&self) -> Vec<String> {
-        let words = std::iter::once(self.program(CHECKS)).chain(&self.tests);
-        words.map(|path| path.to_string_lossy().into_owned()).collect()
+        let programs = [self.program(CHECKS), &self.tests].map(|path| path.to_string_lossy().into_owned());
+        programs.into_iter().chain(TESTS.map(str::to_owned)).collect()
     }
 
     /// The command that prints what the verifier says.
@@ -83,7 +83,7 @@ impl Guest {
             let program = machine::find(command).with_context(|| format!("there is no {command} here"))?;
             elf::add(&mut archive, &program)?;
         }
-        for program in [&self.nicgate].into_iter().chain(&self.tests).chain(&self.programs) {
+        for program in [&self.nicgate, &self.tests].into_iter().chain(&self.programs) {
             elf::add(&mut archive, program)?;
         }
         let modules = kernel.modules()?.load_order(&MODULES)?;

@@ -1,0 +1,8 @@
+//! The controller on real interfaces: what it enforces, keeps, reloads, watches and says. Needs root.
+
+mod bans;
+mod enforces;
+mod life;
+mod reload;
+mod reload_under_traffic;
+mod watch;

@@ -1,0 +1,8 @@
+//! The HTTP gates over real sockets: what they refuse, forward and remember.
+
+mod ambiguous;
+mod bodies;
+mod flow;
+mod intermediary;
+mod overload;
+mod sessions;

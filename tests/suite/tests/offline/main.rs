@@ -1,0 +1,10 @@
+//! What needs neither a controller nor a kernel: commands, configurations, documents, and the shape of the code.
+
+mod cli_offline;
+mod config_samples;
+mod country;
+mod documents;
+mod fuzz_config;
+mod fuzz_packet;
+mod fuzz_path;
+mod layering;

@@ -8,6 +8,7 @@ mod bans;
 mod check;
 mod compile;
 mod control;
+mod directives;
 mod explain;
 mod failure;
 mod monitor;
@@ -66,6 +67,11 @@ enum Command {
         /// Only this service, such as 80/tcp.
         #[arg(long, value_name = "PORT/PROTO")]
         service: Option<String>,
+    },
+    /// Print the reference of directives: how each is written, what it does, and what holds without it.
+    Directives {
+        /// Only this one.
+        name: Option<String>,
     },
     /// Run the controller in the foreground: attach, serve, reload on SIGHUP, stop on SIGTERM.
     ///
@@ -227,6 +233,7 @@ pub fn main() -> ExitCode {
         Command::Check { all, quiet } => check::run(&config, all, quiet, &output),
         Command::Explain(args) => explain::run(&config, &args, &output),
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
+        Command::Directives { name } => directives::run(name.as_deref(), &output),
         Command::Run { state } => control::run(&config, &control, &state.state),
         Command::Reload => control::reload(&control, &output),
         Command::Status { quiet } => status::status(&control, quiet, &output),

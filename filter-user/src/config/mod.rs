@@ -9,6 +9,7 @@ mod lexer;
 mod list;
 mod parser;
 mod prefix;
+mod reference;
 mod source;
 mod syntax;
 mod vocabulary;
@@ -23,6 +24,7 @@ use crate::model::Config;
 pub use diagnostic::{Diagnostic, Report, Severity};
 pub use files::Files;
 pub use prefix::{PrefixError, parse_prefix};
+pub use reference::{DirectiveDoc, EffectWord, PlaceDoc, markdown};
 
 /// A list file larger than this many bytes is refused: lines are numbered with 32 bits.
 pub const LARGEST_LIST: usize = 1 << 30;
@@ -33,4 +35,9 @@ pub const LARGEST_LIST: usize = 1 << 30;
 /// one run.
 pub fn load(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
     bind::bind(path, files)
+}
+
+/// Every directive, by the block where it may stand: what nicgate's documentation of them is made from.
+pub fn directives() -> Vec<PlaceDoc> {
+    bind::reference()
 }

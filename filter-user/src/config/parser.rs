@@ -4,18 +4,19 @@ use super::{
     lexer::{Lexer, Token, Word},
     source::{Sources, Span},
     syntax::{Block, Statement},
-    vocabulary::Context,
+    vocabulary::{Context, LookUp},
 };
 
 /// Blocks nested deeper than this are refused; Flussonic's own go three deep.
 const DEEPEST: usize = 64;
 
-/// Reads a file into statements. What is wrong goes into `sources`, and reading goes on behind it.
-pub(super) fn parse(source: u32, sources: &mut Sources) -> Vec<Statement> {
+/// Reads a file into statements. What is wrong goes into `sources`, and reading goes on behind it. A word that `look_up`
+/// knows, first on its line, shows that a `;` or a `}` is missing before it.
+pub(super) fn parse(source: u32, sources: &mut Sources, look_up: LookUp) -> Vec<Statement> {
     let text = sources.text(source);
     let mut lexer = Lexer::new(source, text);
     let ahead = lexer.next(sources);
-    let mut parser = Parser { lexer, sources, ahead, unclosed: false };
+    let mut parser = Parser { lexer, sources, look_up, ahead, unclosed: false };
     let mut statements = Vec::new();
     loop {
         statements.append(&mut parser.statements(Context::Top, 0));
@@ -34,6 +35,7 @@ pub(super) fn parse(source: u32, sources: &mut Sources) -> Vec<Statement> {
 struct Parser<'a> {
     lexer: Lexer,
     sources: &'a mut Sources,
+    look_up: LookUp,
     ahead: Token,
     /// One unclosed block leaves all around it unclosed: only the innermost is reported.
     unclosed: bool,
@@ -43,6 +45,19 @@ impl Parser<'_> {
     fn advance(&mut self) -> Token {
         let next = self.lexer.next(self.sources);
         std::mem::replace(&mut self.ahead, next)
+    }
+
+    /// Whether the word is a directive here.
+    fn knows(&self, context: Context, word: &str) -> bool {
+        (self.look_up)(context, word).is_some()
+    }
+
+    /// Whether the word can begin a statement of a file but not of this block, so that this block must have been
+    /// left open.
+    fn ends_before(&self, context: Context, word: &str) -> bool {
+        !matches!(context, Context::Top | Context::Other)
+            && (self.look_up)(Context::Top, word).is_some_and(|known| known.top_only)
+            && !self.knows(context, word)
     }
 
     /// Reads statements up to a `}` or the end, which stays ahead.
@@ -55,13 +70,13 @@ impl Parser<'_> {
                     let begins = word.first && !word.quoted;
                     if begins
                         && !words.is_empty()
-                        && (context.knows(&word.text) || context.ends_before(&word.text))
+                        && (self.knows(context, &word.text) || self.ends_before(context, &word.text))
                     {
                         self.missing_semicolon(&words);
                         statements.extend(Statement::new(std::mem::take(&mut words), None));
                         continue;
                     }
-                    if begins && words.is_empty() && context.ends_before(&word.text) {
+                    if begins && words.is_empty() && self.ends_before(context, &word.text) {
                         return statements;
                     }
                     let Token::Word(word) = self.advance() else { continue };
@@ -95,7 +110,8 @@ impl Parser<'_> {
             self.skip_block();
             return None;
         }
-        let inner = words.first().map_or(Context::Other, |word| context.of_block(&word.text));
+        let known = words.first().and_then(|word| (self.look_up)(context, &word.text));
+        let inner = known.map_or(Context::Other, |known| known.block);
         if words.is_empty() {
             self.sources
                 .error(open, "nameless-block", "this block has no directive before it")

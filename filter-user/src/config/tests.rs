@@ -46,5 +46,6 @@ fn good(main: &str) -> Config {
 }
 
 mod bound;
+mod directives;
 mod messages;
 mod syntax;

@@ -1,6 +1,8 @@
 //! From statements to the model.
 
 mod authority;
+mod directive;
+mod directives;
 mod lint;
 mod policy;
 mod port;
@@ -17,7 +19,10 @@ use std::{
 
 use ipnet::IpNet;
 
+pub(super) use self::directives::reference;
 use self::{
+    directive::{Draft, Effect},
+    directives::{Top, look_up},
     policy::PolicyDraft,
     service::ServiceDraft,
     stream::{Judges, SourceDraft, StreamDraft},
@@ -28,7 +33,7 @@ use super::{
     parser,
     source::{Sources, Span},
     syntax::Statement,
-    vocabulary::{Context, did_you_mean, suggest},
+    vocabulary::{did_you_mean, suggest},
 };
 use crate::model::{Config, Engine, Interface, Listener, Origin, PolicyBuilder};
 
@@ -40,27 +45,6 @@ const MOST_FILES: usize = 1000;
 const LARGEST_FILE: usize = 64 << 20;
 /// How long a backend may take unless `backend_timeout` says otherwise.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The directives whose misspelling would leave something open without a word.
-const MISSED: &[&str] = &[
-    "auth_backend",
-    "auth_token",
-    "backend_timeout",
-    "engine",
-    "gate",
-    "geoip",
-    "guard",
-    "include",
-    "interface",
-    "list_guard",
-    "never_drop",
-    "no_auto_token",
-    "on_play",
-    "on_publish",
-    "shadow",
-    "stream",
-    "template",
-];
 
 /// A list file that was read, shared by the rules that name it.
 type Lists<T> = HashMap<PathBuf, Arc<Vec<(T, u32)>>>;
@@ -153,7 +137,8 @@ impl Binder<'_> {
             return (None, self.sources.into_report());
         }
         let build = |draft: PolicyDraft| {
-            let PolicyDraft { name, at: _, origin, rules, places: _, backends, default_allow } = draft;
+            let PolicyDraft { name, at: _, origin, rules, places: _, backends, default_allow, seen: _ } =
+                draft;
             PolicyBuilder { name, origin, rules, backends, default_allow }.build()
         };
         let geoip = self.geoip.map(|(path, at)| (path, self.sources.origin(at)));
@@ -212,8 +197,8 @@ impl Binder<'_> {
                 .help("save the file as UTF-8");
         }
         self.open_files.push(plain(path));
-        for statement in parser::parse(source, &mut self.sources) {
-            self.top(&statement);
+        for statement in parser::parse(source, &mut self.sources, look_up) {
+            self.directive(&statement, &mut Top);
         }
         self.open_files.pop();
     }
@@ -283,38 +268,14 @@ impl Binder<'_> {
         }
     }
 
-    /// A statement of a file.
-    fn top(&mut self, statement: &Statement) {
-        match &*statement.directive().text {
-            "auth_backend" => self.policy(statement),
-            "stream" | "ondemand" | "live" | "file" | "vod" | "rewrite" => self.stream(statement),
-            "template" => self.template(statement),
-            "source" => self.other_server(statement),
-            "on_play" | "auth" | "on_publish" => self.default_judge(statement),
-            "http" | "https" | "rtmp" | "rtsp" | "srt" | "admin_http" | "admin_https" => {
-                self.listener(statement);
-            }
-            "srt_play" | "srt_publish" => {
-                let port = self.srt_block(statement);
-                self.shared_srt.extend(port);
-            }
-            "view_auth" | "edit_auth" => self.credentials(statement),
-            "api_allowed_from" => self.api_allowed_from(statement),
-            "include" => self.include(statement),
-            "interface" => self.interface(statement),
-            "gate" => self.gate(statement),
-            "guard" => self.guard(statement),
-            "never_drop" => self.never_drop(statement),
-            "engine" => self.engine(statement),
-            "list_guard" => self.list_guard(statement),
-            "shadow" => self.shadow |= self.bare(statement),
-            "no_auto_token" => self.no_auto_token |= self.bare(statement),
-            "geoip" => self.geoip(statement),
-            "auth_token" => self.auth_token(statement),
-            "backend_timeout" => self.backend_timeout(statement),
-            "iptv" => self.iptv(statement),
-            "allow" | "deny" | "drop" | "backend" => self.outside_policy(statement),
-            _ => self.pass_over(statement, Context::Top, MISSED),
+    /// Reads a statement of a block as the block's part of the table says.
+    fn directive<D: Draft>(&mut self, statement: &Statement, draft: &mut D) {
+        let word = statement.directive();
+        match D::find(&word.text).map(|directive| &directive.effect) {
+            Some(Effect::Enforced(read) | Effect::Read(read, _)) => read(self, statement, draft),
+            Some(Effect::NotEnforced(_)) => self.restricts(&format!("`{}`", word.text), word.span),
+            Some(Effect::PassedOver(_)) => self.pass_over(word),
+            None => D::unknown(self, statement),
         }
     }
 
@@ -325,17 +286,21 @@ impl Binder<'_> {
             .help("rules stand in a block: `auth_backend NAME { … }`");
     }
 
-    /// Passes over what does not concern access, unless it looks like a misspelling of what does.
-    fn pass_over(&mut self, statement: &Statement, context: Context, missed: &[&str]) {
+    /// Passes over a word that is no directive, unless it looks like a misspelling of one that would be missed.
+    fn pass_over_unless_misspelt(&mut self, statement: &Statement, missed: &[&str]) {
         let word = statement.directive();
-        if !context.knows(&word.text)
-            && let Some(meant) = suggest(&word.text, missed)
-        {
-            self.sources
-                .error(word.span, "unknown-directive", format!("unknown directive `{}`", word.text))
-                .help(format!("did you mean `{meant}`?"));
-            return;
+        match suggest(&word.text, missed) {
+            Some(meant) => {
+                self.sources
+                    .error(word.span, "unknown-directive", format!("unknown directive `{}`", word.text))
+                    .help(format!("did you mean `{meant}`?"));
+            }
+            None => self.pass_over(word),
         }
+    }
+
+    /// Keeps in mind what does not concern access.
+    fn pass_over(&mut self, word: &Word) {
         self.first_passed.get_or_insert(word.span);
         // What the note shows stays readable, whatever the file holds.
         self.passed_over.insert(word.text.chars().take(40).collect::<String>().into());

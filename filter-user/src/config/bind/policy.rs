@@ -16,7 +16,7 @@ use crate::{
         prefix::{covers_mapped, parse_prefix},
         source::Span,
         syntax::Statement,
-        vocabulary::{KINDS, POLICY, did_you_mean},
+        vocabulary::did_you_mean,
     },
     model::{Action, BackendRule, Country, List, Matcher, Origin, Rule},
 };
@@ -32,11 +32,13 @@ pub(super) struct PolicyDraft {
     pub(super) places: Vec<Span>,
     pub(super) backends: Vec<BackendRule>,
     pub(super) default_allow: Option<Origin>,
+    /// Its values so far, for as long as its block is read.
+    pub(super) seen: Seen,
 }
 
 /// What a line's rules look at.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+pub(super) enum Kind {
     Ip,
     Token,
     Country,
@@ -54,8 +56,11 @@ impl Kind {
     }
 }
 
+/// What a rule can look at.
+const KINDS: &[&str] = &["country", "default", "ip", "token", "ua", "useragent"];
+
 /// The values of a policy that were seen: each with its place.
-type Seen = HashMap<(Action, Kind, Box<str>), Span>;
+pub(super) type Seen = HashMap<(Action, Kind, Box<str>), Span>;
 
 impl Binder<'_> {
     /// `auth_backend NAME { … }`
@@ -80,18 +85,13 @@ impl Binder<'_> {
             places: Vec::new(),
             backends: Vec::new(),
             default_allow: None,
+            seen: Seen::new(),
         };
-        let mut seen = Seen::new();
         for line in statement.statements() {
             self.no_block(line);
-            match &*line.directive().text {
-                "allow" => self.rules(Action::Allow, line, &mut draft, &mut seen),
-                "deny" => self.rules(Action::Deny, line, &mut draft, &mut seen),
-                "drop" => self.rules(Action::Drop, line, &mut draft, &mut seen),
-                "backend" => self.backend(line, &mut draft),
-                _ => self.unknown_rule(line),
-            }
+            self.directive(line, &mut draft);
         }
+        draft.seen = Seen::new();
         if let Some(earlier) = self.policy_names.get(&draft.name) {
             let earlier = self.policies[*earlier].at;
             self.duplicate(&format!("`auth_backend {}`", name.text), name.span, earlier);
@@ -101,16 +101,17 @@ impl Binder<'_> {
         self.policies.push(draft);
     }
 
-    fn unknown_rule(&mut self, line: &Statement) {
+    pub(super) fn unknown_rule(&mut self, line: &Statement, known: &[&str]) {
         let word = line.directive();
-        let help = did_you_mean(&word.text, POLICY)
-            .unwrap_or_else(|| format!("an `auth_backend` is made of {}", POLICY.join(", ")));
+        let help = did_you_mean(&word.text, known)
+            .unwrap_or_else(|| format!("an `auth_backend` is made of {}", known.join(", ")));
         self.sources
             .error(word.span, "unknown-word", format!("unknown word `{}` in an `auth_backend`", word.text))
             .help(help);
     }
 
-    fn backend(&mut self, line: &Statement, draft: &mut PolicyDraft) {
+    /// `backend URL;`
+    pub(super) fn backend(&mut self, line: &Statement, draft: &mut PolicyDraft) {
         let Some(word) = self.first_value(line, "its URL") else { return };
         self.no_more(line, 1);
         let Some(authority) = self.authority(word) else { return };
@@ -125,7 +126,7 @@ impl Binder<'_> {
     }
 
     /// One `allow`, `deny` or `drop` line.
-    fn rules(&mut self, action: Action, line: &Statement, draft: &mut PolicyDraft, seen: &mut Seen) {
+    pub(super) fn rules(&mut self, action: Action, line: &Statement, draft: &mut PolicyDraft) {
         let directive = line.directive();
         let verb = &directive.text;
         let Some(kind_word) = line.values().first() else {
@@ -188,7 +189,7 @@ impl Binder<'_> {
                 }
             };
             let Some(matcher) = matcher else { continue };
-            self.warn_of_duplicate(action, kind, &matcher, word, seen);
+            self.warn_of_duplicate(action, kind, &matcher, word, &mut draft.seen);
             let file = if from_file { "file " } else { "" };
             let value = if from_file { quoted(word) } else { word.as_written() };
             let text = format!("{verb} {} {file}{value}", kind.name()).into();

@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 use super::{Binder, stream::Resolved};
 use crate::{
-    config::{lexer::Word, source::Span, syntax::Statement, vocabulary::GATE},
+    config::{lexer::Word, source::Span, syntax::Statement},
     model::{
         Access, Gate, Listener, OpenReason, Origin, PolicyId, Proto, Service, ServiceKey, ServiceKind, Stream,
     },
@@ -23,6 +23,13 @@ pub(super) struct ServiceDraft {
     at: Span,
     origin: Origin,
     scope: Scope,
+}
+
+/// The options of a `gate` that is being read.
+#[derive(Default)]
+pub(super) struct GateDraft {
+    /// Where admitted requests go, if that could be read, and where it stands.
+    upstream: Option<(Option<Url>, Span)>,
 }
 
 /// Which policies a service can meet.
@@ -39,24 +46,11 @@ impl Binder<'_> {
         let Some(port) = self.first_value(statement, "its port") else { return };
         self.no_more(statement, 1);
         let endpoint = self.endpoint(port);
-        let mut upstream: Option<(Option<Url>, Span)> = None;
+        let mut draft = GateDraft::default();
         for option in statement.statements() {
-            let word = option.directive();
-            match &*word.text {
-                "upstream" => {
-                    if let Some((_, earlier)) = upstream {
-                        let place = self.sources.place(earlier);
-                        let message = format!("this gate has an upstream already, at {place}");
-                        self.sources
-                            .error(word.span, "duplicate-directive", message)
-                            .help("remove one of the two");
-                    }
-                    let url = self.only_value(option, "its URL").and_then(|word| self.upstream(word));
-                    upstream = Some((url, word.span));
-                }
-                _ => self.unknown_option(option, "gate", GATE),
-            }
+            self.directive(option, &mut draft);
         }
+        let GateDraft { upstream } = draft;
         let Some((upstream, _)) = upstream else {
             self.sources
                 .error(statement.span(), "missing-upstream", "this gate has no upstream")
@@ -68,6 +62,18 @@ impl Binder<'_> {
         let kind = ServiceKind::Gate(Gate { upstream });
         let origin = self.sources.origin(statement.span());
         self.services.push(ServiceDraft { key, kind, at: port.span, origin, scope: Scope::Streams });
+    }
+
+    /// `upstream URL;` in a `gate`.
+    pub(super) fn gate_upstream(&mut self, option: &Statement, draft: &mut GateDraft) {
+        let word = option.directive();
+        if let Some((_, earlier)) = draft.upstream {
+            let place = self.sources.place(earlier);
+            let message = format!("this gate has an upstream already, at {place}");
+            self.sources.error(word.span, "duplicate-directive", message).help("remove one of the two");
+        }
+        let url = self.only_value(option, "its URL").and_then(|word| self.upstream(word));
+        draft.upstream = Some((url, word.span));
     }
 
     fn upstream(&mut self, word: &Word) -> Option<Url> {
@@ -167,6 +173,12 @@ impl Binder<'_> {
         let origin = self.sources.origin(statement.span());
         self.listeners.push(Listener { directive: (&*statement.directive().text).into(), key, origin });
         Some(port)
+    }
+
+    /// `srt_play` and `srt_publish` at the top of a file: an SRT port that every stream shares.
+    pub(super) fn shared_srt_port(&mut self, statement: &Statement) {
+        let port = self.srt_block(statement);
+        self.shared_srt.extend(port);
     }
 
     /// Finds out which policies each service can meet.

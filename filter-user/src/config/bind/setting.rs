@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use super::Binder;
 use crate::{
-    config::{
-        prefix::parse_prefix,
-        source::Span,
-        syntax::Statement,
-        vocabulary::{INTERFACE, did_you_mean},
-    },
+    config::{prefix::parse_prefix, source::Span, syntax::Statement, vocabulary::did_you_mean},
     model::{Engine, Interface, InterfaceMode},
 };
 
@@ -18,10 +13,16 @@ const LONGEST_INTERFACE: usize = 15;
 /// The longest time that a backend can be given.
 const LONGEST_TIMEOUT: f64 = 3600.0;
 
+/// An `interface` that is being read.
+#[derive(Default)]
+pub(super) struct InterfaceDraft {
+    mode: Option<(InterfaceMode, Span)>,
+    pub(super) required: bool,
+}
+
 impl Binder<'_> {
-    /// `interface NAME { mode auto|native|generic|offload; required; }`
+    /// `interface NAME { … }`
     pub(super) fn interface(&mut self, statement: &Statement) {
-        const MODES: &[&str] = &["auto", "native", "generic", "offload"];
         let Some(name) = self.first_value(statement, "its name") else { return };
         self.no_more(statement, 1);
         let bad = |c: char| c.is_whitespace() || c.is_control() || c == '/';
@@ -29,45 +30,40 @@ impl Binder<'_> {
             let message = format!("`{}` is no name of an interface", name.as_written());
             self.sources.error(name.span, "bad-interface", message).help("`ip link` lists the interfaces");
         }
-        let mut mode: Option<(InterfaceMode, Span)> = None;
-        let mut required = false;
+        let mut draft = InterfaceDraft::default();
         for option in statement.statements() {
-            let directive = option.directive();
-            if &*directive.text == "required" {
-                required |= self.bare(option);
-                continue;
-            }
-            if &*directive.text != "mode" {
-                self.unknown_option(option, "interface", INTERFACE);
-                continue;
-            }
-            let Some(word) = self.only_value(option, "auto, native, generic or offload") else { continue };
-            if let Some((_, earlier)) = mode {
-                self.set_again("mode", word.span, earlier);
-            }
-            let read = match &*word.text {
-                "auto" => InterfaceMode::Auto,
-                "native" => InterfaceMode::Native,
-                "generic" => InterfaceMode::Generic,
-                "offload" => InterfaceMode::Offload,
-                other => {
-                    let help = did_you_mean(other, MODES)
-                        .unwrap_or_else(|| format!("known here: {}", MODES.join(", ")));
-                    self.sources
-                        .error(word.span, "unknown-word", format!("unknown mode `{other}`"))
-                        .help(help);
-                    continue;
-                }
-            };
-            mode = Some((read, word.span));
+            self.directive(option, &mut draft);
         }
         if let Some((_, earlier)) = self.interfaces.iter().find(|(known, _)| *known.name == *name.text) {
             self.duplicate(&format!("the interface `{}`", name.text), name.span, *earlier);
             return;
         }
         let origin = self.sources.origin(statement.span());
+        let InterfaceDraft { mode, required } = draft;
         let mode = mode.map_or_else(InterfaceMode::default, |(mode, _)| mode);
         self.interfaces.push((Interface { name: (&*name.text).into(), mode, required, origin }, name.span));
+    }
+
+    /// `mode auto|native|generic|offload;` in an `interface`.
+    pub(super) fn interface_mode(&mut self, option: &Statement, draft: &mut InterfaceDraft) {
+        const MODES: &[&str] = &["auto", "native", "generic", "offload"];
+        let Some(word) = self.only_value(option, "auto, native, generic or offload") else { return };
+        if let Some((_, earlier)) = draft.mode {
+            self.set_again("mode", word.span, earlier);
+        }
+        let read = match &*word.text {
+            "auto" => InterfaceMode::Auto,
+            "native" => InterfaceMode::Native,
+            "generic" => InterfaceMode::Generic,
+            "offload" => InterfaceMode::Offload,
+            other => {
+                let help =
+                    did_you_mean(other, MODES).unwrap_or_else(|| format!("known here: {}", MODES.join(", ")));
+                self.sources.error(word.span, "unknown-word", format!("unknown mode `{other}`")).help(help);
+                return;
+            }
+        };
+        draft.mode = Some((read, word.span));
     }
 
     /// `engine flat|lpm;`

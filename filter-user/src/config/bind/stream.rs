@@ -7,34 +7,13 @@ use std::{
 
 use super::{Binder, policy::PolicyDraft};
 use crate::{
-    config::{
-        lexer::Word,
-        source::Span,
-        syntax::Statement,
-        vocabulary::{Context, suggest},
-    },
+    config::{lexer::Word, source::Span, syntax::Statement, vocabulary::suggest},
     model::{Access, Authority, BackendRule, Listener, Origin, PolicyId, Proto, ServiceKey, Stream},
 };
 
-/// The directives whose misspelling would leave a stream open without a word.
-const MISSED: &[&str] = &["on_play", "on_publish", "template"];
-
-/// Directives of a stream that restrict who may play or publish, and that nicgate does not enforce.
-const RESTRICTING: &[&str] = &[
-    "allow_if",
-    "allowed_countries",
-    "disallowed_countries",
-    "domain",
-    "domains",
-    "max_sessions",
-    "password",
-    "token",
-    "total_clients",
-];
-
 /// What `on_play` or `on_publish` names.
 #[derive(Clone)]
-enum Judge {
+pub(super) enum Judge {
     /// `auth://NAME`
     Named(Arc<str>, Span),
     /// A word alone: the name of a policy, in the way of older configurations.
@@ -46,10 +25,10 @@ enum Judge {
 /// Who judges, as written.
 #[derive(Clone, Default)]
 pub(super) struct Judges {
-    on_play: Option<(Judge, Span)>,
+    pub(super) on_play: Option<(Judge, Span)>,
     /// `auth`, the older name of `on_play`: an `on_play` of the template goes before it.
-    auth: Option<(Judge, Span)>,
-    on_publish: Option<(Judge, Span)>,
+    pub(super) auth: Option<(Judge, Span)>,
+    pub(super) on_publish: Option<(Judge, Span)>,
 }
 
 /// A stream, a location or a template that is being read.
@@ -57,21 +36,29 @@ pub(super) struct StreamDraft {
     name: Arc<str>,
     at: Span,
     origin: Origin,
-    judges: Judges,
+    pub(super) judges: Judges,
     /// Whether it takes published input.
-    publishes: bool,
+    pub(super) publishes: bool,
     /// Whether the media server does not run it: nobody is admitted.
-    disabled: bool,
+    pub(super) disabled: bool,
     template: Option<(Arc<str>, Span)>,
     prefixes: Vec<(Arc<str>, Span)>,
-    srt_ports: Vec<u16>,
+    pub(super) srt_ports: Vec<u16>,
 }
 
 /// `source HOST { }`
 pub(super) struct SourceDraft {
     name: Arc<str>,
     origin: Origin,
-    judges: Judges,
+    pub(super) judges: Judges,
+}
+
+impl StreamDraft {
+    /// `input URL;`
+    pub(super) fn input(&mut self, statement: &Statement) {
+        let published = |word: &Word| word.text.starts_with("publish://") || &*word.text == "publish";
+        self.publishes |= statement.values().first().is_some_and(published);
+    }
 }
 
 /// Who judges by a template or by default; `None` when it says nothing.
@@ -128,27 +115,22 @@ impl Binder<'_> {
     /// `source HOST { … }`: streams of another server, under any name.
     pub(super) fn other_server(&mut self, statement: &Statement) {
         let Some(name) = self.first_value(statement, "a host") else { return };
-        let mut judges = Judges::default();
-        for inner in statement.statements() {
-            match &*inner.directive().text {
-                "on_play" => self.judge(inner, &mut judges.on_play),
-                "auth" => self.judge(inner, &mut judges.auth),
-                _ => {}
-            }
-        }
         let origin = self.sources.origin(statement.span());
-        self.other_servers.push(SourceDraft { name: (&*name.text).into(), origin, judges });
+        let mut draft = SourceDraft { name: (&*name.text).into(), origin, judges: Judges::default() };
+        for inner in statement.statements() {
+            self.directive(inner, &mut draft);
+        }
+        self.other_servers.push(draft);
     }
 
     /// `on_play`, `auth` and `on_publish` at the top of a file: for every stream that has none of its own.
-    pub(super) fn default_judge(&mut self, statement: &Statement) {
+    pub(super) fn default_judge(
+        &mut self,
+        statement: &Statement,
+        which: fn(&mut Judges) -> &mut Option<(Judge, Span)>,
+    ) {
         let mut judges = std::mem::take(&mut self.default_judges);
-        let place = match &*statement.directive().text {
-            "on_play" => &mut judges.on_play,
-            "auth" => &mut judges.auth,
-            _ => &mut judges.on_publish,
-        };
-        self.judge(statement, place);
+        self.judge(statement, which(&mut judges));
         self.default_judges = judges;
     }
 
@@ -166,56 +148,37 @@ impl Binder<'_> {
             srt_ports: Vec::new(),
         };
         for inner in statement.statements() {
-            self.stream_directive(inner, &mut draft);
+            self.directive(inner, &mut draft);
         }
         Some(draft)
     }
 
-    fn stream_directive(&mut self, inner: &Statement, draft: &mut StreamDraft) {
-        let values = inner.values();
-        match &*inner.directive().text {
-            "on_play" => self.judge(inner, &mut draft.judges.on_play),
-            "auth" => self.judge(inner, &mut draft.judges.auth),
-            "on_publish" => self.judge(inner, &mut draft.judges.on_publish),
-            // `url` is the older name.
-            "input" | "url" => {
-                let published = |word: &Word| word.text.starts_with("publish://") || &*word.text == "publish";
-                draft.publishes |= values.first().is_some_and(published);
-            }
-            "publish" | "publish_enabled" => draft.publishes = true,
-            "disabled" => draft.disabled = values.first().is_none_or(|word| !word.is("false")),
-            "template" => {
-                if let Some(word) = self.first_value(inner, "the name of a template") {
-                    draft.template = Some(((&*word.text).into(), word.span));
-                }
-            }
-            "prefix" => {
-                if let Some(word) = self.first_value(inner, "a prefix of stream names") {
-                    draft.prefixes.push((word.text.trim_matches('/').into(), word.span));
-                }
-            }
-            "srt" => {
-                let Some((address, port)) = values.first().and_then(|word| self.server_endpoint(word)) else {
-                    return;
-                };
-                let key = ServiceKey { proto: Proto::Udp, port, address };
-                let origin = self.sources.origin(inner.span());
-                self.listeners.push(Listener { directive: "srt".into(), key, origin });
-                draft.srt_ports.push(port);
-            }
-            publish_or_play @ ("srt_play" | "srt_publish") => {
-                draft.publishes |= publish_or_play == "srt_publish";
-                draft.srt_ports.extend(self.srt_block(inner));
-            }
-            word if RESTRICTING.contains(&word) => {
-                self.restricts(&format!("`{word}`"), inner.directive().span);
-            }
-            _ => self.pass_over(inner, Context::Stream, MISSED),
+    /// `template NAME;` in a stream.
+    pub(super) fn stream_template(&mut self, inner: &Statement, draft: &mut StreamDraft) {
+        if let Some(word) = self.first_value(inner, "the name of a template") {
+            draft.template = Some(((&*word.text).into(), word.span));
         }
     }
 
+    /// `prefix PATH;` in a template.
+    pub(super) fn stream_prefix(&mut self, inner: &Statement, draft: &mut StreamDraft) {
+        if let Some(word) = self.first_value(inner, "a prefix of stream names") {
+            draft.prefixes.push((word.text.trim_matches('/').into(), word.span));
+        }
+    }
+
+    /// `srt [ADDR:]PORT;` in a stream.
+    pub(super) fn stream_srt(&mut self, inner: &Statement, draft: &mut StreamDraft) {
+        let first = inner.values().first();
+        let Some((address, port)) = first.and_then(|word| self.server_endpoint(word)) else { return };
+        let key = ServiceKey { proto: Proto::Udp, port, address };
+        let origin = self.sources.origin(inner.span());
+        self.listeners.push(Listener { directive: "srt".into(), key, origin });
+        draft.srt_ports.push(port);
+    }
+
     /// Reads who judges. Words after the first, and a block, are options of the media server.
-    fn judge(&mut self, statement: &Statement, place: &mut Option<(Judge, Span)>) {
+    pub(super) fn judge(&mut self, statement: &Statement, place: &mut Option<(Judge, Span)>) {
         let directive = statement.directive();
         if let Some((_, earlier)) = place {
             let earlier = self.sources.place(*earlier);
@@ -292,6 +255,7 @@ impl Binder<'_> {
             places: Vec::new(),
             backends: vec![backend],
             default_allow: None,
+            seen: HashMap::new(),
         });
         implied.insert(key, id);
         Some(id)

@@ -205,6 +205,7 @@ fn wrong_usage_exits_2_and_a_wrong_request_exits_1() {
         (&["stats", "eth9"], "nicgate is not attached to eth9"),
         (&["attach"], "there is no `interface` to attach to"),
         (&["attach", "eth9"], "there is no `interface eth9`"),
+        (&["directives", "gaurd"], "nicgate knows no directive `gaurd`"),
     ] {
         let said = site.run(arguments).with(1);
         assert!(said.stdout.is_empty() && said.stderr.contains(message), "{arguments:?}: {said:?}");
@@ -213,6 +214,28 @@ fn wrong_usage_exits_2_and_a_wrong_request_exits_1() {
         let said = site.run(&[command]).with(3);
         assert!(said.stderr.contains("no controller answers at"), "{said:?}");
     }
+}
+
+#[test]
+fn directives_prints_the_page_and_each_place_of_a_word() {
+    // No configuration is needed.
+    let site = Site::new();
+    let page = site.run(&["directives"]).with(0).stdout;
+    assert_eq!(page, include_str!("../../../../docs/directives.md"));
+    let guard = site.run(&["directives", "guard"]).with(0).stdout;
+    assert!(guard.starts_with("## At the top of a file\n\n### `guard`\n\n`guard tcp|udp|sctp "), "{guard}");
+    let places: Value = site.run(&["directives", "on_play", "--json"]).with(0).json();
+    let places: Vec<&str> = places.as_array().unwrap().iter().map(|p| p["place"].as_str().unwrap()).collect();
+    assert_eq!(
+        places,
+        ["At the top of a file", "In a `stream`, a `template` or a location", "In a `source`"]
+    );
+    let effect = |name: &str| {
+        let places = site.run(&["directives", name, "--json"]).with(0).json();
+        places[0]["directives"][0]["effect"].as_str().unwrap().to_owned()
+    };
+    let words = ["guard", "view_auth", "max_sessions", "dvr"];
+    assert_eq!(words.map(effect), ["enforced", "read", "not_enforced", "passed_over"]);
 }
 
 #[test]

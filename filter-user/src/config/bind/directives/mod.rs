@@ -1,0 +1,101 @@
+//! The table of directives, a file for each block. A new directive is an entry here, a reader that the entry names, and
+//! a field of the model.
+
+mod auth_backend;
+mod gate;
+mod interface;
+mod source;
+mod stream;
+mod top;
+
+use super::{
+    directive::{Directive, Draft, Effect},
+    policy::PolicyDraft,
+    service::GateDraft,
+    setting::InterfaceDraft,
+    stream::{SourceDraft, StreamDraft},
+};
+use crate::config::{
+    reference::{DirectiveDoc, EffectWord, PlaceDoc},
+    vocabulary::{Context, Known},
+};
+
+/// The top of a file; it is read into the binder itself.
+pub(super) struct Top;
+
+/// Looks a word up for the parser.
+pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
+    match context {
+        Context::Top => Top::known(word),
+        Context::Policy => PolicyDraft::known(word),
+        Context::Stream => StreamDraft::known(word),
+        Context::Source => SourceDraft::known(word),
+        Context::Gate => GateDraft::known(word),
+        Context::Interface => InterfaceDraft::known(word),
+        Context::Other => None,
+    }
+}
+
+/// The table as operators read it.
+pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
+    vec![
+        place::<Top>(),
+        place::<PolicyDraft>(),
+        place::<StreamDraft>(),
+        place::<SourceDraft>(),
+        place::<GateDraft>(),
+        place::<InterfaceDraft>(),
+    ]
+}
+
+fn place<D: Draft>() -> PlaceDoc {
+    PlaceDoc { place: D::PLACE, about: D::ABOUT, directives: D::DIRECTIVES.iter().map(doc).collect() }
+}
+
+fn doc<D>(directive: &Directive<D>) -> DirectiveDoc {
+    let Directive { names, form, about, default, example, opens_if_missed: _, top_only: _, block: _, effect } =
+        directive;
+    let (effect, concerns) = match effect {
+        Effect::Enforced(_) => (EffectWord::Enforced, ""),
+        Effect::Read(_, what) => (EffectWord::Read, *what),
+        Effect::NotEnforced(what) => (EffectWord::NotEnforced, *what),
+        Effect::PassedOver(what) => (EffectWord::PassedOver, *what),
+    };
+    DirectiveDoc { names, form, about, default, example, effect, concerns }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn check<D: Draft>() {
+        let mut seen = HashSet::new();
+        for directive in D::DIRECTIVES {
+            let name = directive.names[0];
+            for name in directive.names {
+                assert!(seen.insert(name), "`{name}` is there twice: {}", D::PLACE);
+            }
+            match directive.effect {
+                Effect::Enforced(_) | Effect::Read(..) => {
+                    assert!(directive.form.starts_with(name), "`{name}`: {}", directive.form);
+                    assert!(directive.about.ends_with('.'), "`{name}`: {}", directive.about);
+                    let shown = directive.names.iter().any(|name| directive.example.contains(name));
+                    assert!(shown, "`{name}` is not in its example");
+                }
+                Effect::NotEnforced(what) | Effect::PassedOver(what) => assert_ne!(what, "", "`{name}`"),
+            }
+        }
+    }
+
+    #[test]
+    fn every_entry_is_whole_and_no_word_is_there_twice() {
+        check::<Top>();
+        check::<PolicyDraft>();
+        check::<StreamDraft>();
+        check::<SourceDraft>();
+        check::<GateDraft>();
+        check::<InterfaceDraft>();
+    }
+}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     address::canonical,
     bans::{Ban, BanIndex, Boottime},
-    judge::{Answer, Decision, Ground, Judgement, Request, STEPS, Subject, Verdict, judge},
+    judge::{Answer, Decision, Ground, Judgement, Request, STEPS, Subject, Verdict, is_auto_token, judge},
     model::{Config, Countries, Country, Operation, Origin, Policy, PolicyId, ServiceKind, Stage, Stream},
     offload::Compiled,
 };
@@ -164,8 +164,8 @@ pub fn explain(
     query: &Query<'_>,
 ) -> Result<Explanation, ExplainError> {
     let address = canonical(query.address);
-    // The gate reads an empty parameter as none.
-    let token = query.token.filter(|token| !token.is_empty());
+    // The gate reads an empty parameter, and a token that it gave itself, as none.
+    let token = query.token.filter(|token| !token.is_empty() && !is_auto_token(token));
     let subject = Subject { address, country: countries.country(address), token, ua: query.ua };
     let none = BanIndex::default();
     let bans = query.bans.unwrap_or(&none);
@@ -192,6 +192,7 @@ pub fn explain(
                 address,
                 port: only_gate(config).unwrap_or(0),
                 token: token.map(Into::into),
+                auto_token: None,
                 ua: query.ua.map(Into::into),
                 referer: None,
                 host: None,

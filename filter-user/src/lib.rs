@@ -51,12 +51,13 @@
 //! | [`kernel`] | the program, its maps, its link and its pins: the only room that knows aya |
 //! | [`load`] | from files on a disk to all that is enforced |
 //! | [`config`] | text to model, and what to say when it is wrong |
+//! | [`manifest`] | playlists and manifests: which references get the token |
 //! | [`explain`] | why a request is admitted or refused, step by step |
 //! | [`judge`] | a request in, a verdict with stage, rule and reason out |
 //! | [`offload`] | the model to what may be dropped by address and port alone |
 //! | [`bans`], [`country`], [`model`], [`address`] | runtime bans; countries; what a configuration means; addresses |
 //!
-//! The last five rows do no input or output and know neither tokio nor aya, so that random configurations and
+//! The last six rows do no input or output and know neither tokio nor aya, so that random configurations and
 //! requests are compared with a naive oracle by the million.
 //!
 //! # What holds
@@ -80,6 +81,7 @@ pub mod http;
 pub mod judge;
 pub mod kernel;
 pub mod load;
+pub mod manifest;
 pub mod model;
 pub mod offload;
 pub mod operations;

@@ -142,6 +142,7 @@ mod tests {
             address,
             port: 80,
             token: Some("a+b=c&d".into()),
+            auto_token: None,
             ua: Some("VLC/3 (Linux)".into()),
             referer: None,
             host: Some("tv.example:80".into()),

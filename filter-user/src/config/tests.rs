@@ -4,7 +4,8 @@ use std::{collections::HashMap, io, path::PathBuf};
 
 use super::*;
 use crate::model::{
-    Access, Authority, Country, Engine, InterfaceMode, Matcher, OpenReason, Policy, ServiceKind,
+    Access, Authority, Cors, Country, Engine, InterfaceMode, Matcher, OpenReason, PlayerToken, Policy,
+    ServiceKind, TokenFrom,
 };
 
 /// Files in memory.

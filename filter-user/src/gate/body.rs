@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::counters::{GateState, add};
 use crate::{
     http::Wire,
+    manifest::Playlist,
     session::{Cut, Meter, Transfer},
 };
 
@@ -66,13 +67,17 @@ impl Drop for Answer {
 }
 
 enum Source {
-    Own(Full<Bytes>),
+    /// All of it.
+    Whole(Full<Bytes>),
     Upstream(Incoming),
+    /// What was read of it already, then the rest, through a playlist's rewriting if it is one.
+    Begun(Bytes, Incoming, Option<Box<Playlist>>),
 }
 
 /// What a client gets.
 pub(super) struct ResponseBody {
     source: Source,
+    own: bool,
     transfer: Option<(Transfer, Meter, CutSignal)>,
     gate: Arc<GateState>,
     /// Set when the response is complete; dropped with it.
@@ -81,19 +86,45 @@ pub(super) struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn own(gate: &Arc<GateState>, text: impl Into<Bytes>) -> Self {
-        Self { source: Source::Own(Full::new(text.into())), transfer: None, gate: gate.clone(), answer: None }
+        let source = Source::Whole(Full::new(text.into()));
+        Self { source, own: true, transfer: None, gate: gate.clone(), answer: None }
     }
 
     /// Whether it is an answer of nicgate's own.
     pub(super) fn is_own(&self) -> bool {
-        matches!(self.source, Source::Own(_))
+        self.own
     }
 
+    /// As it comes from the upstream.
     pub(super) fn upstream(gate: &Arc<GateState>, body: Incoming, transfer: Transfer) -> Self {
+        Self::of(gate, Source::Upstream(body), transfer)
+    }
+
+    /// What was read whole.
+    pub(super) fn whole(gate: &Arc<GateState>, body: impl Into<Bytes>, transfer: Transfer) -> Self {
+        Self::of(gate, Source::Whole(Full::new(body.into())), transfer)
+    }
+
+    /// What was begun to be read, as it was.
+    pub(super) fn begun(gate: &Arc<GateState>, read: Bytes, rest: Incoming, transfer: Transfer) -> Self {
+        Self::of(gate, Source::Begun(read, rest, None), transfer)
+    }
+
+    /// A playlist whose beginning has been written anew; `rest` still has to be.
+    pub(super) fn playlist(
+        gate: &Arc<GateState>,
+        written: impl Into<Bytes>,
+        rest: Incoming,
+        playlist: Playlist,
+        transfer: Transfer,
+    ) -> Self {
+        Self::of(gate, Source::Begun(written.into(), rest, Some(Box::new(playlist))), transfer)
+    }
+
+    fn of(gate: &Arc<GateState>, source: Source, transfer: Transfer) -> Self {
         let cut: CutSignal = Box::pin(transfer.cut());
         let meter = transfer.meter();
-        let source = Source::Upstream(body);
-        Self { source, transfer: Some((transfer, meter, cut)), gate: gate.clone(), answer: None }
+        Self { source, own: false, transfer: Some((transfer, meter, cut)), gate: gate.clone(), answer: None }
     }
 }
 
@@ -112,12 +143,17 @@ impl Body for ResponseBody {
             return Poll::Ready(Some(Err(Broken::Cut(why))));
         }
         let frame = match &mut this.source {
-            Source::Own(body) => {
+            Source::Whole(body) => {
                 ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(|never| match never {}))
             }
             Source::Upstream(body) => {
                 ready!(Pin::new(body).poll_frame(cx)).map(|frame| frame.map_err(Broken::Hyper))
             }
+            Source::Begun(begun, _, _) if !begun.is_empty() => Some(Ok(Frame::data(std::mem::take(begun)))),
+            Source::Begun(_, rest, None) => {
+                ready!(Pin::new(rest).poll_frame(cx)).map(|frame| frame.map_err(Broken::Hyper))
+            }
+            Source::Begun(_, rest, Some(playlist)) => ready!(poll_playlist(cx, rest, playlist)),
         };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
@@ -133,15 +169,56 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Own(body) => body.is_end_stream(),
+            Source::Whole(body) => body.is_end_stream(),
             Source::Upstream(body) => body.is_end_stream(),
+            // A playlist may still have a line to write when nothing more comes.
+            Source::Begun(begun, rest, playlist) => {
+                begun.is_empty() && rest.is_end_stream() && playlist.is_none()
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Own(body) => body.size_hint(),
+            Source::Whole(body) => body.size_hint(),
             Source::Upstream(body) => body.size_hint(),
+            Source::Begun(begun, rest, None) => {
+                let (begun, rest) = (begun.len() as u64, rest.size_hint());
+                let mut hint = SizeHint::new();
+                hint.set_lower(begun.saturating_add(rest.lower()));
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(begun.saturating_add(upper));
+                }
+                hint
+            }
+            Source::Begun(_, _, Some(_)) => SizeHint::new(),
+        }
+    }
+}
+
+/// The next piece of a playlist, with the token.
+fn poll_playlist(
+    cx: &mut Context<'_>,
+    rest: &mut Incoming,
+    playlist: &mut Playlist,
+) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    let mut out = Vec::new();
+    loop {
+        match ready!(Pin::new(&mut *rest).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                // Trailers would be about other bytes.
+                if let Some(data) = frame.data_ref() {
+                    playlist.push(data, &mut out);
+                }
+                if !out.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(out.into()))));
+                }
+            }
+            Some(Err(error)) => return Poll::Ready(Some(Err(Broken::Hyper(error)))),
+            None => {
+                playlist.finish(&mut out);
+                return Poll::Ready((!out.is_empty()).then(|| Ok(Frame::data(out.into()))));
+            }
         }
     }
 }

@@ -4,7 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{Limits, connection_limits::Place, counters::GateState, upstream::Upstreams};
+use super::{
+    Limits, connection_limits::Place, counters::GateState, player_token::PlayerTokens, upstream::Upstreams,
+};
 use crate::{http::Wire, session::Sessions};
 
 /// How a listener and its connections stand.
@@ -35,6 +37,7 @@ impl Phases {
 pub(super) struct Shared {
     pub(super) sessions: Arc<Sessions>,
     pub(super) upstreams: Upstreams,
+    pub(super) player_tokens: PlayerTokens,
     pub(super) limits: Limits,
 }
 

@@ -12,8 +12,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    judge::{Decision, Verdict},
+    judge::{Decision, Ground, Verdict},
     model::{Config, Origin, PolicyId, ServiceKey, Stage},
+    session::{Admission, Snapshot},
 };
 
 /// What stays the same when a reload moves a rule to another line.
@@ -117,6 +118,12 @@ counters! {
     server_errors,
     /// Live transfers that were cut.
     cut,
+    /// Playlists and manifests that the player's token was written into.
+    #[serde(default)]
+    manifests,
+    /// Those that passed as they were because they were compressed, too long, or could not be read.
+    #[serde(default)]
+    manifests_unread,
     /// Bytes of request bodies and upgraded connections.
     bytes_received,
     /// Bytes of response bodies and upgraded connections.
@@ -128,7 +135,27 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl GateState {
-    pub(super) fn decided(&self, config: &Config, policy: PolicyId, decision: Decision) {
+    /// Counts what became of a request that was judged.
+    pub(super) fn judged(&self, snapshot: &Snapshot, admission: &Admission) {
+        match admission.judgement.ground {
+            Ground::NoStream => add(&self.not_found, 1),
+            Ground::Open => add(&self.allowed, 1),
+            Ground::Closed | Ground::NoToken | Ground::Limited(_) => add(&self.denied, 1),
+            Ground::Banned => {
+                add(&self.denied, 1);
+                add(&self.banned, 1);
+                if let Some(ban) = &admission.judgement.ban {
+                    add(&ban.refused, 1);
+                }
+            }
+            Ground::Judged(id, decision) => {
+                add(if decision.verdict == Verdict::Allow { &self.allowed } else { &self.denied }, 1);
+                self.decided(&snapshot.config, id, decision);
+            }
+        }
+    }
+
+    fn decided(&self, config: &Config, policy: PolicyId, decision: Decision) {
         let policy = config.policy(policy);
         let rule = decision.rule.map(|id| policy.rule(id));
         let key = RuleKey {

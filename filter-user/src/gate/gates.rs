@@ -20,6 +20,7 @@ use super::{
     connection_limits::ConnectionLimits,
     counters::{GateState, add},
     listen::listen,
+    player_token::PlayerTokens,
     serve,
     upstream::Upstreams,
 };
@@ -90,7 +91,8 @@ impl Prepared {
 impl Gates {
     /// No listener yet: `apply` brings them.
     pub fn new(sessions: Arc<Sessions>, limits: Limits) -> Self {
-        let shared = Arc::new(Shared { sessions, upstreams: Upstreams::new(limits), limits });
+        let upstreams = Upstreams::new(limits);
+        let shared = Arc::new(Shared { sessions, upstreams, player_tokens: PlayerTokens::new(), limits });
         Self {
             inner: Arc::new(Inner {
                 shared,

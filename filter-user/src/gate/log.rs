@@ -90,10 +90,12 @@ pub(super) fn refused(connection: &Connection, reject: Reject, seen: Option<&str
 
 /// A query can carry a token.
 fn without_query(line: &str) -> String {
-    match line.split_once('?') {
-        Some((path, _)) => format!("{path}?***"),
-        None => line.to_owned(),
-    }
+    let (path, query) = line.split_once('?').map_or((line, ""), |(path, _)| (path, "?***"));
+    // … and so can a segment of the path.
+    let segments = path
+        .split('/')
+        .map(|one| one.split_once('=').map_or(one.to_owned(), |(name, _)| format!("{name}=***")));
+    format!("{}{query}", segments.collect::<Vec<_>>().join("/"))
 }
 
 /// A browser's question what it may send.

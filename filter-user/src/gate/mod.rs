@@ -3,19 +3,25 @@
 //! A request's target is read by [`crate::http`], judged by [`crate::judge`], and forwarded in the one form in
 //! which it was judged. HTTP/1.1 over plain TCP.
 
+mod answer;
 mod body;
 mod connection;
 mod connection_limits;
 mod counters;
+mod forward;
 mod gates;
 mod headers;
 mod limits;
 mod listen;
 mod log;
+mod manifest;
 mod operation;
+mod player_token;
 mod serve;
+mod token;
 mod tunnel;
 mod upstream;
+mod validators;
 
 pub use counters::{GateCounters, RuleCount};
 pub use gates::{Gates, Prepared};

@@ -7,11 +7,40 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{
-    connection::{Phase, Phases},
+    connection::{Connection, Phase, Phases},
     connection_limits::Place,
     counters::{GateState, add},
 };
-use crate::session::Transfer;
+use crate::{http::Upgrade, session::Transfer};
+
+/// Lets the next request in unless the upgrade was accepted.
+pub(super) struct PendingUpgrade<'a>(Option<&'a Connection>);
+
+impl<'a> PendingUpgrade<'a> {
+    /// Of a request that asks for one, or of any other.
+    pub(super) fn of(connection: &'a Connection, asked: bool) -> Self {
+        Self(asked.then_some(connection))
+    }
+
+    /// Whether one is asked for and not decided.
+    pub(super) fn waits(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(super) fn accept(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.wire.decide(Upgrade::Accepted);
+        }
+    }
+}
+
+impl Drop for PendingUpgrade<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            connection.wire.decide(Upgrade::Refused);
+        }
+    }
+}
 
 /// How much is copied at once, in bytes.
 const COPY_SIZE: usize = 16 * 1024;

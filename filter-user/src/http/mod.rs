@@ -14,5 +14,7 @@ pub(crate) use framer::Framer;
 pub use head::{Framing, Head, Reject, length as head_length, read as read_head};
 pub(crate) use head::{canonical_name, excerpt};
 pub use limits::Limits;
-pub use target::{Ambiguous, LONGEST_TOKEN, Target, read as read_target};
+pub use target::{
+    Ambiguous, LONGEST_TOKEN, Target, read as read_target, read_with_segment as read_target_with_segment,
+};
 pub(crate) use wire::{Fact, Upgrade, Wire};

@@ -21,6 +21,8 @@ pub struct Target {
     pub path: Arc<str>,
     /// The value of the token parameter, decoded; `None` also when it is empty.
     pub token: Option<Arc<str>>,
+    /// The value of a segment `NAME=VALUE`, which is in no path any more; `None` also when it is empty.
+    pub path_token: Option<Arc<str>>,
     /// The path to forward, with the leading `/`.
     pub forward_path: String,
     /// The query to forward, without the `?`.
@@ -49,12 +51,25 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
 /// is a space for some: both are encoded where they are meant literally.
 const QUERY: &AsciiSet = &SEGMENT.remove(b'/').remove(b'?').add(b'&').add(b'=').add(b'\'').add(b'+');
 
-/// Reads an origin-form target.
+/// Reads an origin-form target, whose token is a parameter of the query.
 ///
 /// # Errors
 ///
 /// What makes the target ambiguous.
 pub fn read(target: &[u8], token_name: &str) -> Result<Target, Ambiguous> {
+    read_either(target, token_name, false)
+}
+
+/// Reads an origin-form target, whose token may also be a segment `NAME=VALUE` of the path.
+///
+/// # Errors
+///
+/// What makes the target ambiguous.
+pub fn read_with_segment(target: &[u8], token_name: &str) -> Result<Target, Ambiguous> {
+    read_either(target, token_name, true)
+}
+
+fn read_either(target: &[u8], token_name: &str, segment: bool) -> Result<Target, Ambiguous> {
     if !target.iter().all(|byte| byte.is_ascii_graphic()) {
         return Err(Ambiguous("target has characters that have to be encoded"));
     }
@@ -65,7 +80,11 @@ pub fn read(target: &[u8], token_name: &str) -> Result<Target, Ambiguous> {
         Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
         None => (target, None),
     };
-    let path = read_path(path)?;
+    let mut path = read_path(path)?;
+    let mut path_token = None;
+    if segment {
+        path = take_token(&path, token_name, &mut path_token)?;
+    }
     let mut forward_path = String::with_capacity(path.len() + 1);
     for segment in path.split('/') {
         forward_path.push('/');
@@ -76,6 +95,7 @@ pub fn read(target: &[u8], token_name: &str) -> Result<Target, Ambiguous> {
     Ok(Target {
         path: path.into(),
         token: token.filter(|token| !token.is_empty()).map(Into::into),
+        path_token: path_token.filter(|token| !token.is_empty()).map(Into::into),
         forward_path,
         forward_query: forward_query.map(Into::into),
     })
@@ -117,6 +137,23 @@ fn read_path(path: &[u8]) -> Result<String, Ambiguous> {
         segments.push(String::new());
     }
     Ok(segments.join("/"))
+}
+
+/// Takes segments `NAME=VALUE` out of a path.
+fn take_token(path: &str, token_name: &str, token: &mut Option<String>) -> Result<String, Ambiguous> {
+    let mut left = Vec::new();
+    for segment in path.split('/') {
+        match segment.strip_prefix(token_name).and_then(|rest| rest.strip_prefix('=')) {
+            Some(value) if value.len() > LONGEST_TOKEN => return Err(Ambiguous("token is too long")),
+            Some(value) => {
+                if token.replace(value.to_owned()).is_some_and(|former| former != value) {
+                    return Err(Ambiguous("token is given twice"));
+                }
+            }
+            None => left.push(segment),
+        }
+    }
+    Ok(left.join("/"))
 }
 
 /// Whether the once decoded bytes could be decoded again.
@@ -269,6 +306,26 @@ mod tests {
         let longest = "t".repeat(LONGEST_TOKEN);
         assert_eq!(token(&format!("/a?token={longest}")), Some(longest.clone()));
         assert_eq!(path(&format!("/a?token={longest}t")), Err("token is too long"));
+    }
+
+    #[test]
+    fn a_segment_can_be_the_token() {
+        for (given, forwarded, token) in [
+            ("/token=t/cam/1.ts", "/cam/1.ts", Some("t")),
+            ("/cam/token=a%2Bb/1.ts?x", "/cam/1.ts?x", Some("a+b")),
+            ("/cam/%74oken=t/./token=t", "/cam", Some("t")),
+            ("/cam/token=/1.ts", "/cam/1.ts", None),
+            ("/token=t", "/", Some("t")),
+            ("/cam/token=t/", "/cam/", Some("t")),
+            ("/cam/tokens=t/token", "/cam/tokens=t/token", None),
+            ("/cam/token=t/../1.ts", "/cam/1.ts", None),
+        ] {
+            let read = read_with_segment(given.as_bytes(), "token").unwrap();
+            assert_eq!((read.forward().as_str(), read.path_token.as_deref()), (forwarded, token), "{given}");
+        }
+        let twice = read_with_segment(b"/token=a/cam/token=b/1.ts", "token");
+        assert_eq!(twice, Err(Ambiguous("token is given twice")));
+        assert_eq!(path("/token=t/cam"), Ok("/token=t/cam".to_owned()), "where it is not looked for");
     }
 
     #[test]

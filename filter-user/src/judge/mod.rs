@@ -4,8 +4,10 @@
 //! operation, `no_auto_token`, the policy. The gate asks it for every request, a reload for every live transfer, and
 //! `nicgate explain` for a request that is only supposed.
 
+mod auto_token;
 mod policy;
 mod request;
 
+pub use auto_token::{AutoTokens, is_auto_token};
 pub use policy::{Answer, Decision, STEPS, Step, Subject, Verdict};
 pub use request::{Ground, Judgement, Limit, Request, judge};

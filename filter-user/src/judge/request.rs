@@ -24,6 +24,8 @@ pub struct Request {
     pub port: u16,
     /// The token, when the client gave one.
     pub token: Option<Arc<str>>,
+    /// What nicgate gave a player that came without a token: it tells sessions apart, and is part of no judgement.
+    pub auto_token: Option<Arc<str>>,
     /// The User-Agent, when the client gave one.
     pub ua: Option<Arc<str>>,
     /// The Referer, when the client gave one.

@@ -1,6 +1,7 @@
 //! What a configuration means: policies, streams, protected ports, interfaces. Pure: no text, no I/O.
 
 mod configuration;
+mod gate;
 mod interface;
 mod mask;
 mod policy;
@@ -8,13 +9,14 @@ mod service;
 mod stream;
 
 pub use configuration::{Config, Listener};
+pub use gate::{Cors, Gate, PlayerToken, TokenFrom};
 pub use interface::{Engine, Interface, InterfaceMode};
 pub use policy::{
     Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
     RuleId, Stage,
 };
-pub(crate) use policy::{AddressRules, RuleLabel};
-pub use service::{Gate, NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
+pub(crate) use policy::{AddressRules, NO_RULE, RuleLabel};
+pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
 pub use stream::{Access, Operation, Stream};
 
 /// Knows the country of an address.

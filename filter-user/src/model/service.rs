@@ -7,10 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use super::{Gate, Origin, PolicyId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use url::Url;
-
-use super::{Origin, PolicyId};
 
 /// A transport protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,13 +110,6 @@ pub enum OpenReason {
     OtherServer(Arc<str>, Origin),
     /// The port serves the streams of the configuration, and there are none.
     NoStreams,
-}
-
-/// How nicgate serves a port itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gate {
-    /// Where admitted requests go; scheme `http`.
-    pub upstream: Url,
 }
 
 /// Who serves a protected port.

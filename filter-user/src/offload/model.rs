@@ -8,26 +8,10 @@ use crate::{
 };
 
 /// A set of addresses that every service treats alike. Classes are numbered from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClassId(pub u32);
-
-impl ClassId {
-    /// Its place among all classes.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+pub type ClassId = u32;
 
 /// A set of services that treat every address alike, because the same policies lie behind them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ColumnId(pub u32);
-
-impl ColumnId {
-    /// Its place in a row.
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
+pub type ColumnId = u32;
 
 /// A rule that drops at the NIC, by its place in [`Compiled::rules`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,7 +90,7 @@ impl Compiled {
 
     /// The column for packets whose port cannot be seen.
     pub fn hidden_column(&self) -> ColumnId {
-        ColumnId(self.columns.len() as u32)
+        self.columns.len() as ColumnId
     }
 
     /// The class of an address.
@@ -119,7 +103,7 @@ impl Compiled {
 
     /// What the table says of a class.
     pub fn cell(&self, class: ClassId, column: ColumnId) -> Cell {
-        self.cells[class.index() * self.row() + column.index()]
+        self.cells[class as usize * self.row() + column as usize]
     }
 
     /// What the NIC does with a packet from `address` to the service at `service` in [`Self::services`].

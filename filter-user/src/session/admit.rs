@@ -196,7 +196,8 @@ impl Sessions {
             stream: stream.clone(),
             address: canonical(request.address),
             proto: request.proto.into(),
-            token: request.token.clone(),
+            // No client can give a token that has the form of nicgate's own.
+            token: request.token.clone().or_else(|| request.auto_token.clone()),
         };
         self.table().touch(key, request, &self.limits)
     }

@@ -76,6 +76,7 @@ mod tests {
                 address: [192, 0, 2, 1].into(),
                 port: 80,
                 token: Some("t".into()),
+                auto_token: None,
                 ua: text(length),
                 referer: text(length),
                 host: text(length),

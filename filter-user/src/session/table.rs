@@ -365,6 +365,7 @@ mod tests {
             address: address.parse().unwrap(),
             port: 80,
             token: Some(token.into()),
+            auto_token: None,
             ua: None,
             referer: None,
             host: None,

@@ -161,7 +161,7 @@ impl Made {
     pub fn gate(mut self, key: ServiceKey, upstream: &str) -> Self {
         self.config.services.push(Service {
             key,
-            kind: ServiceKind::Gate(Gate { upstream: Url::parse(upstream).unwrap() }),
+            kind: ServiceKind::Gate(Gate::new(Url::parse(upstream).unwrap())),
             policies: Vec::new(),
             open: None,
             origin: origin(70),

@@ -4,6 +4,7 @@ mod authority;
 mod directive;
 mod directives;
 mod lint;
+mod player;
 mod policy;
 mod port;
 mod service;

@@ -11,7 +11,8 @@ use super::{Binder, stream::Resolved};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement},
     model::{
-        Access, Gate, Listener, OpenReason, Origin, PolicyId, Proto, Service, ServiceKey, ServiceKind, Stream,
+        Access, Cors, Gate, Listener, OpenReason, Origin, PlayerToken, PolicyId, Proto, Service, ServiceKey,
+        ServiceKind, Stream, TokenFrom,
     },
 };
 
@@ -30,6 +31,9 @@ pub(super) struct ServiceDraft {
 pub(super) struct GateDraft {
     /// Where admitted requests go, if that could be read, and where it stands.
     upstream: Option<(Option<Url>, Span)>,
+    pub(super) player_token: Option<(PlayerToken, Span)>,
+    pub(super) token_from: Option<(TokenFrom, Span)>,
+    pub(super) cors: Option<(Cors, Span)>,
 }
 
 /// Which policies a service can meet.
@@ -50,7 +54,8 @@ impl Binder<'_> {
         for option in statement.statements() {
             self.directive(option, &mut draft);
         }
-        let GateDraft { upstream } = draft;
+        self.check_player(&draft);
+        let GateDraft { upstream, player_token, token_from, cors } = draft;
         let Some((upstream, _)) = upstream else {
             self.sources
                 .error(statement.span(), "missing-upstream", "this gate has no upstream")
@@ -59,7 +64,12 @@ impl Binder<'_> {
         };
         let (Some((address, number)), Some(upstream)) = (endpoint, upstream) else { return };
         let key = ServiceKey { proto: Proto::Tcp, port: number, address };
-        let kind = ServiceKind::Gate(Gate { upstream });
+        let kind = ServiceKind::Gate(Gate {
+            upstream,
+            player_token: player_token.map(|(value, _)| value).unwrap_or_default(),
+            token_from: token_from.map(|(value, _)| value).unwrap_or_default(),
+            cors: cors.map(|(value, _)| value).unwrap_or_default(),
+        });
         let origin = self.sources.origin(statement.span());
         self.services.push(ServiceDraft { key, kind, at: port.span, origin, scope: Scope::Streams });
     }
@@ -236,7 +246,7 @@ impl Binder<'_> {
 
 /// The gate of this host that a gate's upstream is.
 fn leads_to(services: &[Service], from: usize) -> Option<usize> {
-    let ServiceKind::Gate(Gate { upstream }) = &services[from].kind else { return None };
+    let ServiceKind::Gate(Gate { upstream, .. }) = &services[from].kind else { return None };
     let host: Option<IpAddr> = match upstream.host()? {
         Host::Ipv4(address) => Some(address.into()),
         Host::Ipv6(address) => Some(address.to_canonical()),

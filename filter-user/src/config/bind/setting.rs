@@ -199,7 +199,7 @@ impl Binder<'_> {
     }
 
     /// Warns of a setting that is set a second time.
-    fn set_again(&mut self, name: &str, at: Span, earlier: Span) {
+    pub(super) fn set_again(&mut self, name: &str, at: Span, earlier: Span) {
         let place = self.sources.place(earlier);
         self.sources
             .warning(at, "duplicate-directive", format!("`{name}` is set already, at {place}"))

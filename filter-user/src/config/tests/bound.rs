@@ -469,6 +469,31 @@ fn gates_that_lead_to_themselves_are_refused() {
 }
 
 #[test]
+fn a_gate_keeps_players_tokens_as_it_is_told_to() {
+    let gate = |options: &str| {
+        let config = good(&format!("gate 80 {{ upstream http://127.0.0.1:8080; {options} }}"));
+        match &config.services[0].kind {
+            ServiceKind::Gate(gate) => gate.clone(),
+            ServiceKind::Guard => panic!("it is a gate"),
+        }
+    };
+    let plain = gate("");
+    assert_eq!((plain.player_token, &plain.cors), (PlayerToken::Auto, &Cors::Any));
+    assert_eq!(plain.reads(), TokenFrom { query: true, header: false, cookie: false, path: false });
+    let told =
+        gate("player_token cookie; token_from header path; cors https://a.example http://b.example:81;");
+    assert_eq!(told.player_token, PlayerToken::Cookie);
+    assert_eq!(told.token_from, TokenFrom { query: false, header: true, cookie: false, path: true });
+    assert!(told.reads().cookie, "what is given as a cookie is read as one");
+    assert_eq!(told.cors, Cors::Only(vec!["https://a.example".into(), "http://b.example:81".into()]));
+    let later = gate(
+        "player_token off; player_token playlist; cors any; cors off; token_from path; token_from cookie query;",
+    );
+    assert_eq!((later.player_token, later.cors), (PlayerToken::Playlist, Cors::Off));
+    assert_eq!(later.token_from, TokenFrom { query: true, header: false, cookie: true, path: false });
+}
+
+#[test]
 fn text_that_is_not_utf8_is_named_once() {
     let utf16 = |order: fn(u16) -> [u8; 2]| -> Vec<u8> {
         "\u{feff}auth_backend a { }\n".encode_utf16().flat_map(order).collect()

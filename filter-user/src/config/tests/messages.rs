@@ -251,3 +251,25 @@ mod own {
         api_allowed_from_value: "api_allowed_from 10.0.0.0/8 10.0.0.300;\n";
     }
 }
+
+/// What a gate does for players.
+mod players {
+    use super::*;
+
+    fn gate(options: &str) -> String {
+        format!("gate 80 {{\n  upstream http://127.0.0.1:8080;\n  {options}\n}}\n")
+    }
+
+    messages! {
+        player_token_of_another_kind: gate("player_token cokie;");
+        player_token_without_a_value: gate("player_token;");
+        player_token_twice: gate("player_token off;\n  player_token auto;");
+        token_from_nowhere: gate("token_from query body;");
+        token_from_twice: gate("token_from query;\n  token_from header;");
+        token_that_cannot_be_written: gate("player_token playlist;\n  token_from header cookie;");
+        cors_without_a_value: gate("cors;");
+        cors_of_no_origin: gate("cors portal.example.com;");
+        cors_with_a_path: gate("cors https://portal.example.com any https://Portal.example.com:443/;");
+        cors_twice: gate("cors any;\n  cors off;");
+    }
+}

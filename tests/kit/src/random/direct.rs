@@ -79,9 +79,10 @@ pub fn build(config: &Config) -> model::Config {
         // Only whether there is a reason is compared.
         let open = open.then_some(OpenReason::NoStreams);
         let kind = match service.kind {
-            ServiceKind::Gate => model::ServiceKind::Gate(model::Gate {
-                upstream: Url::parse("http://127.0.0.1:8080").expect("a URL"),
-            }),
+            ServiceKind::Gate => {
+                let upstream = Url::parse("http://127.0.0.1:8080").expect("a URL");
+                model::ServiceKind::Gate(model::Gate::new(upstream))
+            }
             _ => model::ServiceKind::Guard,
         };
         let key = ServiceKey { proto, port: service.port, address: None };

@@ -5,4 +5,7 @@ mod bodies;
 mod flow;
 mod intermediary;
 mod overload;
+mod pages;
+mod playlists;
 mod sessions;
+mod tokens;

@@ -30,6 +30,7 @@ fn request(operation: Operation, token: &str) -> Request {
         address: IpAddr::from([192, 0, 2, 1]),
         port: 80,
         token: Some(token.into()),
+        auto_token: None,
         ua: Some("VLC".into()),
         referer: None,
         host: Some("tv.example".into()),

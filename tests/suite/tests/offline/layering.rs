@@ -11,7 +11,7 @@ use std::{
 
 /// From the ground up; rooms of one floor do not know each other. ARCHITECTURE.md says what each is for.
 const FLOORS: [&[&str]; 15] = [
-    &["address"],
+    &["address", "manifest"],
     &["model"],
     &["bans", "country"],
     &["judge", "offload"],

@@ -5,6 +5,7 @@ mod config_samples;
 mod country;
 mod documents;
 mod fuzz_config;
+mod fuzz_manifest;
 mod fuzz_packet;
 mod fuzz_path;
 mod layering;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     address::canonical,
-    model::{Action, AddressRules, Country, NO_RULE, Policy, RuleId, Stage},
+    model::{Action, AddressRules, Country, Policy, RuleId, Stage},
 };
 
 /// What a request shows of itself to the lists.
@@ -102,11 +102,10 @@ impl fmt::Display for Step {
 
 impl AddressRules {
     fn first(&self, address: IpAddr) -> Option<RuleId> {
-        let label = match address {
-            IpAddr::V4(v4) => self.v4.get(v4.to_bits()),
-            IpAddr::V6(v6) => self.v6.get(v6.to_bits()),
-        };
-        (label != NO_RULE).then_some(RuleId(label))
+        match address {
+            IpAddr::V4(v4) => self.v4.get(v4.to_bits()).rule(),
+            IpAddr::V6(v6) => self.v6.get(v6.to_bits()).rule(),
+        }
     }
 }
 

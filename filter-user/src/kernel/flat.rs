@@ -392,8 +392,8 @@ impl Space {
 }
 
 fn class(class: ClassId) -> u16 {
-    debug_assert!((class as usize) < CLASSES);
-    class as u16
+    debug_assert!(class.index() < CLASSES);
+    class.0 as u16
 }
 
 /// The width of an array for so many pieces.
@@ -488,10 +488,10 @@ mod tests {
     fn check(v4: &Partition<u32, ClassId>, v6: &Partition<u128, ClassId>, more: &[u128]) {
         let flat = Flat::new(v4, v6, 0).unwrap();
         for address in around(v4).into_iter().chain(more.iter().map(|bits| *bits as u32)) {
-            assert_eq!(ask_v4(&flat, address), Some(v4.get(address)), "{}", address.ip());
+            assert_eq!(ask_v4(&flat, address), Some(v4.get(address).0), "{}", address.ip());
         }
         for address in around(v6).into_iter().chain(more.iter().copied()) {
-            assert_eq!(ask_v6(&flat, address), Some(v6.get(address)), "{}", address.ip());
+            assert_eq!(ask_v6(&flat, address), Some(v6.get(address).0), "{}", address.ip());
         }
         assert_eq!(installed_v4(flat.lines(), &flat.v4), Some(ranges(v4)));
         assert_eq!(installed_v6(flat.lines(), &flat.v6), Some(ranges(v6)));
@@ -506,9 +506,9 @@ mod tests {
             let nets = nets.into_iter().map(|(address, len, class)| {
                 let host_bits = A::BITS - len.min(A::BITS);
                 let last = address.block_end(host_bits);
-                (last ^ A::MIN.block_end(host_bits), last, class)
+                (last ^ A::MIN.block_end(host_bits), last, ClassId(class))
             });
-            Partition::from_nested(nets.collect(), 3)
+            Partition::from_nested(nets.collect(), ClassId(3))
         })
     }
 
@@ -553,15 +553,15 @@ mod tests {
         let pieces = (0..count).map(|n| {
             let this = at;
             at = apart(at);
-            (this, this, 1 + n % 2)
+            (this, this, ClassId(1 + n % 2))
         });
-        Partition::from_sorted(pieces, 0).unwrap()
+        Partition::from_sorted(pieces, ClassId(0)).unwrap()
     }
 
     #[test]
     fn dense_runs_fill_whole_leaves() {
-        let none = Partition::constant(0);
-        let none_v4 = Partition::constant(0);
+        let none = Partition::constant(ClassId(0));
+        let none_v4 = Partition::constant(ClassId(0));
         for first in [0u32, 0x0a00_ff00, u32::MAX - 150_000] {
             check(&dense(first, 150_000, |at| at.wrapping_add(1)), &none, &[]);
             check(&dense(first, 50_000, |at| at.wrapping_add(3)), &none, &[]);
@@ -581,7 +581,7 @@ mod tests {
 
     #[test]
     fn a_small_table_needs_little() {
-        let flat = Flat::new(&Partition::constant(5), &Partition::constant(6), 0).unwrap();
+        let flat = Flat::new(&Partition::constant(ClassId(5)), &Partition::constant(ClassId(6)), 0).unwrap();
         assert_eq!((ask_v4(&flat, 9), ask_v6(&flat, 9)), (Some(5), Some(6)));
         assert!(size_of_val(flat.lines()) <= 2_048, "{} lines", flat.lines().len());
     }
@@ -595,11 +595,11 @@ mod tests {
         lines.extend(flat.lines());
         for address in around(&v4) {
             let upper = u64::from(address) << 32;
-            assert_eq!(flat::class(&lines[..], &flat.v4, upper, 0), Some(v4.get(address)));
+            assert_eq!(flat::class(&lines[..], &flat.v4, upper, 0), Some(v4.get(address).0));
         }
         for address in around(&v6) {
             let (upper, lower) = ((address >> 64) as u64, address as u64);
-            assert_eq!(flat::class(&lines[..], &flat.v6, upper, lower), Some(v6.get(address)));
+            assert_eq!(flat::class(&lines[..], &flat.v6, upper, lower), Some(v6.get(address).0));
         }
     }
 
@@ -611,10 +611,10 @@ mod tests {
         let nets = std::iter::repeat_with(|| {
             state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
             let address = state ^ state >> 15;
-            (address, address, 1)
+            (address, address, ClassId(1))
         });
-        let v4 = Partition::from_nested(nets.take(1_000_000).collect(), 0);
-        let flat = Flat::new(&v4, &Partition::constant(0), 0).unwrap();
+        let v4 = Partition::from_nested(nets.take(1_000_000).collect(), ClassId(0));
+        let flat = Flat::new(&v4, &Partition::constant(ClassId(0)), 0).unwrap();
         let bytes = size_of_val(flat.lines());
         assert!(bytes * 9 / 4 < 60_000_000, "{bytes} bytes for {} pieces", v4.pieces());
     }
@@ -622,7 +622,7 @@ mod tests {
     #[test]
     fn more_than_pointers_reach_is_refused() {
         let last = (pointer::BLOCKS * pointer::BLOCK) as usize / LINE_BUCKETS;
-        let none = (Partition::constant(0), Partition::constant(0));
+        let none = (Partition::constant(ClassId(0)), Partition::constant(ClassId(0)));
         assert_eq!(Flat::new(&none.0, &none.1, last - 8), Err(TooMany));
         assert!(Flat::new(&none.0, &none.1, last - 64).is_ok());
     }

@@ -77,7 +77,7 @@ impl Image {
                 *group = last;
             }
             let standing = &mut groups[usize::from(*group)][proto as usize];
-            let entry = protected.column << service::COLUMN_SHIFT | (slot + 1);
+            let entry = protected.column.0 << service::COLUMN_SHIFT | (slot + 1);
             match address {
                 None => *standing |= entry,
                 Some(address) => {
@@ -96,8 +96,7 @@ impl Image {
             .enumerate()
             .map(|(index, cell)| {
                 // Where nothing is protected, nothing may be dropped for hiding its port.
-                let vacuous =
-                    compiled.services.is_empty() && index % row == compiled.hidden_column() as usize;
+                let vacuous = compiled.services.is_empty() && index % row == compiled.hidden_column().index();
                 cell.filter(|_| !vacuous).map_or(0, |rule| rule_slots[rule.0 as usize] as u16)
             })
             .collect();
@@ -105,7 +104,7 @@ impl Image {
         let entries @ (v4_entries, v6_entries) = addresses.entries();
         let mut figures = Figures {
             columns: row as u32,
-            hidden_column: compiled.hidden_column(),
+            hidden_column: compiled.hidden_column().0,
             flags: if compiled.shadow { flags::SHADOW } else { 0 }
                 | if compiled.services.is_empty() { 0 } else { flags::PROTECTS },
             cells: cells.len() as u32,
@@ -115,7 +114,7 @@ impl Image {
         };
         match addresses {
             Addresses::Lpm { default_v4, default_v6, .. } => {
-                (figures.default_v4, figures.default_v6) = (*default_v4, *default_v6);
+                (figures.default_v4, figures.default_v6) = (default_v4.0, default_v6.0);
             }
             Addresses::Flat { flat, .. } => figures.roots = [flat.v4, flat.v6],
         }
@@ -232,7 +231,7 @@ mod tests {
         address::Partition,
         kernel::fits,
         model::{Origin, PolicyId},
-        offload::{Column, CompiledService, DropRule, DropRuleId},
+        offload::{ClassId, Column, ColumnId, CompiledService, DropRule, DropRuleId},
     };
 
     fn rule(text: &str, identity: u64) -> DropRule {
@@ -254,9 +253,9 @@ mod tests {
     fn compiled(keys: &[ServiceKey], rules: Vec<DropRule>) -> Compiled {
         let last = DropRuleId(rules.len() as u32 - 1);
         Compiled {
-            v4: Partition::from_nested(vec![(8, 11, 1)], 0),
-            v6: Partition::constant(0),
-            services: keys.iter().map(|key| CompiledService { key: *key, column: 0 }).collect(),
+            v4: Partition::from_nested(vec![(8, 11, ClassId(1))], ClassId(0)),
+            v6: Partition::constant(ClassId(0)),
+            services: keys.iter().map(|key| CompiledService { key: *key, column: ColumnId(0) }).collect(),
             columns: vec![Column { policies: vec![PolicyId(0)], open: None }],
             cells: vec![None, None, Some(last), Some(last)],
             rules,

@@ -5,6 +5,7 @@ use filter_ebpf::flat::{
 };
 
 use super::ranges::standing_out;
+use crate::offload::ClassId;
 
 /// IPv4 ranges that stand out from the rest. `None` if a pointer leads outside.
 pub(super) fn installed_v4(lines: &[Line], root: &Root) -> Option<usize> {
@@ -19,7 +20,7 @@ pub(super) fn installed_v6(lines: &[Line], root: &Root) -> Option<usize> {
 /// Where a piece begins, left-aligned, and its class.
 struct Piece {
     start: u128,
-    class: u32,
+    class: ClassId,
 }
 
 /// A place in the table: a bucket, and the first of its addresses.
@@ -93,7 +94,7 @@ impl<'l> Walk<'l> {
             Some(upper) => u128::from(upper) << 64 | u128::from(start),
             None => u128::from(start) << 64,
         };
-        self.pieces.push(Piece { start, class });
+        self.pieces.push(Piece { start, class: ClassId(class) });
     }
 
     /// 2^width buckets, from a place on.

@@ -30,7 +30,7 @@ pub(super) fn cover<A: Address>(partition: &Partition<A, ClassId>) -> (ClassId, 
     let background = counts
         .iter()
         .max_by_key(|(class, count)| (**count, std::cmp::Reverse(**class)))
-        .map_or(0, |(class, _)| *class);
+        .map_or(ClassId(0), |(class, _)| *class);
     let prefixes = partition
         .iter()
         .filter(|piece| piece.label != background)
@@ -71,10 +71,10 @@ mod tests {
                 .map(|(high, host_bits, class)| {
                     let host = (1u32 << host_bits) - 1;
                     let first = u32::from(high) & !host;
-                    (first, first | host, class)
+                    (first, first | host, ClassId(class))
                 })
                 .collect();
-            let partition = Partition::from_nested(nets.clone(), 2);
+            let partition = Partition::from_nested(nets.clone(), ClassId(2));
             let (default, prefixes) = cover(&partition);
             let edges = nets.iter().flat_map(|n| [n.0, n.1, n.0.wrapping_sub(1), n.1.wrapping_add(1)]);
             for address in edges.chain(probes) {
@@ -85,11 +85,11 @@ mod tests {
 
     #[test]
     fn the_class_with_the_most_prefixes_needs_none() {
-        let partition = Partition::from_nested(vec![(1u32, 1, 1), (7, 7, 1)], 0);
+        let partition = Partition::from_nested(vec![(1u32, 1, ClassId(1)), (7, 7, ClassId(1))], ClassId(0));
         let (default, prefixes) = cover(&partition);
-        assert_eq!(default, 0);
-        assert_eq!(prefixes, [1, 7].map(|network| Prefix { network, len: 32, class: 1 }));
-        let (default, prefixes) = cover(&Partition::<u128, ClassId>::constant(5));
-        assert_eq!((default, prefixes.len()), (5, 0));
+        assert_eq!(default, ClassId(0));
+        assert_eq!(prefixes, [1, 7].map(|network| Prefix { network, len: 32, class: ClassId(1) }));
+        let (default, prefixes) = cover(&Partition::<u128, ClassId>::constant(ClassId(5)));
+        assert_eq!((default, prefixes.len()), (ClassId(5), 0));
     }
 }

@@ -8,15 +8,15 @@ use crate::{
 /// Counts ranges of one class in a sequence of classes from the lowest address to the highest.
 #[derive(Default)]
 struct Ranges {
-    last: Option<u32>,
+    last: Option<ClassId>,
     /// By class, of which there are few.
     counts: Vec<usize>,
 }
 
 impl Ranges {
-    fn next(&mut self, class: u32) {
+    fn next(&mut self, class: ClassId) {
         if self.last != Some(class) {
-            let index = class as usize;
+            let index = class.index();
             if index >= self.counts.len() {
                 self.counts.resize(index + 1, 0);
             }
@@ -32,7 +32,7 @@ impl Ranges {
 }
 
 /// How many ranges stand out, in a sequence of classes from the lowest address to the highest.
-pub(super) fn standing_out(classes: impl Iterator<Item = u32>) -> usize {
+pub(super) fn standing_out(classes: impl Iterator<Item = ClassId>) -> usize {
     let mut ranges = Ranges::default();
     classes.for_each(|class| ranges.next(class));
     ranges.standing_out()

@@ -72,7 +72,7 @@ impl<A: TrieAddress> Trie<A> {
             keys.clear();
             values.clear();
             keys.extend(chunk.iter().map(|p| TrieKey { len: u32::from(p.len), network: p.network.bytes() }));
-            values.extend(chunk.iter().map(|prefix| prefix.class));
+            values.extend(chunk.iter().map(|prefix| prefix.class.0));
             if batches {
                 match sys::update(trie.fd(), &keys, &values) {
                     Ok(()) => continue,
@@ -374,6 +374,7 @@ fn typed<T: TryFrom<Map, Error = MapError>>(map: Map, name: &str) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::offload::ClassId;
 
     #[test]
     fn a_trie_is_filled_counted_and_emptied() {
@@ -385,17 +386,17 @@ mod tests {
         for count in [0u32, 1, BATCH as u32, 3 * BATCH as u32 + 5] {
             // Nested and scattered, so that entries have the trie's own nodes between them.
             let prefixes: Vec<Prefix<u32>> = (0..count)
-                .map(|i| Prefix { network: i << 8, len: if i % 2 == 0 { 24 } else { 32 }, class: i })
+                .map(|i| Prefix { network: i << 8, len: if i % 2 == 0 { 24 } else { 32 }, class: ClassId(i) })
                 .collect();
             let trie = Trie::filled(&prefixes).unwrap();
             assert_eq!(trie.count().unwrap(), count as usize);
             if let Some(last) = prefixes.last() {
-                assert_eq!(trie.map.get(&Key::new(32, last.network.to_be_bytes()), 0).unwrap(), last.class);
+                assert_eq!(trie.map.get(&Key::new(32, last.network.to_be_bytes()), 0).unwrap(), last.class.0);
             }
             trie.drain().unwrap();
             assert_eq!(trie.count().unwrap(), 0);
         }
-        let trie = Trie::filled(&[Prefix { network: 1u128, len: 128, class: 3 }]).unwrap();
+        let trie = Trie::filled(&[Prefix { network: 1u128, len: 128, class: ClassId(3) }]).unwrap();
         assert_eq!(trie.count().unwrap(), 1);
     }
 
@@ -406,7 +407,7 @@ mod tests {
             println!("skipped: creating a map needs root");
             return;
         }
-        let trie = Trie::filled(&[Prefix { network: 1u32, len: 32, class: 3 }]).unwrap();
+        let trie = Trie::filled(&[Prefix { network: 1u32, len: 32, class: ClassId(3) }]).unwrap();
         let error = sys::update(trie.fd(), &[TrieKey { len: 32, network: [9; 4] }], &[4u32]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
         assert_eq!(trie.count().unwrap(), 1);

@@ -244,10 +244,26 @@ pub struct PolicyBuilder {
     pub default_allow: Option<Origin>,
 }
 
-/// A label in an address list: the first rule, in file order, that covers an address. [`NO_RULE`] sorts last.
-pub(crate) type RuleLabel = u32;
-/// No rule covers the address.
-pub(crate) const NO_RULE: RuleLabel = u32::MAX;
+/// A label in an address list: the first rule, in file order, that covers an address. Half as large as an
+/// `Option<RuleId>`, because lists have labels by the million.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RuleLabel(u32);
+
+impl RuleLabel {
+    /// No rule covers the address. It sorts last.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    /// The rule.
+    pub(crate) fn rule(self) -> Option<RuleId> {
+        (self != Self::NONE).then_some(RuleId(self.0))
+    }
+}
+
+impl From<RuleId> for RuleLabel {
+    fn from(rule: RuleId) -> Self {
+        Self(rule.0)
+    }
+}
 
 /// The rules that cover each address, for both families.
 #[derive(Clone, Debug)]
@@ -297,14 +313,17 @@ impl AddressRules {
                 v6.push((first, last, label));
             }
         };
-        for (label, rule) in (0..).zip(rules).filter(|(_, rule)| rule.action == action) {
+        for (label, rule) in (0..).map(RuleLabel).zip(rules).filter(|(_, rule)| rule.action == action) {
             match &rule.matcher {
                 Matcher::Ip(net) => add(*net, label),
                 Matcher::IpFile(list) => list.entries.iter().for_each(|(net, _)| add(*net, label)),
                 Matcher::Token(_) | Matcher::TokenFile(_) | Matcher::Country(_) | Matcher::Ua(_) => {}
             }
         }
-        Self { v4: Partition::from_nested(v4, NO_RULE), v6: Partition::from_nested(v6, NO_RULE) }
+        Self {
+            v4: Partition::from_nested(v4, RuleLabel::NONE),
+            v6: Partition::from_nested(v6, RuleLabel::NONE),
+        }
     }
 }
 

@@ -6,32 +6,35 @@ use std::{
 };
 
 use super::{
-    Column, ColumnId, Compiled, CompiledService, Decisions, DropRule, DropRuleId,
-    decide::{BY_DEFAULT, Family, PASS},
+    ClassId, Column, ColumnId, Compiled, CompiledService, Decisions, DropRule, DropRuleId,
+    decide::{Denial, Family},
     memo::Memo,
-    rules::{DropSource, number_rules},
+    rules::{DropSource, SourceId, number_rules},
 };
 use crate::{
     address::{Partition, net_range_v4, net_range_v6},
-    model::{Config, RuleId},
+    model::Config,
 };
+
+/// For each column so far, what drops a class there, if anything does.
+type Row = Vec<Option<SourceId>>;
 
 /// Compiles a configuration into what the NIC may drop.
 pub fn compile(config: &Config, decisions: &Decisions) -> Compiled {
     let (columns, services) = columns(config);
-    let mut rules = Interner::default();
-    let mut rows = Interner::<Vec<u32>>::default();
+    let mut rules = Interner::new(SourceId);
+    let mut rows = Interner::new(ClassId);
 
     let v4 = family::<u32>(decisions, &columns, &never_v4(config), &mut rules, &mut rows);
     let v6 = family::<u128>(decisions, &columns, &never_v6(config), &mut rules, &mut rows);
 
     // A rule whose addresses all pass on account of others drops nothing, and needs no counter.
-    let dropping: BTreeSet<u32> = rows.values.iter().flatten().copied().collect();
+    let dropping: BTreeSet<SourceId> = rows.values.iter().flatten().flatten().copied().collect();
     let (rules, renumber) = number_rules(config, &rules.values, &dropping);
     let mut cells = Vec::with_capacity(rows.values.len() * (columns.len() + 1));
     for row in &rows.values {
         let start = cells.len();
-        cells.extend(row.iter().map(|label| renumber.get(label).copied()));
+        cells.extend(row.iter().map(|source| source.and_then(|source| renumber.get(&source).copied())));
         // A packet without a visible port may be meant for any service: it is dropped when all of them
         // drop it, and counted against the first.
         let everywhere = cells[start..].iter().all(Option::is_some);
@@ -60,76 +63,76 @@ fn columns(config: &Config) -> (Vec<Column>, Vec<CompiledService>) {
                 columns.push(Column { policies: service.policies.clone(), open: service.open.clone() });
                 columns.len() - 1
             });
-            CompiledService { key: service.key, column: column as ColumnId }
+            CompiledService { key: service.key, column: ColumnId(column as u32) }
         })
         .collect();
     (columns, services)
 }
 
 /// Numbers distinct values in the order in which they first appear.
-struct Interner<T> {
+struct Interner<T, N> {
     values: Vec<T>,
-    numbers: HashMap<T, u32>,
+    numbers: HashMap<T, N>,
+    /// Makes a number what it is a number of.
+    of: fn(u32) -> N,
 }
 
-impl<T> Default for Interner<T> {
-    fn default() -> Self {
-        Self { values: Vec::new(), numbers: HashMap::new() }
+impl<T: Clone + Eq + std::hash::Hash, N: Copy> Interner<T, N> {
+    fn new(of: fn(u32) -> N) -> Self {
+        Self { values: Vec::new(), numbers: HashMap::new(), of }
     }
-}
 
-impl<T: Clone + Eq + std::hash::Hash> Interner<T> {
-    fn number(&mut self, value: T) -> u32 {
+    fn number(&mut self, value: T) -> N {
         *self.numbers.entry(value).or_insert_with_key(|value| {
             self.values.push(value.clone());
-            self.values.len() as u32 - 1
+            (self.of)(self.values.len() as u32 - 1)
         })
     }
 }
 
-/// The classes of one family: every address gets the number of its row of labels, one for each column.
+/// The classes of one family: every address gets the number of its row.
 fn family<A: Family>(
     decisions: &Decisions,
     columns: &[Column],
     never: &Partition<A, bool>,
-    rules: &mut Interner<DropSource>,
-    rows: &mut Interner<Vec<u32>>,
-) -> Partition<A, u32> {
+    rules: &mut Interner<DropSource, SourceId>,
+    rows: &mut Interner<Row, ClassId>,
+) -> Partition<A, ClassId> {
     let decisions = A::decisions(decisions);
-    let mut partial = Interner::<Vec<u32>>::default();
-    let mut classes = Partition::constant(partial.number(Vec::new()));
+    // While columns are added, a class is the number of a shorter row, in this family alone.
+    let mut partial = Interner::new(ClassId);
+    let mut classes = Partition::constant(partial.number(Row::new()));
     for column in columns {
-        let mut longer = Interner::<Vec<u32>>::default();
-        let mut extended = |class: u32, label| {
-            let row = &partial.values[class as usize];
-            longer.number(row.iter().copied().chain([label]).collect())
+        let mut longer = Interner::new(ClassId);
+        let mut extended = |class: ClassId, source: Option<SourceId>| {
+            let row = &partial.values[class.index()];
+            longer.number(row.iter().copied().chain([source]).collect::<Row>())
         };
         classes = match &column.policies[..] {
             [first, others @ ..] if column.open.is_none() => {
                 // Every policy has to drop; the first names the rule.
                 let mut drop = Cow::Borrowed(&decisions[first]);
                 for other in others {
-                    let and = |first, other| if other == PASS { PASS } else { first };
+                    let and = |first, other| if other == Denial::PASS { Denial::PASS } else { first };
                     drop = Cow::Owned(drop.zip(&decisions[other], and));
                 }
-                let mut class_of = Memo::new(|class, label| match label {
-                    PASS => extended(class, PASS),
-                    BY_DEFAULT => extended(class, rules.number((*first, None))),
-                    rule => extended(class, rules.number((*first, Some(RuleId(rule))))),
+                let mut class_of = Memo::new(|class, denial: Denial| {
+                    let denied = denial != Denial::PASS;
+                    extended(class, denied.then(|| rules.number((*first, denial.rule()))))
                 });
-                classes
-                    .zip(never, |class, never| (class, never))
-                    .zip(&drop, |(class, never), label| class_of.get(class, if never { PASS } else { label }))
+                classes.zip(never, |class, never| (class, never)).zip(&drop, |(class, never), denial| {
+                    class_of.get(class, if never { Denial::PASS } else { denial })
+                })
             }
-            _ => classes.map(|class| extended(class, PASS)),
+            _ => classes.map(|class| extended(class, None)),
         };
         partial = longer;
     }
-    let numbers: Vec<u32> = partial.values.into_iter().map(|row| rows.number(row)).collect();
-    if numbers.iter().copied().eq(0..numbers.len() as u32) {
+    let numbers: Vec<ClassId> = partial.values.into_iter().map(|row| rows.number(row)).collect();
+    if numbers.iter().copied().eq((0..numbers.len() as u32).map(ClassId)) {
         return classes;
     }
-    classes.map(|class| numbers[class as usize])
+    classes.map(|class| numbers[class.index()])
 }
 
 fn never_v4(config: &Config) -> Partition<u32, bool> {
@@ -157,7 +160,7 @@ impl Compiled {
     /// The rules that drop something on a column, in file order.
     pub fn column_rules(&self, column: ColumnId) -> impl Iterator<Item = &DropRule> {
         let used: BTreeSet<DropRuleId> =
-            (0..self.classes() as u32).filter_map(|class| self.cell(class, column)).collect();
+            (0..self.classes() as u32).filter_map(|class| self.cell(ClassId(class), column)).collect();
         used.into_iter().map(|id| self.rule(id))
     }
 }
@@ -170,7 +173,7 @@ pub struct DropPrefixes<'a> {
 }
 
 impl<'a> DropPrefixes<'a> {
-    fn dropped(self) -> impl Fn(u32) -> bool + 'a {
+    fn dropped(self) -> impl Fn(ClassId) -> bool + 'a {
         let Self { compiled, column } = self;
         move |class| compiled.cell(class, column).is_some()
     }

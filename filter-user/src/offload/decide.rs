@@ -5,20 +5,48 @@ use std::collections::{BTreeSet, HashMap};
 use crate::{
     address::{Address, Partition},
     country::CountryMap,
-    model::{Config, Country, NO_RULE, Policy, PolicyId, RuleId, RuleLabel},
+    model::{Config, Country, Policy, PolicyId, RuleId, RuleLabel},
 };
 
-/// Some request from the address might be admitted: the packet passes.
-pub(super) const PASS: u32 = NO_RULE;
-/// The address is denied because no rule admits it and there is no `allow default`.
-pub(super) const BY_DEFAULT: u32 = NO_RULE - 1;
+/// What denies every request from an address, whatever else it shows: a rule, by its number, the default, or nothing.
+/// As small as a [`RuleLabel`], because there are as many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Denial(u32);
 
-/// For every policy behind a service, what denies each address whatever else a request shows: the
-/// number of a rule, or `BY_DEFAULT`, or `PASS`.
+impl Denial {
+    /// Some request from the address might be admitted: the packet passes.
+    pub(super) const PASS: Self = Self(u32::MAX);
+    /// The address is denied because no rule admits it and there is no `allow default`.
+    pub(super) const BY_DEFAULT: Self = Self(u32::MAX - 1);
+
+    /// A number that no other has.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The rule; `None` for the default and for what passes.
+    pub(super) fn rule(self) -> Option<RuleId> {
+        (self.0 < Self::BY_DEFAULT.0).then_some(RuleId(self.0))
+    }
+}
+
+impl From<RuleId> for Denial {
+    fn from(rule: RuleId) -> Self {
+        Self(rule.0)
+    }
+}
+
+impl From<RuleLabel> for Denial {
+    fn from(label: RuleLabel) -> Self {
+        label.rule().map_or(Self::PASS, Self::from)
+    }
+}
+
+/// For every policy behind a service, what denies each address.
 #[derive(Clone, Debug)]
 pub struct Decisions {
-    pub(super) v4: HashMap<PolicyId, Partition<u32, u32>>,
-    pub(super) v6: HashMap<PolicyId, Partition<u128, u32>>,
+    pub(super) v4: HashMap<PolicyId, Partition<u32, Denial>>,
+    pub(super) v6: HashMap<PolicyId, Partition<u128, Denial>>,
 }
 
 impl Decisions {
@@ -40,7 +68,7 @@ pub(super) trait Family: Address {
     /// The address rules of a policy.
     fn rules(policy: &Policy) -> AddressLayers<'_, Self>;
     /// The decisions in this family.
-    fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, u32>>;
+    fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, Denial>>;
 }
 
 /// The address rules of a policy in one family.
@@ -56,7 +84,7 @@ impl Family for u32 {
         AddressLayers { drop: &index.drop_ip.v4, allow: &index.allow_ip.v4, deny: &index.deny_ip.v4 }
     }
 
-    fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, u32>> {
+    fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, Denial>> {
         &decisions.v4
     }
 }
@@ -67,13 +95,13 @@ impl Family for u128 {
         AddressLayers { drop: &index.drop_ip.v6, allow: &index.allow_ip.v6, deny: &index.deny_ip.v6 }
     }
 
-    fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, u32>> {
+    fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, Denial>> {
         &decisions.v6
     }
 }
 
-/// For every address: `PASS`, or what denies every request from it.
-fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>) -> Partition<A, u32> {
+/// What denies each address.
+fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>) -> Partition<A, Denial> {
     let index = policy.index();
     let AddressLayers { drop, allow, deny } = A::rules(policy);
 
@@ -81,19 +109,19 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
     #[derive(Clone, Copy, PartialEq)]
     struct ByCountry {
         drop: RuleLabel,
-        otherwise: u32,
+        otherwise: Denial,
     }
     let nothing_admits =
         index.allow_ua.is_empty() && policy.backends().is_empty() && policy.default_allow().is_none();
     let label = |rules: &HashMap<Country, RuleId>, country: Option<Country>| {
-        country.and_then(|country| rules.get(&country)).map_or(NO_RULE, |rule| rule.0)
+        country.and_then(|country| rules.get(&country)).map_or(RuleLabel::NONE, |rule| (*rule).into())
     };
     let by_country = |country: Option<Country>| ByCountry {
         drop: label(&index.drop_country, country),
         otherwise: match label(&index.deny_country, country) {
-            _ if label(&index.allow_country, country) != NO_RULE => PASS,
-            NO_RULE if nothing_admits => BY_DEFAULT,
-            rule_or_pass => rule_or_pass,
+            _ if label(&index.allow_country, country) != RuleLabel::NONE => Denial::PASS,
+            RuleLabel::NONE if nothing_admits => Denial::BY_DEFAULT,
+            denied => denied.into(),
         },
     };
     let countries = if policy.uses_countries() {
@@ -104,21 +132,21 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
 
     // A token outranks everything that follows, and the NIC cannot see tokens.
     if !index.allow_token.is_empty() {
-        return drop.zip(&countries, |drop, country| drop.min(country.drop));
+        return drop.zip(&countries, |drop, country| drop.min(country.drop).into());
     }
     // What outranks `deny ip`, and what holds behind it.
     let before = drop.zip(&countries, |drop, country| (drop.min(country.drop), country.otherwise)).zip(
         allow,
         |(drop, otherwise), allow| match drop {
-            NO_RULE if allow != NO_RULE => (Some(PASS), otherwise),
-            NO_RULE => (None, otherwise),
-            rule => (Some(rule), otherwise),
+            RuleLabel::NONE if allow != RuleLabel::NONE => (Some(Denial::PASS), otherwise),
+            RuleLabel::NONE => (None, otherwise),
+            dropped => (Some(dropped.into()), otherwise),
         },
     );
     // Last, because it is mostly the largest: what is put together with it is as large.
     before.zip(deny, |(before, otherwise), deny| match before {
-        Some(label) => label,
-        None if deny != NO_RULE => deny,
+        Some(decided) => decided,
+        None if deny != RuleLabel::NONE => deny.into(),
         None => otherwise,
     })
 }

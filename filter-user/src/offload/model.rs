@@ -8,10 +8,26 @@ use crate::{
 };
 
 /// A set of addresses that every service treats alike. Classes are numbered from 0.
-pub type ClassId = u32;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClassId(pub u32);
+
+impl ClassId {
+    /// Its place among all classes.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A set of services that treat every address alike, because the same policies lie behind them.
-pub type ColumnId = u32;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColumnId(pub u32);
+
+impl ColumnId {
+    /// Its place in a row.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// A rule that drops at the NIC, by its place in [`Compiled::rules`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,7 +106,7 @@ impl Compiled {
 
     /// The column for packets whose port cannot be seen.
     pub fn hidden_column(&self) -> ColumnId {
-        self.columns.len() as ColumnId
+        ColumnId(self.columns.len() as u32)
     }
 
     /// The class of an address.
@@ -103,7 +119,7 @@ impl Compiled {
 
     /// What the table says of a class.
     pub fn cell(&self, class: ClassId, column: ColumnId) -> Cell {
-        self.cells[class as usize * self.row() + column as usize]
+        self.cells[class.index() * self.row() + column.index()]
     }
 
     /// What the NIC does with a packet from `address` to the service at `service` in [`Self::services`].

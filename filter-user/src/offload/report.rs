@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{
-    Compiled, Decisions,
-    decide::{BY_DEFAULT, Family, PASS},
+    ClassId, Compiled, Decisions,
+    decide::{Denial, Family},
 };
 use crate::{
     address::{Address, Partition, net_range_v4, net_range_v6},
@@ -136,18 +136,18 @@ impl HeldBack {
     }
 }
 
-/// What each rule of a policy decides, by its label in the decisions; or what of that is dropped on a
+/// What each rule of a policy decides; or what of that is dropped on a
 /// service.
 #[derive(Default)]
 struct Extents {
-    sizes: HashMap<u32, Extent>,
+    sizes: HashMap<Denial, Extent>,
     /// The rules of which something is decided and not dropped. Sizes cannot tell: they are rounded.
-    held_back: HashMap<u32, HeldBack>,
+    held_back: HashMap<Denial, HeldBack>,
 }
 
 impl Extents {
-    fn of(&self, label: u32) -> Extent {
-        self.sizes.get(&label).copied().unwrap_or_default()
+    fn of(&self, denial: Denial) -> Extent {
+        self.sizes.get(&denial).copied().unwrap_or_default()
     }
 }
 
@@ -174,31 +174,31 @@ fn extents(
         id,
         decisions,
         dropped_on.map(|(compiled, service)| (compiled, &compiled.v4, service)),
-        |label, dropped, first, last| {
+        |denial, dropped, first, last| {
             if dropped {
                 let size = Extent { v4: u64::from(last - first) + 1, v6_64s: 0 };
-                *result.sizes.entry(label).or_default() += size;
+                *result.sizes.entry(denial).or_default() += size;
             } else {
                 let (reaching_in, whole) = overlap(never_v4(), first, last);
-                result.held_back.entry(label).or_default().add(reaching_in, whole);
+                result.held_back.entry(denial).or_default().add(reaching_in, whole);
             }
         },
     );
     // The last network that was counted for each rule: several pieces may lie in one.
-    let mut counted: HashMap<u32, u128> = HashMap::new();
+    let mut counted: HashMap<Denial, u128> = HashMap::new();
     each::<u128>(
         id,
         decisions,
         dropped_on.map(|(compiled, service)| (compiled, &compiled.v6, service)),
-        |label, dropped, first, last| {
+        |denial, dropped, first, last| {
             if dropped {
                 let (first, last) = (first >> 64, last >> 64);
-                let again = counted.insert(label, last) == Some(first);
+                let again = counted.insert(denial, last) == Some(first);
                 let networks = u64::try_from(last - first + u128::from(!again)).unwrap_or(u64::MAX);
-                *result.sizes.entry(label).or_default() += Extent { v4: 0, v6_64s: networks };
+                *result.sizes.entry(denial).or_default() += Extent { v4: 0, v6_64s: networks };
             } else {
                 let (reaching_in, whole) = overlap(never_v6(), first, last);
-                result.held_back.entry(label).or_default().add(reaching_in, whole);
+                result.held_back.entry(denial).or_default().add(reaching_in, whole);
             }
         },
     );
@@ -221,23 +221,23 @@ fn overlap<A: Address>(
     (reaching_in, whole)
 }
 
-/// Visits every run of addresses that the policy decides: label, whether it is dropped on the service
+/// Visits every run of addresses that the policy denies: by what, whether it is dropped on the service
 /// (without a service all are visited as dropped), first and last address.
 fn each<A: Family>(
     id: PolicyId,
     decisions: &Decisions,
-    dropped_on: Option<(&Compiled, &Partition<A, u32>, usize)>,
-    mut visit: impl FnMut(u32, bool, A, A),
+    dropped_on: Option<(&Compiled, &Partition<A, ClassId>, usize)>,
+    mut visit: impl FnMut(Denial, bool, A, A),
 ) {
     let Some(decided) = A::decisions(decisions).get(&id) else { return };
     let shown = match dropped_on {
-        None => decided.map(|label| (label, true)),
+        None => decided.map(|denial| (denial, true)),
         Some((compiled, classes, service)) => {
             let column = compiled.services[service].column;
-            decided.zip(classes, |label, class| (label, compiled.cell(class, column).is_some()))
+            decided.zip(classes, |denial, class| (denial, compiled.cell(class, column).is_some()))
         }
     };
-    for piece in shown.iter().filter(|piece| piece.label.0 != PASS) {
+    for piece in shown.iter().filter(|piece| piece.label.0 != Denial::PASS) {
         visit(piece.label.0, piece.label.1, piece.first, piece.last);
     }
 }
@@ -309,14 +309,14 @@ impl Reporter<'_> {
             }),
             (_, Action::Drop) => None,
         };
-        self.finish(id.0, rule.text.clone(), rule.origin.clone(), why_not, || self.undecided(rule))
+        self.finish(id.into(), rule.text.clone(), rule.origin.clone(), why_not, || self.undecided(rule))
     }
 
     fn default(&self) -> RuleReport {
         if let Some(origin) = self.policy.default_allow() {
             let why = ("it admits what no rule decided".to_owned(), None);
             return self.finish(
-                BY_DEFAULT,
+                Denial::BY_DEFAULT,
                 "allow default".into(),
                 origin.clone(),
                 Some(why.clone()),
@@ -337,7 +337,7 @@ impl Reporter<'_> {
             Some(format!("`{}` (line {}) can still admit", backend.text, backend.origin.line))
         });
         let why = why.map(|why| (why, None));
-        self.finish(BY_DEFAULT, "default deny".into(), self.policy.origin().clone(), why, || {
+        self.finish(Denial::BY_DEFAULT, "default deny".into(), self.policy.origin().clone(), why, || {
             ("every address is decided by a rule before it".into(), None)
         })
     }
@@ -428,22 +428,22 @@ impl Reporter<'_> {
 
     fn finish(
         &self,
-        label: u32,
+        denial: Denial,
         text: Arc<str>,
         origin: Origin,
         why_not: Option<Why>,
         undecided: impl FnOnce() -> Why,
     ) -> RuleReport {
-        let decides = self.decided.of(label);
+        let decides = self.decided.of(denial);
         let services: Vec<Place> = self
             .dropped
             .iter()
             .map(|(service, dropped)| {
-                let why = dropped.held_back.get(&label).map(|held| self.held_back(*service, *held));
+                let why = dropped.held_back.get(&denial).map(|held| self.held_back(*service, *held));
                 let (reason, remedy) = why.unzip();
                 Place {
                     service: self.config.services[*service].key,
-                    dropped: dropped.of(label),
+                    dropped: dropped.of(denial),
                     reason,
                     remedy: remedy.flatten(),
                 }
@@ -451,7 +451,7 @@ impl Reporter<'_> {
             .collect();
         let runs = if services.iter().all(|place| place.dropped.is_empty()) {
             Runs::Userspace
-        } else if self.dropped.iter().all(|(_, dropped)| !dropped.held_back.contains_key(&label)) {
+        } else if self.dropped.iter().all(|(_, dropped)| !dropped.held_back.contains_key(&denial)) {
             Runs::Nic
         } else {
             Runs::Both

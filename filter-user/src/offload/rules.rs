@@ -13,21 +13,25 @@ use crate::model::{Config, Policy, PolicyId, RuleId};
 /// A rule of a policy, or its default.
 pub(super) type DropSource = (PolicyId, Option<RuleId>);
 
-/// Numbers the rules that drop something in the order of the file. `sources` are rules by label, of
+/// The number of a [`DropSource`], in the order in which the compiler meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct SourceId(pub(super) u32);
+
+/// Numbers the rules that drop something in the order of the file. `sources` are rules by their [`SourceId`], of
 /// which those in `dropping` count.
 pub(super) fn number_rules(
     config: &Config,
     sources: &[DropSource],
-    dropping: &BTreeSet<u32>,
-) -> (Vec<DropRule>, HashMap<u32, DropRuleId>) {
-    let mut order: Vec<(DropSource, u32)> =
-        sources.iter().copied().zip(0..).filter(|(_, label)| dropping.contains(label)).collect();
+    dropping: &BTreeSet<SourceId>,
+) -> (Vec<DropRule>, HashMap<SourceId, DropRuleId>) {
+    let numbered = sources.iter().copied().zip((0..).map(SourceId));
+    let mut order: Vec<(DropSource, SourceId)> = numbered.filter(|(_, id)| dropping.contains(id)).collect();
     // A policy's default comes after its rules.
     order.sort_by_key(|((policy, rule), _)| (*policy, rule.map_or(u32::MAX, |rule| rule.0)));
     let mut rules = Vec::with_capacity(order.len());
     let mut renumber = HashMap::with_capacity(order.len());
     let mut earlier = HashMap::new();
-    for ((policy_id, rule), label) in order {
+    for ((policy_id, rule), source) in order {
         let policy = config.policy(policy_id);
         let (text, origin) = match rule {
             Some(id) => (policy.rule(id).text.clone(), policy.rule(id).origin.clone()),
@@ -36,7 +40,7 @@ pub(super) fn number_rules(
         let earlier = rule
             .map_or(0, |id| earlier.entry(policy_id).or_insert_with(|| equal_earlier(policy))[id.0 as usize]);
         let identity = identity(policy.name(), &text, rule.is_none(), earlier);
-        renumber.insert(label, DropRuleId(rules.len() as u32));
+        renumber.insert(source, DropRuleId(rules.len() as u32));
         rules.push(DropRule {
             policy: policy_id,
             policy_name: policy.name().clone(),

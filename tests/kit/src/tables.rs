@@ -6,14 +6,14 @@ use filter_user::{
     address::{Partition, net_range_v4, net_range_v6},
     kernel::Layout,
     model::{Engine, Origin, PolicyId, Proto, ServiceKey},
-    offload::{Cell, ClassId, Column, Compiled, CompiledService, DropRule, DropRuleId},
+    offload::{Cell, ClassId, Column, ColumnId, Compiled, CompiledService, DropRule, DropRuleId},
 };
 use ipnet::IpNet;
 
 /// A table in the making. Class 0 is what no network names.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    services: Vec<(ServiceKey, u32)>,
+    services: Vec<(ServiceKey, ColumnId)>,
     nets: Vec<(IpNet, ClassId)>,
     /// For each class, the rule that drops it in each column.
     rows: Vec<Vec<Option<u32>>>,
@@ -27,10 +27,10 @@ impl Table {
         Self { rows: vec![vec![None; columns]], ..Self::default() }
     }
 
-    /// Protects a port, by a column.
+    /// Protects a port, by the column of this number.
     #[must_use]
     pub fn service(mut self, proto: Proto, port: u16, address: Option<IpAddr>, column: u32) -> Self {
-        self.services.push((ServiceKey { proto, port, address }, column));
+        self.services.push((ServiceKey { proto, port, address }, ColumnId(column)));
         self
     }
 
@@ -47,7 +47,7 @@ impl Table {
     pub fn class(&mut self, row: Vec<Option<u32>>) -> ClassId {
         assert_eq!(row.len(), self.rows[0].len(), "one cell for each column");
         self.rows.push(row);
-        self.rows.len() as u32 - 1
+        ClassId(self.rows.len() as u32 - 1)
     }
 
     /// Puts a network into a class. Where networks overlap, the lowest class counts.
@@ -117,8 +117,8 @@ impl Table {
             })
             .collect();
         Compiled {
-            v4: Partition::from_nested(v4, 0),
-            v6: Partition::from_nested(v6, 0),
+            v4: Partition::from_nested(v4, ClassId(0)),
+            v6: Partition::from_nested(v6, ClassId(0)),
             services: self
                 .services
                 .into_iter()

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use filter_user::offload::{Cell, Compiled, Decisions, compile};
+use filter_user::offload::{Cell, ClassId, Compiled, Decisions, compile};
 use ipnet::IpNet;
 use kit::{
     oracle::{self, Config, Request, Verdict, mapped_to_v4},
@@ -106,7 +106,7 @@ proptest! {
         let compiled = compiled(&meaning, &random::load(&meaning, style));
         let rows: Vec<&[Cell]> = compiled.cells.chunks(compiled.row()).collect();
         prop_assert_eq!(rows.len(), compiled.classes());
-        let used: std::collections::HashSet<u32> =
+        let used: std::collections::HashSet<ClassId> =
             compiled.v4.iter().map(|piece| piece.label).chain(compiled.v6.iter().map(|piece| piece.label)).collect();
         prop_assert_eq!(used.len(), rows.len());
         for (i, row) in rows.iter().enumerate() {

@@ -12,6 +12,7 @@ use std::{
 use filter_user::{
     kernel::{Filter, Layout, Stats},
     model::{Engine, InterfaceMode, Proto},
+    offload::ClassId,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kit::{
@@ -113,7 +114,7 @@ fn table(number: u64, more: u32, engine: Engine) -> Layout {
     }
     let own = own.map(|class| class.expect("each was made"));
     let prefix = |address: IpAddr| IpNet::from(address);
-    let mut nets: Vec<(IpNet, u32)> = (0..SOURCES)
+    let mut nets: Vec<(IpNet, ClassId)> = (0..SOURCES)
         .flat_map(|source| {
             let class = own[source as usize % 4];
             let net = Ipv6Net::new(v6(source), 64).unwrap();

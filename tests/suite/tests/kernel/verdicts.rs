@@ -10,7 +10,7 @@ use filter_ebpf::{
 use filter_user::{
     kernel::{Bench, Stats},
     model::{Engine, Proto, ServiceKey},
-    offload::{Cell, Compiled},
+    offload::{Cell, ClassId, Compiled},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kit::{
@@ -125,7 +125,7 @@ fn lookups_agree_with_the_partition(engine: Engine) {
     let mut bench = bench(engine);
     let mut table = Table::new(1).service(Proto::Tcp, 80, None, 0);
     let rule = table.rule("deny ip", 1);
-    let classes: Vec<u32> = (0..3).map(|n| table.class(vec![(n < 2).then_some(rule)])).collect();
+    let classes: Vec<_> = (0..3).map(|n| table.class(vec![(n < 2).then_some(rule)])).collect();
     let v4 = |address: u32, len| IpNet::from(Ipv4Net::new(address.into(), len).unwrap().trunc());
     let v6 = |address: u128, len| IpNet::from(Ipv6Net::new(address.into(), len).unwrap().trunc());
     let mut nets = vec![(v4(0, 3), classes[2]), (v6(0x2 << 124, 5), classes[2])];
@@ -159,11 +159,12 @@ fn lookups_agree_with_the_partition(engine: Engine) {
             bench.look_up(&mut kernel, 2_000).unwrap();
             for _ in 0..2_000 * LOOKUPS {
                 let (upper, lower) = host.draw();
-                host.found(if v6 == 0 {
+                let class = if v6 == 0 {
                     compiled.v4.get((upper >> 32) as u32)
                 } else {
                     compiled.v6.get(u128::from(upper) << 64 | u128::from(lower))
-                });
+                };
+                host.found(class.0);
             }
             assert_eq!(kernel, host, "{random:x} {set:x}");
         }
@@ -609,7 +610,9 @@ fn compiled() -> impl Strategy<Value = Compiled> {
                     table = table.service(proto, port, address, column);
                 }
             }
-            table.nets(nets.into_iter().map(|(net, class)| (net, class % (rows.len() as u32 + 1)))).compiled()
+            table
+                .nets(nets.into_iter().map(|(net, class)| (net, ClassId(class % (rows.len() as u32 + 1)))))
+                .compiled()
         })
 }
 

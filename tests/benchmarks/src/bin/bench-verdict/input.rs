@@ -7,7 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use filter_user::{load, model::Proto, offload::Compiled};
+use filter_user::{
+    load,
+    model::Proto,
+    offload::{ClassId, Compiled},
+};
 use ipnet::IpNet;
 use kit::{
     frames::{self, TCP},
@@ -59,7 +63,7 @@ impl Input {
         let of = |set: Set| {
             let compiled = compiled(&text)?;
             let column = compiled.services[0].column;
-            let passes = |class: u32| compiled.cell(class, column).is_none();
+            let passes = |class: ClassId| compiled.cell(class, column).is_none();
             let mut list: Vec<IpNet> = if set.v6 {
                 compiled.v6.prefixes(passes).collect()
             } else {

@@ -310,11 +310,12 @@ fn verify(input: &Input, after: Lookups) -> Result<()> {
     let compiled = &input.compiled;
     for _ in 0..VERIFIED * LOOKUPS {
         let (upper, lower) = from.draw();
-        from.found(if from.v6 == 0 {
+        let class = if from.v6 == 0 {
             compiled.v4.get((upper >> 32) as u32)
         } else {
             compiled.v6.get(u128::from(upper) << 64 | u128::from(lower))
-        });
+        };
+        from.found(class.0);
     }
     ensure!((from.seed, from.sum) == (after.seed, after.sum), "the kernel found other classes than the host");
     Ok(())

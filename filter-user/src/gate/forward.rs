@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, StatusCode, header, response::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, response::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
+
+use url::{Position, Url};
 
 use super::{
     answer::{answer, last, reject},
@@ -13,11 +15,12 @@ use super::{
     headers, log,
     manifest::{Broken, Plan},
     player_token::{self, Keep},
+    resource,
     tunnel::{self, PendingUpgrade},
     upstream::Fault,
 };
 use crate::{
-    http::{Reject, Target},
+    http::{Reject, Target, read_target},
     judge,
     manifest::Form,
     model::{Config, Gate, ServiceKey, ServiceKind},
@@ -42,6 +45,8 @@ pub(super) struct Judged<'a> {
     pub(super) target: &'a Target,
     /// The target as the client wrote it.
     pub(super) raw_target: &'a [u8],
+    /// What it stands for at the media server, when it is a resource that nicgate named.
+    pub(super) resource: Option<&'a str>,
     pub(super) keep: Option<Keep>,
 }
 
@@ -58,6 +63,29 @@ impl Judged<'_> {
             }
             _ => forward,
         }
+    }
+
+    /// Names the resource of a WHIP or WHEP session below the stream's path, when the media server put it elsewhere.
+    fn keep_resource(&self, connection: &Connection, headers: &mut HeaderMap) -> Option<()> {
+        let config = &self.snapshot.config;
+        let raw = std::str::from_utf8(self.raw_target).ok()?;
+        let path = raw.split('?').next()?.trim_end_matches('/');
+        let here = Url::parse(&format!("http://host.invalid{path}")).ok()?;
+        let there = here.join(headers.get(header::LOCATION)?.to_str().ok()?).ok()?;
+        if there.origin() != here.origin() {
+            return None;
+        }
+        let stream = &config.stream_for(&self.request.path)?.name;
+        let read = read_target(there.path().as_bytes(), &config.token_name);
+        let owner =
+            read.ok().and_then(|read| config.stream_for(&read.path).map(|stream| stream.name.clone()));
+        if owner.as_ref() == Some(stream) {
+            return None;
+        }
+        let target = &there[Position::BeforePath..Position::AfterQuery];
+        let hidden = resource::hide(&connection.shared.player_tokens, stream, target)?;
+        headers.insert(header::LOCATION, HeaderValue::try_from(format!("{path}/{hidden}")).ok()?);
+        Some(())
     }
 
     /// The token as a parameter of a redirect that the player follows. One of nicgate's own is for this stream alone, and
@@ -97,7 +125,7 @@ pub(super) async fn forward(
     parts.extensions.clear();
     let body = RequestBody::new(&connection.gate, body, &transfer);
     let activity = body.activity.clone();
-    let forwarded = judged.forward(plan.as_ref());
+    let forwarded = judged.resource.map_or_else(|| judged.forward(plan.as_ref()), str::to_owned);
     let sent = tokio::select! {
         sent = connection.shared.upstreams.send(&gate.upstream, &forwarded, parts, body) => sent,
         why = transfer.cut() => return cut(connection, why),
@@ -120,7 +148,7 @@ pub(super) async fn forward(
     if !headers::transfer_is_plain(&parts.headers) {
         return bad_gateway(connection, "upstream sent a transfer coding that nobody asked for".to_owned());
     }
-    for_client(&judged, gate, &mut parts);
+    for_client(connection, &judged, gate, &mut parts);
     match plan {
         Some(plan) => match plan.pass(connection, parts, body, transfer).await {
             Ok(response) => (response, None),
@@ -132,9 +160,13 @@ pub(super) async fn forward(
 }
 
 /// Makes the upstream's head one for the client.
-fn for_client(judged: &Judged<'_>, gate: &Gate, parts: &mut Parts) {
+fn for_client(connection: &Connection, judged: &Judged<'_>, gate: &Gate, parts: &mut Parts) {
     headers::for_client(&mut parts.headers, false);
     let host = judged.request.host.as_deref();
+    if parts.status == StatusCode::CREATED && judged.request.proto == "webrtc" {
+        headers::map_back(&mut parts.headers, &gate.upstream, host, None);
+        judged.keep_resource(connection, &mut parts.headers);
+    }
     headers::map_back(&mut parts.headers, &gate.upstream, host, judged.redirect_token());
     let config = &judged.snapshot.config;
     if let Some(keep) = judged.keep.as_ref().filter(|keep| keep.cookie && parts.status.as_u16() < 400)

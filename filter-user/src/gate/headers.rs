@@ -164,7 +164,8 @@ fn mapped(
             let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
             format!("{}{query}{fragment}", url.path())
         }
-        Err(_) if reference.starts_with("//") => return None,
+        // To a browser a backslash is a slash, and a tab is nothing.
+        Err(_) if reference.starts_with("//") || reference.contains(['\\', '\t']) => return None,
         Err(_) => reference.to_owned(),
     };
     if let Some((name, token)) = token {
@@ -269,6 +270,8 @@ mod tests {
             ("http://other.example/live", None),
             ("http://tv.example/live", None),
             ("//other.example/live", None),
+            ("/\\other.example/live", None),
+            ("/\t/other.example/live", None),
         ] {
             assert_eq!(map(reference).as_deref(), expected, "{reference}");
         }

@@ -17,6 +17,7 @@ mod log;
 mod manifest;
 mod operation;
 mod player_token;
+mod resource;
 mod serve;
 mod token;
 mod tunnel;

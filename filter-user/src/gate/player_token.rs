@@ -54,6 +54,16 @@ impl PlayerTokens {
         self.tokens.mark(texts)
     }
 
+    /// A proof that nicgate wrote this target for the stream.
+    pub(super) fn sign(&self, stream: &str, target: &str) -> String {
+        self.tokens.sign(&[stream, target])
+    }
+
+    /// Whether [`sign`](Self::sign) made it.
+    pub(super) fn signed(&self, stream: &str, target: &str, signature: &str) -> bool {
+        self.tokens.signed(&[stream, target], signature)
+    }
+
     /// Remembers that players begin by asking for this path.
     pub(super) fn begins_at(&self, path: &Arc<str>) {
         let mut beginnings = self.beginnings.lock().unwrap_or_else(PoisonError::into_inner);

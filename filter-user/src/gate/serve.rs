@@ -17,6 +17,7 @@ use super::{
     log::End,
     operation::{operation, proto},
     player_token::{Keep, unset_cookie},
+    resource,
     token::find,
     tunnel::PendingUpgrade,
 };
@@ -150,9 +151,15 @@ async fn judge(
     let session = transfer.as_ref().map(|transfer| transfer.session_id().clone());
     let (response, fault) = match transfer {
         Some(transfer) => {
-            let Read { request: judged, target, keep } = &read;
-            let judged =
-                Judged { snapshot: &snapshot, request: judged, target, raw_target, keep: keep.clone() };
+            let Read { request: judged, target, resource, keep } = &read;
+            let judged = Judged {
+                snapshot: &snapshot,
+                request: judged,
+                target,
+                raw_target,
+                resource: resource.as_deref(),
+                keep: keep.clone(),
+            };
             forward(connection, judged, request, transfer, pending).await
         }
         None => (deny(connection, &admission), None),
@@ -167,6 +174,8 @@ async fn judge(
 struct Read {
     request: Arc<judge::Request>,
     target: Target,
+    /// What it stands for at the media server, when it is a resource that nicgate named.
+    resource: Option<String>,
     /// How its player is to keep its token.
     keep: Option<Keep>,
 }
@@ -213,7 +222,9 @@ fn read(
             None
         }
     };
-    Ok(Read { request: Arc::new(judged), target, keep })
+    let stream = config.stream_for(&target.path);
+    let resource = stream.and_then(|stream| resource::shown(tokens, &stream.name, &target.path));
+    Ok(Read { request: Arc::new(judged), target, resource, keep })
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<Arc<str>> {

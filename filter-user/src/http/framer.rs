@@ -38,6 +38,8 @@ const READ_SIZE: usize = 16 * 1024;
 const LINGER_BYTES: usize = 256 * 1024;
 /// What hyper gets in place of a refused head.
 const LAST_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: refused\r\nconnection: close\r\n\r\n";
+/// A chunked body of nothing.
+const NO_CHUNKS: &[u8] = b"0\r\n\r\n";
 /// What makes hyper's body decoder fail.
 const BROKEN_CHUNK: &[u8] = b"!\r\n";
 
@@ -175,8 +177,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             // One empty line after a body is an old habit of clients (RFC 9112, 2.2); a second one is not.
             self.input.advance(2);
         }
-        let head = match head::length(&self.input, looked) {
-            Ok(Some(length)) if length <= self.limits.head_bytes => self.input.split_to(length),
+        let (head, read) = match head::length(&self.input, looked) {
+            Ok(Some(length)) if length <= self.limits.head_bytes => {
+                let read = head::read(&self.input[..length], &self.limits);
+                let rest = &self.input[length..];
+                if read.as_ref().is_ok_and(|head| head.empty_chunks) && !rest.starts_with(NO_CHUNKS) {
+                    if NO_CHUNKS.starts_with(rest) {
+                        return false;
+                    }
+                    self.refuse(Reject::bad("body of a request that has none"));
+                    return true;
+                }
+                (self.input.split_to(length), read)
+            }
             Ok(None) if self.input.len() < self.limits.head_bytes => {
                 self.reading = Reading::Head { looked: self.input.len() };
                 return false;
@@ -193,9 +206,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         };
         self.read_deadline.stop();
         self.fresh = false;
-        match head::read(&head, &self.limits) {
+        match read {
             Err(reject) => self.refuse_head(reject, &head),
             Ok(head) => {
+                if head.empty_chunks {
+                    self.input.advance(NO_CHUNKS.len());
+                }
                 self.whole_body = false;
                 self.output.extend_from_slice(&head.written);
                 self.reading = match head.framing {

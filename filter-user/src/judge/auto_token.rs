@@ -23,6 +23,9 @@ const NONCE: usize = 8;
 /// What proves that nicgate gave it, in bytes.
 const PROOF: usize = 16;
 
+/// For what no address is asked about.
+const NOBODY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+
 /// Makes tokens and knows them again, with a key of the process.
 #[derive(Clone)]
 pub struct AutoTokens(Hmac<Sha256>);
@@ -60,14 +63,25 @@ impl AutoTokens {
     pub fn gave(&self, token: &str, stream: &str, address: IpAddr) -> bool {
         let Some(digits) = digits(token) else { return false };
         let (nonce, proof) = digits.split_at(2 * NONCE);
-        let proof: Vec<u8> =
-            (0..PROOF).filter_map(|n| u8::from_str_radix(&proof[2 * n..2 * n + 2], 16).ok()).collect();
-        self.mac("token", address, &[stream, nonce]).verify_truncated_left(&proof).is_ok()
+        bytes(proof).is_some_and(|proof| {
+            self.mac("token", address, &[stream, nonce]).verify_truncated_left(&proof).is_ok()
+        })
+    }
+
+    /// A proof that nicgate wrote these texts, in hexadecimal digits.
+    pub fn sign(&self, texts: &[&str]) -> String {
+        hex(&self.mac("text", NOBODY, texts).finalize().into_bytes()[..PROOF])
+    }
+
+    /// Whether [`sign`](Self::sign) made it of these texts.
+    pub fn signed(&self, texts: &[&str], signature: &str) -> bool {
+        let proof = bytes(signature).filter(|proof| proof.len() == PROOF);
+        proof.is_some_and(|proof| self.mac("text", NOBODY, texts).verify_truncated_left(&proof).is_ok())
     }
 
     /// A short word that stands for some texts, and tells nothing of them.
     pub fn mark(&self, texts: &[&str]) -> String {
-        hex(&self.mac("mark", IpAddr::from([0; 4]), texts).finalize().into_bytes()[..6])
+        hex(&self.mac("mark", NOBODY, texts).finalize().into_bytes()[..6])
     }
 
     /// The hash of texts, each with its length, so that no two lists of texts are the same.
@@ -92,6 +106,14 @@ fn digits(token: &str) -> Option<&str> {
     let digits = token.strip_prefix(PREFIX)?;
     let all = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     (all && digits.len() == 2 * (NONCE + PROOF)).then_some(digits)
+}
+
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes();
+    let pairs = digits
+        .chunks_exact(2)
+        .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
+    pairs.collect::<Option<_>>().filter(|_| digits.len() % 2 == 0)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -145,6 +167,18 @@ mod tests {
         assert_eq!(all.len(), count);
         let [one, two] = ["2001:db8::1", "2001:db8::2"].map(|address| address.parse().unwrap());
         assert!(tokens.gave(&tokens.own("cam", one, &[]), "cam", two), "a /64 is one subscriber");
+    }
+
+    #[test]
+    fn a_signature_is_of_its_texts_alone() {
+        let tokens = AutoTokens::new(&[1; 32]);
+        let signature = tokens.sign(&["a", "b"]);
+        assert!(tokens.signed(&["a", "b"], &signature));
+        assert!(!tokens.signed(&["ab", ""], &signature));
+        assert!(!AutoTokens::new(&[2; 32]).signed(&["a", "b"], &signature));
+        for wrong in ["", "00", &signature[2..], &signature[1..], "zz", "é"] {
+            assert!(!tokens.signed(&["a", "b"], wrong), "{wrong}");
+        }
     }
 
     #[test]

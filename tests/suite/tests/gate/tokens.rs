@@ -132,3 +132,101 @@ async fn a_publisher_is_one_session_wherever_its_token_stands() {
         assert_eq!(upstream.count(), 4);
     }
 }
+
+#[tokio::test]
+async fn a_publisher_deletes_with_a_body_of_nothing() {
+    let (gate, upstream) = gate(TokenFrom { path: true, ..NOWHERE }).await;
+    let head = "DELETE /token=good/cam/1.ts HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    // As ffmpeg does; and wherever packets are cut.
+    let raw = format!("{head}0\r\n\r\n");
+    for cut in [raw.len(), raw.len() - 1, raw.len() - 3, head.len(), head.len() - 1] {
+        let mut client = Client::connect(gate.address).await;
+        client.send(&raw[..cut]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        client.send(&raw[cut..]).await;
+        assert_eq!(client.reply().await.status, 200, "cut at {cut}");
+        // The connection goes on where the body ended.
+        assert_eq!(client.get("/token=good/cam/2.ts").await.text(), "media /cam/2.ts");
+    }
+    let deleted: Vec<_> = upstream.requests().into_iter().filter(|seen| seen.method == "DELETE").collect();
+    assert_eq!(deleted.len(), 5);
+    assert!(deleted.iter().all(|seen| seen.header("transfer-encoding").is_none() && seen.body.is_empty()));
+    for body in [
+        "1\r\nx\r\n0\r\n\r\n",
+        "0\r\nX: y\r\n\r\n",
+        "0;x\r\n\r\n",
+        "00\r\n\r\n",
+        "GET /cam/x HTTP/1.1\r\n\r\n",
+    ] {
+        let mut client = Client::connect(gate.address).await;
+        client.send(format!("{head}{body}")).await;
+        let reply = client.reply().await;
+        assert_eq!(
+            (reply.status, reply.text().as_str()),
+            (400, "body of a request that has none\n"),
+            "{body}"
+        );
+    }
+    assert_eq!(upstream.count(), 10);
+}
+
+#[tokio::test]
+async fn a_webrtc_session_ends_where_the_media_server_says() {
+    // The media server names its sessions where no stream is.
+    let upstream = Server::noting(|seen| {
+        let builder = http::Response::builder();
+        match seen.method.as_str() {
+            "POST" => builder.status(201).header("location", "/session/7?secret=x"),
+            _ => builder.status(204),
+        }
+        .body(kit::origins::full(""))
+        .unwrap()
+    })
+    .await;
+    let mut made = Made::new();
+    let policy = made.policy(Rules::new("p").token(Action::Allow, "good"));
+    let made = made.stream("cam", Access::Policy(policy), Access::Policy(policy)).stream(
+        "other",
+        Access::Policy(policy),
+        Access::Policy(policy),
+    );
+    let mut made = made.gate(LOOPBACK, &upstream.url());
+    if let ServiceKind::Gate(gate) = &mut made.config.services[0].kind {
+        gate.token_from = TokenFrom { query: true, header: true, cookie: false, path: true };
+    }
+    let gate = Running::new(made);
+    let offer = "Content-Type: application/sdp\r\nContent-Length: 0\r\n";
+    for (target, lines) in [
+        ("/cam/whip?token=good", ""),
+        ("/cam/whip", "Authorization: Bearer good\r\n"),
+        ("/token=good/cam/whip", ""),
+        ("/cam/whep", "Authorization: Bearer good\r\n"),
+    ] {
+        let reply = ask(&gate, "POST", target, &format!("{lines}{offer}")).await;
+        let location = reply.header("location").unwrap().to_owned();
+        assert_eq!(reply.status, 201);
+        assert!(
+            location.contains("cam/whip/nicgate-") || location.contains("cam/whep/nicgate-"),
+            "{location}"
+        );
+        for method in ["PATCH", "DELETE"] {
+            let body = if method == "PATCH" { "Content-Length: 0\r\n" } else { "" };
+            assert_eq!(
+                ask(&gate, method, &location, &format!("{lines}{body}")).await.status,
+                204,
+                "{location}"
+            );
+            let seen = upstream.requests().pop().unwrap();
+            assert_eq!((&*seen.method, &*seen.target), (method, "/session/7?secret=x"));
+            // It is judged as a request of its stream, and is no way into another.
+            let bare = location.replace("?token=good", "").replace("/token=good", "");
+            assert_eq!(ask(&gate, method, &bare, body).await.status, 403, "{bare}");
+            let elsewhere = location.replace("cam/", "other/");
+            let status = ask(&gate, method, &elsewhere, &format!("{lines}{body}")).await.status;
+            assert_eq!(status, 204, "passed on as the path that it is");
+            assert!(upstream.requests().pop().unwrap().target.starts_with("/other/"));
+        }
+    }
+    // WHIP publishes and WHEP plays: one session each, wherever the token stands.
+    assert_eq!(gate.sessions.list().iter().filter(|session| &*session.key.stream == "cam").count(), 2);
+}

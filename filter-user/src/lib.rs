@@ -49,6 +49,7 @@
 //! | [`http`] | reading HTTP strictly, in front of any listener |
 //! | [`state`] | what outlives the process: the last good configuration, the bans |
 //! | [`kernel`] | the program, its maps, its link and its pins: the only room that knows aya |
+//! | [`limits`] | how often limits of nicgate's own were reached |
 //! | [`load`] | from files on a disk to all that is enforced |
 //! | [`config`] | text to model, and what to say when it is wrong |
 //! | [`manifest`] | playlists and manifests: which references get the token |
@@ -80,6 +81,7 @@ pub mod gate;
 pub mod http;
 pub mod judge;
 pub mod kernel;
+pub mod limits;
 pub mod load;
 pub mod manifest;
 pub mod model;

@@ -23,7 +23,7 @@ use crate::{
     http::{Reject, Target, read_target},
     judge,
     manifest::Form,
-    model::{Config, Gate, ServiceKey, ServiceKind},
+    model::{Config, Gate, Limit, ServiceKey, ServiceKind},
     session::{Cut, Snapshot, Transfer},
 };
 
@@ -193,6 +193,14 @@ fn no_answer(connection: &Connection, fault: Fault, broken_off: bool) -> Outcome
         add(&gate.client_gone, 1);
         let response = answer(connection, StatusCode::BAD_REQUEST, "body_broke_off", "body broke off");
         return (response, Some("the client broke its body off".to_owned()));
+    }
+    if fault.status == StatusCode::SERVICE_UNAVAILABLE {
+        add(&gate.limited, 1);
+        let remedy =
+            "answered 503, the media server could not be connected to: raise the hard limit of open files";
+        let hits = connection.shared.sessions.hits();
+        hits.hit(Limit::OpenFiles, connection.limits.open_files, &fault.why, remedy);
+        return (answer(connection, fault.status, "busy", "busy"), Some(fault.why));
     }
     if fault.status != StatusCode::GATEWAY_TIMEOUT {
         return bad_gateway(connection, fault.why);

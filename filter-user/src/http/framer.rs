@@ -31,6 +31,7 @@ use super::{
     head::{self, Framing, Reject},
     wire::{Fact, Wire},
 };
+use crate::model::Limit;
 
 /// How much is read from the client at once, in bytes.
 const READ_SIZE: usize = 16 * 1024;
@@ -196,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             }
             Ok(_) => {
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                self.refuse(Reject { status, reason: "head is too long" });
+                self.refuse(Reject::limited(Limit::HeadBytes, status, "head is too long"));
                 return true;
             }
             Err(reject) => {
@@ -241,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         match self.reading {
             Reading::Head { .. } if !self.input.is_empty() => {
                 let status = StatusCode::REQUEST_TIMEOUT;
-                self.refuse(Reject { status, reason: "head took too long" });
+                self.refuse(Reject::with(status, "head took too long"));
             }
             Reading::Head { .. } => {
                 if !self.wire.is_idle() {

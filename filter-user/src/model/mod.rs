@@ -1,16 +1,20 @@
 //! What a configuration means: policies, streams, protected ports, interfaces. Pure: no text, no I/O.
 
+mod backend;
 mod configuration;
 mod gate;
 mod interface;
+mod limit;
 mod mask;
 mod policy;
 mod service;
 mod stream;
 
+pub use backend::BackendOptions;
 pub use configuration::{Config, Listener};
 pub use gate::{Cors, Gate, PlayerToken, TokenFrom};
 pub use interface::{Engine, Interface, InterfaceMode};
+pub use limit::{Limit, Limits, Setting, Unit};
 pub use policy::{
     Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
     RuleId, Stage,

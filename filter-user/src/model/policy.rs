@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use url::Url;
 
+use super::BackendOptions;
 use crate::address::{Partition, net_range_v4, net_range_v6};
 
 /// Where something stands in the operator's files.
@@ -209,6 +210,8 @@ pub enum Authority {
 pub struct BackendRule {
     /// Who is asked.
     pub authority: Authority,
+    /// How.
+    pub options: BackendOptions,
     /// The line as written: `backend http://examplehost/auth`.
     pub text: Arc<str>,
     /// Where it stands.

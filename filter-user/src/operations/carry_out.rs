@@ -15,11 +15,17 @@ use super::{
     Seconds, SessionList, Status, shrunk::shrunk,
 };
 use crate::{
+    bans::BanTable,
     gate::Gates,
     kernel::wall_clock,
+    limits::LimitCount,
+    model::Limit,
     session::Sessions,
     state::{self, Recording},
-    watch::{Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, Monitors, Subscription, alarms_of},
+    watch::{
+        Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, MONITOR_BACKLOG, Monitors, Subscription,
+        alarms_of,
+    },
 };
 
 /// No audit for this long is an alarm: one takes a second with the largest tables.
@@ -120,6 +126,8 @@ impl Operations {
                     bans,
                     gates: self.parts.gates.counters(),
                     sessions: self.parts.sessions.counters(),
+                    backends: self.parts.sessions.backends(),
+                    limits: self.limits(),
                 });
                 reply(counters).erased()
             }
@@ -270,6 +278,21 @@ impl Operations {
             bans: Some(view.bans.clone()),
             gates: self.parts.gates.counters(),
             sessions: Some(self.parts.sessions.counters()),
+            backends: self.parts.sessions.backends(),
+            limits: self.limits(),
+        })
+    }
+
+    /// The limits of nicgate's own, and how often each was reached.
+    fn limits(&self) -> Vec<LimitCount> {
+        let set = self.parts.sessions.snapshot().config.limits;
+        self.parts.sessions.hits().counts(|limit| match limit {
+            Limit::Bans => Some(BanTable::LIMIT as u64),
+            Limit::OpenFiles => Some(self.parts.gates.open_files()),
+            // Each backend has its own.
+            Limit::QueueTimeout => None,
+            Limit::Events => Some(MONITOR_BACKLOG as u64),
+            _ => set.get(limit).or(limit.setting().map(|setting| setting.default)),
         })
     }
 

@@ -20,11 +20,12 @@ use super::{
 };
 use crate::{
     address::canonical,
-    backend::{Answered, Backends, Redirect, TURN_WAIT},
+    backend::{Answered, AskLimits, BackendStatus, Backends, Redirect},
     bans::BanIndex,
-    judge::{Ground, Judgement, Limit, Request, Verdict, judge},
+    judge::{Ground, Judgement, Request, Verdict, judge},
     kernel::boottime,
-    model::PolicyId,
+    limits::LimitHits,
+    model::{Limit, Limits, PolicyId},
 };
 
 /// The bounds of the session table. The defaults are what production uses.
@@ -48,12 +49,24 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
-            sessions: 200_000,
-            sessions_per_address: 16_384,
-            bytes: 512 << 20,
+            sessions: Limit::Sessions.default_count(),
+            sessions_per_address: Limit::SessionsPerAddress.default_count(),
+            bytes: Limit::SessionBytes.default_count(),
             ban: Duration::from_secs(10),
             outage: Duration::from_secs(2),
             idle: crate::backend::DEFAULT_AUTH_DURATION,
+        }
+    }
+}
+
+impl SessionLimits {
+    /// With what the configuration sets in place of what is here.
+    fn set_by(self, set: &Limits) -> Self {
+        Self {
+            sessions: set.count(Limit::Sessions, self.sessions),
+            sessions_per_address: set.count(Limit::SessionsPerAddress, self.sessions_per_address),
+            bytes: set.count(Limit::SessionBytes, self.bytes),
+            ..self
         }
     }
 }
@@ -85,17 +98,20 @@ pub struct Sessions {
     table: Mutex<Table>,
     pub(super) backends: Backends,
     pub(super) limits: SessionLimits,
+    hits: Arc<LimitHits>,
     transfers: AtomicU64,
 }
 
 impl Sessions {
     /// No session yet.
     pub fn new(snapshot: Arc<Snapshot>, limits: SessionLimits) -> Arc<Self> {
+        let hits: Arc<LimitHits> = Arc::default();
         Arc::new(Self {
             current: ArcSwap::new(snapshot),
             bans: ArcSwap::default(),
             table: Mutex::default(),
-            backends: Backends::new(),
+            backends: Backends::new(hits.clone()),
+            hits,
             limits,
             transfers: AtomicU64::new(0),
         })
@@ -134,6 +150,16 @@ impl Sessions {
         *self.table().counters()
     }
 
+    /// How often limits of nicgate's own were reached; gates count theirs here, too.
+    pub fn hits(&self) -> &Arc<LimitHits> {
+        &self.hits
+    }
+
+    /// Every backend that was asked: how it stands, and what was counted.
+    pub fn backends(&self) -> Vec<BackendStatus> {
+        self.backends.status()
+    }
+
     /// What is said of a request before any backend is asked.
     pub(super) fn judge(&self, snapshot: &Snapshot, request: &Request) -> Judgement {
         judge(&snapshot.config, &*snapshot.countries, &self.bans(), boottime(), request)
@@ -157,9 +183,12 @@ impl Sessions {
         if asks.is_none() && !admission.judgement.ground.admits() && !snapshot.config.shadow {
             return Some(admission);
         }
-        let Some(session) = self.open(&stream, request) else {
-            admission.judgement.ground = Ground::Limited(Limit::Sessions);
-            return Some(admission);
+        let session = match self.open(snapshot, &stream, request) {
+            Ok(session) => session,
+            Err(limit) => {
+                admission.judgement.ground = Ground::Limited(limit);
+                return Some(admission);
+            }
         };
         if let Some(id) = asks {
             admission.judgement.ground = match self.settle(&session, snapshot, id, request).await {
@@ -190,7 +219,12 @@ impl Sessions {
         Some(admission)
     }
 
-    fn open(&self, stream: &Arc<str>, request: &Arc<Request>) -> Option<Arc<Session>> {
+    fn open(
+        &self,
+        snapshot: &Snapshot,
+        stream: &Arc<str>,
+        request: &Arc<Request>,
+    ) -> Result<Arc<Session>, Limit> {
         let key = SessionKey {
             operation: request.operation,
             stream: stream.clone(),
@@ -199,7 +233,18 @@ impl Sessions {
             // No client can give a token that has the form of nicgate's own.
             token: request.token.clone().or_else(|| request.auto_token.clone()),
         };
-        self.table().touch(key, request, &self.limits)
+        let limits = self.limits.set_by(&snapshot.config.limits);
+        let opened = self.table().touch(key, request, &limits);
+        opened.inspect_err(|limit| {
+            let SessionLimits { sessions, sessions_per_address, bytes, .. } = limits;
+            let value = match limit {
+                Limit::SessionsPerAddress => sessions_per_address,
+                Limit::SessionBytes => bytes,
+                _ => sessions,
+            };
+            let remedy = "answered 503: every session that could make room has a live transfer";
+            self.hits.hit(*limit, value, request.address, remedy);
+        })
     }
 
     pub(super) fn end(&self, session: &Arc<Session>, id: u64) {
@@ -218,7 +263,7 @@ impl Sessions {
         let policy = snapshot.config.policy(id);
         let fingerprint = Fingerprint::of(policy);
         // Longer than any question takes; only a question that broke off lets it pass.
-        let patience = TURN_WAIT + snapshot.config.backend_timeout + Duration::from_secs(1);
+        let patience = AskLimits::of(&snapshot.config).longest(policy) + Duration::from_secs(1);
         loop {
             let mut standing = session.standing.subscribe();
             let mine = session.standing.send_if_modified(|standing| {

@@ -15,7 +15,7 @@ use super::{
     transfer::moved,
 };
 use crate::{
-    backend::{Conclusion, Question, RequestType},
+    backend::{AskLimits, Conclusion, Question, RequestType},
     judge::{Answer, Request, Verdict},
     model::PolicyId,
 };
@@ -151,8 +151,8 @@ impl Sessions {
         let wanted = move || {
             !first || asked_for.upgrade().is_some_and(|session| session.standing.receiver_count() > 0)
         };
-        let timeout = snapshot.config.backend_timeout;
-        let conclusion = self.backends.ask_while(policy, question, timeout, Arc::new(wanted)).await;
+        let limits = AskLimits::of(&snapshot.config);
+        let conclusion = self.backends.ask_while(policy, question, limits, Arc::new(wanted)).await;
         tracing::debug!(
             stream = %session.key.stream, session = %session.id, number = *next_number,
             verdict = ?conclusion.decision.verdict, answers = ?conclusion.answers, "asked the backends"

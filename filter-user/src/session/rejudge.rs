@@ -34,6 +34,7 @@ impl Sessions {
     /// Replaces what requests are judged by, and judges every live transfer anew.
     pub fn rejudge(self: &Arc<Self>, snapshot: &Arc<Snapshot>) -> Rejudged {
         self.swap(snapshot.clone());
+        self.backends.retain(&snapshot.config);
         let running = self.table().running(None);
         let mut rejudged = Rejudged::default();
         for (session, running) in running {

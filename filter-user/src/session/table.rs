@@ -20,7 +20,7 @@ use crate::{
     address::subscriber,
     judge::{Request, Verdict},
     kernel::wall_clock,
-    model::Stage,
+    model::{Limit, Stage},
 };
 
 /// A session's place in the table.
@@ -127,21 +127,21 @@ fn cost(session: &Session) -> usize {
 }
 
 impl Table {
-    /// Finds or opens a session and counts the request; `None` when there is only room for live ones.
+    /// Finds or opens a session and counts the request; or says which limit is reached where only live ones could make
+    /// room.
     pub(super) fn touch(
         &mut self,
         key: SessionKey,
         request: &Arc<Request>,
         limits: &SessionLimits,
-    ) -> Option<Arc<Session>> {
+    ) -> Result<Arc<Session>, Limit> {
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.seen = Instant::now();
             let session = entry.session.clone();
             self.put_last(&key);
-            return Some(session);
+            return Ok(session);
         }
         let address = subscriber(key.address);
-        let mine = self.by_address.get(&address).map_or(0, Order::len);
         let key = Arc::new(key);
         let session = Arc::new(Session {
             key: key.clone(),
@@ -154,15 +154,7 @@ impl Table {
             refresher: Mutex::new(None),
         });
         let bytes = cost(&session);
-        let mut room = mine < limits.sessions_per_address || self.evict(Some(address));
-        room &= self.entries.len() < limits.sessions || self.evict(None);
-        while room && self.bytes + bytes > limits.bytes {
-            room = self.evict(None);
-        }
-        if !room {
-            self.counters.overflowed += 1;
-            return None;
-        }
+        self.make_room(address, bytes, limits).inspect_err(|_| self.counters.overflowed += 1)?;
         self.bytes += bytes;
         self.clock += 1;
         let rank = (false, self.clock);
@@ -179,7 +171,24 @@ impl Table {
             },
         );
         self.counters.opened += 1;
-        Some(session)
+        Ok(session)
+    }
+
+    /// Lets idle sessions go until one more of so many bytes fits in.
+    fn make_room(&mut self, address: IpAddr, bytes: usize, limits: &SessionLimits) -> Result<(), Limit> {
+        let mine = self.by_address.get(&address).map_or(0, Order::len);
+        if mine >= limits.sessions_per_address && !self.evict(Some(address)) {
+            return Err(Limit::SessionsPerAddress);
+        }
+        if self.entries.len() >= limits.sessions && !self.evict(None) {
+            return Err(Limit::Sessions);
+        }
+        while self.bytes + bytes > limits.bytes {
+            if !self.evict(None) {
+                return Err(Limit::SessionBytes);
+            }
+        }
+        Ok(())
     }
 
     /// Makes a session leave after all others of its kind.
@@ -373,7 +382,12 @@ mod tests {
         })
     }
 
-    fn touch(table: &mut Table, address: &str, token: &str, limits: &SessionLimits) -> Option<Arc<Session>> {
+    fn touch(
+        table: &mut Table,
+        address: &str,
+        token: &str,
+        limits: &SessionLimits,
+    ) -> Result<Arc<Session>, Limit> {
         let request = request(address, token);
         let key = SessionKey {
             operation: Operation::Play,
@@ -422,8 +436,9 @@ mod tests {
             begin(&mut table, &session, n);
         }
         begin(&mut table, &viewer, 2);
-        assert!(touch(&mut table, "2001:db8::3", "more", &limits).is_none());
-        assert!(touch(&mut table, "2001:db8:0:1::2", "more", &limits).is_some());
+        let refused = touch(&mut table, "2001:db8::3", "more", &limits).unwrap_err();
+        assert_eq!(refused, Limit::SessionsPerAddress);
+        assert!(touch(&mut table, "2001:db8:0:1::2", "more", &limits).is_ok());
         check(&table);
     }
 

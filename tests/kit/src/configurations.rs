@@ -13,8 +13,8 @@ use filter_user::{
     gate::{Gates, Limits},
     http::Limits as HttpLimits,
     model::{
-        Access, Action, Authority, BackendRule, Config, Country, Engine, Gate, Matcher, Origin, Policy,
-        PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind, Stream,
+        Access, Action, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate, Matcher,
+        Origin, Policy, PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind, Stream,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -72,14 +72,19 @@ impl Rules {
     }
 
     /// `backend URL`.
-    pub fn backend(mut self, url: &str) -> Self {
+    pub fn backend(self, url: &str) -> Self {
+        self.backend_with(url, BackendOptions::default())
+    }
+
+    /// `backend URL { … }`.
+    pub fn backend_with(mut self, url: &str, options: BackendOptions) -> Self {
         let authority = match url.strip_prefix("securetoken://") {
             Some(key) => Authority::SecureToken(key.into()),
             None if url.starts_with("iptv:") => Authority::Iptv,
             None => Authority::Http(Url::parse(url).unwrap()),
         };
         let text = format!("backend {url}").into();
-        self.0.backends.push(BackendRule { authority, text, origin: origin(50) });
+        self.0.backends.push(BackendRule { authority, options, text, origin: origin(50) });
         self
     }
 
@@ -131,6 +136,7 @@ impl Made {
                 token_name: "token".into(),
                 no_auto_token: false,
                 backend_timeout: Duration::from_secs(3),
+                limits: Default::default(),
                 listeners: Vec::new(),
                 files: Vec::new(),
             },

@@ -1,8 +1,10 @@
 //! From statements to the model.
 
 mod authority;
+mod backend;
 mod directive;
 mod directives;
+mod limit;
 mod lint;
 mod player;
 mod policy;
@@ -19,6 +21,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use url::Url;
 
 pub(super) use self::directives::reference;
 use self::{
@@ -36,7 +39,9 @@ use super::{
     syntax::Statement,
     vocabulary::{did_you_mean, suggest},
 };
-use crate::model::{Config, Engine, Interface, Listener, Origin, PolicyBuilder};
+use crate::model::{
+    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder,
+};
 
 /// Files included deeper than this are refused.
 const DEEPEST_INCLUDE: usize = 16;
@@ -76,6 +81,10 @@ struct Binder<'f> {
     auth_token: Option<(Arc<str>, Span)>,
     no_auto_token: bool,
     backend_timeout: Option<(Duration, Span)>,
+    /// How each backend is asked where it stands first, and where that is.
+    backend_options: HashMap<Url, (BackendOptions, Span)>,
+    limits: Limits,
+    limits_at: HashMap<Limit, Span>,
     listeners: Vec<Listener>,
     /// The SRT ports that every stream shares.
     shared_srt: HashSet<u16>,
@@ -111,6 +120,9 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
         auth_token: None,
         no_auto_token: false,
         backend_timeout: None,
+        backend_options: HashMap::new(),
+        limits: Limits::default(),
+        limits_at: HashMap::new(),
         listeners: Vec::new(),
         shared_srt: HashSet::new(),
         passed_over: BTreeSet::new(),
@@ -158,6 +170,7 @@ impl Binder<'_> {
             token_name: self.auth_token.map_or_else(|| "token".into(), |(name, _)| name),
             no_auto_token: self.no_auto_token,
             backend_timeout: self.backend_timeout.map_or(BACKEND_TIMEOUT, |(timeout, _)| timeout),
+            limits: self.limits,
             listeners: self.listeners,
             files,
         };

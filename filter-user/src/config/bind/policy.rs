@@ -88,7 +88,9 @@ impl Binder<'_> {
             seen: Seen::new(),
         };
         for line in statement.statements() {
-            self.no_block(line);
+            if !line.directive().is("backend") {
+                self.no_block(line);
+            }
             self.directive(line, &mut draft);
         }
         draft.seen = Seen::new();
@@ -108,21 +110,6 @@ impl Binder<'_> {
         self.sources
             .error(word.span, "unknown-word", format!("unknown word `{}` in an `auth_backend`", word.text))
             .help(help);
-    }
-
-    /// `backend URL;`
-    pub(super) fn backend(&mut self, line: &Statement, draft: &mut PolicyDraft) {
-        let Some(word) = self.first_value(line, "its URL") else { return };
-        self.no_more(line, 1);
-        let Some(authority) = self.authority(word) else { return };
-        self.warn_of(&authority, word);
-        let origin = self.sources.origin(word.span);
-        if let Some(same) = draft.backends.iter().find(|backend| backend.authority == authority) {
-            let message = format!("this backend is asked already, at {}", same.origin);
-            self.sources.warning(word.span, "duplicate-value", message);
-        }
-        let text = format!("backend {}", word.as_written()).into();
-        draft.backends.push(BackendRule { authority, text, origin });
     }
 
     /// One `allow`, `deny` or `drop` line.

@@ -8,7 +8,9 @@ use std::{
 use super::{Binder, policy::PolicyDraft};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement, vocabulary::suggest},
-    model::{Access, Authority, BackendRule, Listener, Origin, PolicyId, Proto, ServiceKey, Stream},
+    model::{
+        Access, Authority, BackendOptions, BackendRule, Listener, Origin, PolicyId, Proto, ServiceKey, Stream,
+    },
 };
 
 /// What `on_play` or `on_publish` names.
@@ -241,8 +243,11 @@ impl Binder<'_> {
         let text = self.sources.text(directive.source);
         let directive = text.get(directive.start..directive.end).unwrap_or("on_play");
         let origin = self.sources.origin(word.span);
+        let options = BackendOptions::default();
+        self.compare_options(authority, &options, word.span);
         let backend = BackendRule {
             authority: authority.clone(),
+            options,
             text: format!("{directive} {}", word.as_written()).into(),
             origin: origin.clone(),
         };

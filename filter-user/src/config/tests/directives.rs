@@ -24,6 +24,8 @@ fn every_word_is_known_where_the_table_has_it() {
         "At the top of a file" => format!("{word} x;"),
         "In an `auth_backend`" => format!("auth_backend a {{ {word} x; }}"),
         "In a `source`" => format!("source a {{ {word} x; }}"),
+        "In a `backend`" => format!("auth_backend a {{ backend http://h/ {{ {word} x; }} }}"),
+        "As the name of a `limit`" => format!("limit {word} x;"),
         "In a `gate`" => format!("gate 80 {{ {word} x; }}"),
         "In an `interface`" => format!("interface a {{ {word} x; }}"),
         _ => format!("stream a {{ {word} x; }}"),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     bans::{Ban, BanIndex, BanTable, Boottime, Desired, Label, Place, Put, Scope},
     kernel::{BanMaps, Count, boottime, wall_clock},
-    model::{Config, Origin, ServiceKey, ServiceKind},
+    model::{Config, Limit, Origin, ServiceKey, ServiceKind},
     session::{Rejudged, Sessions},
     state::{BanStore, Found},
 };
@@ -304,7 +304,7 @@ impl BanController {
         let now = boottime();
         self.expire(now);
         let put = self.table.put(place, time, reason, now, wall_clock().as_secs());
-        let Put { ban, former } = put.ok_or(BanError::Full)?;
+        let Put { ban, former } = put.ok_or_else(|| self.full(net))?;
         if former.is_some() {
             // Asked for again: perhaps because its entry is gone.
             self.verify();
@@ -333,6 +333,17 @@ impl BanController {
         Ok(self.done(result, &notes))
     }
 
+    /// There is no room for what was to be banned.
+    fn full(&self, whose: impl std::fmt::Display) -> BanError {
+        self.sessions.hits().hit(
+            Limit::Bans,
+            BanTable::LIMIT,
+            whose,
+            "not banned: put lasting bans into a list file",
+        );
+        BanError::Full
+    }
+
     /// Makes many bans at once, or none: one change of the kernel's maps, one write of the file.
     ///
     /// # Errors
@@ -354,7 +365,7 @@ impl BanController {
         let places: BTreeSet<Place> = checked.iter().map(|checked| checked.place).collect();
         let new = places.iter().filter(|place| self.table.get(**place).is_none()).count();
         if self.table.len() + new > BanTable::LIMIT {
-            return Err(BanError::Full);
+            return Err(self.full(format_args!("{new} more")));
         }
         let made_at = wall_clock().as_secs();
         for Checked { place, time, reason } in checked {

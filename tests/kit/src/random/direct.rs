@@ -49,7 +49,7 @@ fn build_policy(policy: &Policy) -> model::Policy {
             }
             Authority::Iptv => (model::Authority::Iptv, "backend iptv://localhost".to_owned()),
         };
-        BackendRule { authority, text: text.into(), origin: origin(0) }
+        BackendRule { authority, options: Default::default(), text: text.into(), origin: origin(0) }
     });
     PolicyBuilder {
         name: policy.name.as_str().into(),
@@ -111,6 +111,7 @@ pub fn build(config: &Config) -> model::Config {
         token_name: "token".into(),
         no_auto_token: false,
         backend_timeout: Duration::from_secs(3),
+        limits: Default::default(),
         listeners: Vec::new(),
         files: Vec::new(),
     }

@@ -60,7 +60,7 @@ fn question() -> Question {
 async fn ask(urls: &[String], default: bool) -> Conclusion {
     let rules = urls.iter().fold(Rules::new("p"), |rules, url| rules.backend(url));
     let policy = if default { rules.allow_default() } else { rules }.build();
-    Backends::new().ask(&policy, question(), TIMEOUT).await
+    Backends::default().ask(&policy, question(), TIMEOUT).await
 }
 
 async fn status(code: u16) -> Server {
@@ -191,7 +191,7 @@ async fn an_allow_ends_the_question_at_once() {
     let allow = status(200).await;
     let begun = Instant::now();
     let policy = Rules::new("p").backend(&hang.url()).backend(&allow.url()).build();
-    let conclusion = Backends::new().ask(&policy, question(), Duration::from_secs(600)).await;
+    let conclusion = Backends::default().ask(&policy, question(), Duration::from_secs(600)).await;
     assert_eq!(conclusion.decision.verdict, Verdict::Allow);
     assert_eq!(conclusion.answers[0].answer, None, "the hanging one is not waited for");
     assert!(begun.elapsed() < Duration::from_secs(300));
@@ -252,7 +252,7 @@ async fn a_redirect_is_a_ban_that_says_where_to_go() {
 async fn connections_are_used_again() {
     let server = status(200).await;
     let policy = Rules::new("p").backend(&server.url()).build();
-    let backends = Backends::new();
+    let backends = Backends::default();
     for _ in 0..20 {
         let conclusion = backends.ask(&policy, question(), TIMEOUT).await;
         assert_eq!(conclusion.decision.verdict, Verdict::Allow);
@@ -286,7 +286,7 @@ async fn an_endless_answer_is_not_read() {
 async fn play_is_asked_with_get_and_publish_with_post() {
     let server = status(200).await;
     let policy = Rules::new("p").backend(&format!("{}/auth?key=1", server.url())).build();
-    let backends = Backends::new();
+    let backends = Backends::default();
     backends.ask(&policy, question(), TIMEOUT).await;
     let publish = question_of(request(Operation::Publish, "t"));
     backends.ask(&policy, publish, TIMEOUT).await;
@@ -311,10 +311,10 @@ async fn securetoken_is_answered_here() {
     let token = "2f8e5ba45a8da1c5e5b9bb5c3f2aee4b8a8a8f3e-salt-99999999999-0";
     let policy = Rules::new("p").backend("securetoken://key").build();
     let forged = question_of(request(Operation::Play, token));
-    let conclusion = Backends::new().ask(&policy, forged, TIMEOUT).await;
+    let conclusion = Backends::default().ask(&policy, forged, TIMEOUT).await;
     assert_eq!(conclusion.answers[0].why, "token hash is wrong");
     let right = question_of(request(Operation::Play, RIGHT_TOKEN));
-    let conclusion = Backends::new().ask(&policy, right, TIMEOUT).await;
+    let conclusion = Backends::default().ask(&policy, right, TIMEOUT).await;
     assert_eq!(conclusion.decision.verdict, Verdict::Allow, "{:?}", conclusion.answers);
 }
 
@@ -342,7 +342,7 @@ async fn a_kept_connection_that_is_gone_is_no_answer() {
         }
     });
     let policy = Rules::new("p").backend(&url).build();
-    let backends = Backends::new();
+    let backends = Backends::default();
     for n in 0..4 {
         let conclusion = backends.ask(&policy, question(), TIMEOUT).await;
         assert_eq!(conclusion.decision.verdict, Verdict::Allow, "question {n}: {:?}", conclusion.answers);

@@ -57,7 +57,7 @@ impl Draft for PolicyDraft {
         },
         Directive {
             names: &["backend"],
-            form: "backend http://HOST[:PORT]/PATH|securetoken://KEY;",
+            form: "backend http://HOST[:PORT]/PATH|securetoken://KEY [{ … }]",
             about: "Asks when no list has decided. All backends are asked in parallel: 2xx admits at once, 3xx and 4xx \
                     deny once none can admit any more, and if none responds the default holds. `https://` and \
                     `iptv://` are read, warned of, and count as not responding.",
@@ -65,7 +65,7 @@ impl Draft for PolicyDraft {
             example: "auth_backend viewers { backend http://127.0.0.1:9000/auth; }",
             opens_if_missed: true,
             top_only: false,
-            block: Context::Other,
+            block: Context::Backend,
             effect: Effect::Enforced(|binder, line, policy| binder.backend(line, policy)),
         },
     ];

@@ -15,6 +15,9 @@ use crate::{
 /// How long `--long` runs each fuzz target, in milliseconds; bolero reads this variable.
 const FUZZ_TIME: (&str, &str) = ("BOLERO_RANDOM_TEST_TIME_MS", "60000");
 
+/// How many steps the random walk over faults takes in a long run; it reads this variable.
+const WALK: (&str, &str) = ("NICGATE_WALK_STEPS", "5000");
+
 /// Runs the checks and prints `N passed, N failed` last.
 ///
 /// # Errors
@@ -49,6 +52,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
             }
             if long {
                 tally.add(run.fuzz()?);
+                tally.add(run.walk()?);
             }
             if filter.is_none() || long {
                 // Three minutes of two cores. Only a long run insists on machines: elsewhere qemu or the kernels
@@ -67,7 +71,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
 
 /// The tests that make network namespaces or load XDP programs: these of the package `suite`, and modules of this name
 /// anywhere.
-const AS_ROOT: ([&str; 3], &str) = (["controller", "kernel", "verifier"], "as_root");
+const AS_ROOT: ([&str; 4], &str) = (["controller", "kernel", "verifier", "walk"], "as_root");
 
 /// How tests become root.
 enum Root {
@@ -153,6 +157,12 @@ impl TestRun {
         let mut command = self.tests("test(/^fuzz_/)", &["fuzz_"]);
         command.env(FUZZ_TIME.0, FUZZ_TIME.1);
         self.counted(&mut command)
+    }
+
+    fn walk(&self) -> anyhow::Result<Tally> {
+        println!("walk: {} steps, about an hour", WALK.1);
+        let mut command = self.tests("binary(walk)", &["nobody_slips_in"]);
+        self.counted(command.env(WALK.0, WALK.1))
     }
 
     /// The tests of a filter of nextest's, where it is installed. Building it would take longer than it saves, so

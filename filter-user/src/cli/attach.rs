@@ -10,10 +10,11 @@ use super::{
     output::{grouped, stdout},
 };
 use crate::{
+    config::Report,
     control::Client,
     kernel::{self, AttachReport, Bpffs, Filter},
-    load::{load, load_from},
-    operations::{Released, Request},
+    load::{LoadError, Loaded, load, load_from},
+    operations::{Released, Request, emptied},
     state::{self, BanStore},
 };
 
@@ -44,6 +45,25 @@ pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
     }
 }
 
+/// The configuration or, where that cannot be loaded or has lost a list, the last good one. At boot, before the network is
+/// up, the alternative would be to leave the machine open.
+fn load_or_kept(path: &Path, bans_file: &Path, output: &Output) -> Result<(Loaded, Report), LoadError> {
+    let kept = state::read(&state::folder_beside(bans_file), path)
+        .ok()
+        .and_then(|kept| load_from(path, &kept, &|_| ()).ok());
+    let now = load(path, &|_| ());
+    let Some(kept) = kept else { return now };
+    let why = match &now {
+        Ok((now, _)) => emptied(&kept.0.config, &now.config),
+        Err(error) => Some(error.to_string()),
+    };
+    let Some(why) = why else { return now };
+    output.warning(&format!(
+        "the last good configuration is enforced, because this one cannot be loaded:\n{why}"
+    ));
+    Ok(kept)
+}
+
 /// `nicgate attach`: what the controller does at its start, without a controller.
 pub(super) fn attach(
     path: &Path,
@@ -57,21 +77,7 @@ pub(super) fn attach(
             "a controller runs and owns the interfaces: name them in the configuration and `nicgate reload`"
         )));
     }
-    let (loaded, report) = load(path, &|_| ()).or_else(|error| {
-        // At boot, before the network is up, the alternative would be to leave the machine open.
-        let kept = state::read(&state::folder_beside(bans_file), path)
-            .map_err(|_| ())
-            .and_then(|kept| load_from(path, &kept, &|_| ()).map_err(|_| ()));
-        match kept {
-            Ok(kept) => {
-                output.warning(&format!(
-                    "the last good configuration is enforced, because this one cannot be loaded:\n{error}"
-                ));
-                Ok(kept)
-            }
-            Err(()) => Err(error),
-        }
-    })?;
+    let (loaded, report) = load_or_kept(path, bans_file, output)?;
     output.report(&report);
     let layout = kernel::Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")

@@ -127,7 +127,17 @@ async fn start(
 /// why, and when it was kept. After a restart of the machine the alternative would be to leave it open.
 async fn first(path: &Path, last_good: &Path) -> Result<(Next, Option<(String, u64)>), ReloadError> {
     let error = match Next::load(path.to_owned()).await {
-        Ok(next) => return Ok((next, None)),
+        Ok(next) => {
+            let guarded = match state::read(last_good, path) {
+                Ok(kept) => next.guard(path.to_owned(), kept).await,
+                // Nothing was in force before.
+                Err(_) => Ok(()),
+            };
+            match guarded {
+                Ok(()) => return Ok((next, None)),
+                Err(error) => error,
+            }
+        }
         Err(error) => error,
     };
     let kept = match state::read(last_good, path) {
@@ -175,7 +185,8 @@ async fn watch(operations: Arc<Operations>) {
             }
         };
         round = round.wrapping_add(u32::from(ticked));
-        let contents = ticked && round.is_multiple_of(AUDITS_BETWEEN_CONTENTS);
+        let due = ticked && round.is_multiple_of(AUDITS_BETWEEN_CONTENTS);
+        let contents = due || operations.take_missing();
         // One that breaks off leaves an alarm, and the next one is soon.
         let _ = operations.enforcer().run("audit", move |enforced| enforced.audit(contents)).await;
         operations.gates().bind_again();

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     Controller, ControllerStatus, Counters, Fault, Next, Released, ReloadError, Reloaded, Reply, Request,
-    Seconds, SessionList, Status, shrunk::shrunk,
+    Seconds, SessionList, Status, emptied, shrunk::shrunk,
 };
 use crate::{
     bans::BanTable,
@@ -56,6 +59,8 @@ pub struct Operations {
     history: Mutex<History>,
     /// Since when each alarm has been there that does not know it itself.
     since: Mutex<BTreeMap<(Code, String), u64>>,
+    /// Somebody looked and saw that the kernel's maps hold less than they should.
+    missing: AtomicBool,
 }
 
 /// What became of the loads so far; times are seconds since 1970.
@@ -79,6 +84,7 @@ impl Operations {
         Self {
             parts,
             started: Instant::now(),
+            missing: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::default(),
             history: Mutex::new(history),
             since: Mutex::default(),
@@ -92,6 +98,12 @@ impl Operations {
     /// The gates.
     pub fn gates(&self) -> &Gates {
         &self.parts.gates
+    }
+
+    /// Whether the contents of the kernel's maps are to be put right at once, because somebody saw that something is
+    /// missing there; true once.
+    pub fn take_missing(&self) -> bool {
+        self.missing.swap(false, Ordering::Relaxed)
     }
 
     /// The owner of filters and bans.
@@ -193,12 +205,11 @@ impl Operations {
 
     async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
         let next = Next::load(self.parts.path.clone()).await?;
-        let shrunk = shrunk(&self.parts.sessions.snapshot().config, &next.snapshot.config);
-        if next.snapshot.config.list_guard
-            && let Some(emptied) = shrunk.iter().find(|list| list.is_emptied())
-        {
-            return Err(ReloadError::ListEmptied(emptied.to_string()));
+        let before = &self.parts.sessions.snapshot().config;
+        if let Some(emptied) = emptied(before, &next.snapshot.config) {
+            return Err(ReloadError::ListEmptied(emptied));
         }
+        let shrunk = shrunk(before, &next.snapshot.config);
         let prepared = self.parts.gates.prepare(&next.snapshot);
         let mut notes: Vec<String> = prepared.not_bound().map(ToString::to_string).collect();
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
@@ -238,7 +249,11 @@ impl Operations {
             Err(error) => return Reply::refused(Fault::System, format!("looking broke off: {error}")),
         };
         let mut alarms = view.alarms.clone();
-        alarms.extend(alarms_of(&interfaces));
+        let missing = alarms_of(&interfaces);
+        if missing.iter().any(|alarm| matches!(alarm.code, Code::PrefixesMissing | Code::BansMissing)) {
+            self.missing.store(true, Ordering::Relaxed);
+        }
+        alarms.extend(missing);
         alarms.extend(self.parts.gates.not_bound().into_iter().map(|error| {
             let what = format!("nobody can connect to gate {}: {}", error.service, error);
             Alarm::new(Code::PortNotBound, what, "nicgate tries again every second")

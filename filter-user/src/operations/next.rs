@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
 
-use super::Fault;
+use super::{Fault, emptied};
 use crate::{
     config::{Report, Severity},
     kernel::Layout,
@@ -160,6 +160,24 @@ impl Next {
         })
         .await
         .map_err(|error| ReloadError::System(anyhow!("loading the configuration broke off: {error}")))?
+    }
+
+    /// Whether it has lost a list since what was kept, and `list_guard` is on.
+    ///
+    /// # Errors
+    ///
+    /// It has.
+    pub async fn guard(&self, path: PathBuf, kept: LastGood) -> Result<(), ReloadError> {
+        let now = self.snapshot.clone();
+        let emptied = tokio::task::spawn_blocking(move || {
+            let (before, _) = load_from(&path, &kept, &|_| ()).ok()?;
+            emptied(&before.config, &now.config)
+        });
+        match emptied.await {
+            Ok(Some(emptied)) => Err(ReloadError::ListEmptied(emptied)),
+            // What was kept by another version, or is damaged, says nothing.
+            Ok(None) | Err(_) => Ok(()),
+        }
     }
 
     /// Takes what it was made of; `None` when that is kept already.

@@ -27,6 +27,13 @@ impl Shrunk {
     }
 }
 
+/// The list that has lost everything since `before`, where `list_guard` keeps it: a controller that starts, or attaches
+/// at boot, is as careful as a reload.
+pub fn emptied(before: &Config, now: &Config) -> Option<String> {
+    let mut emptied = shrunk(before, now).into_iter().filter(Shrunk::is_emptied);
+    emptied.next().filter(|_| now.list_guard).map(|list| list.to_string())
+}
+
 /// The lists of addresses that deny or drop and have lost more than half of their entries, by policy and path.
 pub(super) fn shrunk(before: &Config, now: &Config) -> Vec<Shrunk> {
     let (before, now) = (sizes(before), sizes(now));

@@ -101,7 +101,7 @@ pub fn alarms_of(interfaces: &[InterfaceStatus]) -> Vec<Alarm> {
                     "{name}: {} of {} prefixes of {part} are in the kernel",
                     entries.installed, entries.desired
                 );
-                let remedy = "nicgate puts them back within a minute; `nicgate reload` does so at once";
+                let remedy = "a controller that runs puts them back at once";
                 alarms.push(Alarm::new(code, what, remedy));
             }
         }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    bpf,
     http::{self, Get},
     netns::{EDGE_V4, EDGE_V6, Lab, Namespace},
     nicgate::{Controller, PATIENCE, Said, Site},
@@ -159,6 +160,20 @@ impl Edge {
         });
         assert_eq!(both[0], both[1], "IPv4 and IPv6 are treated alike");
         both[0]
+    }
+
+    /// Deletes every ban from the kernel's maps behind the controller's back; how many entries there were.
+    ///
+    /// # Panics
+    ///
+    /// When nothing is pinned.
+    #[track_caller]
+    pub fn lose_bans(&self) -> usize {
+        let pins = self.site.bpffs().join("nicgate").join(self.lab.interface());
+        let folders = std::fs::read_dir(pins).expect("the interface is filtered").flatten();
+        let maps = folders.map(|entry| entry.path()).find(|path| path.is_dir()).expect("maps are pinned");
+        let lost = ["BANS_V4", "BANS_V6"].map(|name| bpf::delete_all_pinned(&maps.join(name)));
+        lost.into_iter().map(|lost| lost.expect("root may delete")).sum()
     }
 
     /// A socket of the edge host on a guarded port, with room for everything that a test sends.

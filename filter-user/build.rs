@@ -22,6 +22,7 @@ enum Toolchain {
     Nightly,
 }
 
+#[expect(clippy::too_many_lines, reason = "one command line, argument by argument")]
 fn main() {
     let manifest_dir = PathBuf::from(var("CARGO_MANIFEST_DIR"));
     let workspace = manifest_dir.parent().unwrap_or(&manifest_dir);

@@ -60,6 +60,7 @@ impl Image {
     }
 
     /// The rest of a table, around its addresses, which are there only if it [`fits`].
+    #[expect(clippy::too_many_lines, reason = "the parts of one table, each from the same few numbers")]
     pub(crate) fn around(
         addresses: &Addresses,
         compiled: &Compiled,

@@ -229,6 +229,10 @@ impl Enforced {
         self.monitors.watch(self.composition, &self.filters);
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one transaction: what was begun is taken back where something fails"
+    )]
     fn change_filters(
         &mut self,
         wanted: &[Wanted],

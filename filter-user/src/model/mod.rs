@@ -10,7 +10,7 @@ mod policy;
 mod service;
 mod stream;
 
-pub use backend::BackendOptions;
+pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
 pub use gate::{Cors, Gate, PlayerToken, TokenFrom};
 pub use interface::{Engine, Interface, InterfaceMode};

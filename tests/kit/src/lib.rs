@@ -22,6 +22,7 @@ pub mod raw_client;
 pub mod rights;
 pub mod server;
 pub mod tables;
+pub mod tls;
 pub mod verifier;
 pub mod wait;
 pub mod xdp;

@@ -50,6 +50,7 @@
 //! | [`state`] | what outlives the process: the last good configuration, the bans |
 //! | [`kernel`] | the program, its maps, its link and its pins: the only room that knows aya |
 //! | [`limits`] | how often limits of nicgate's own were reached |
+//! | [`tls`] | from PEM texts to what rustls needs |
 //! | [`load`] | from files on a disk to all that is enforced |
 //! | [`config`] | text to model, and what to say when it is wrong |
 //! | [`manifest`] | playlists and manifests: which references get the token |
@@ -91,4 +92,5 @@ pub mod operations;
 pub mod session;
 pub mod state;
 pub mod table;
+pub mod tls;
 pub mod watch;

@@ -14,6 +14,8 @@ use url::Url;
 use super::{
     AskLimits, BackendStatus, Question,
     endpoint::{Endpoint, NotSent, Said},
+    http_backend::HttpClient,
+    resolve::Names,
     secure_token,
     terms::Terms,
 };
@@ -113,6 +115,7 @@ type Endpoints = HashMap<(Url, BackendOptions), Arc<Endpoint>>;
 #[derive(Clone, Debug)]
 pub struct Backends {
     endpoints: Arc<Mutex<Endpoints>>,
+    names: Names,
     hits: Arc<LimitHits>,
 }
 
@@ -125,7 +128,7 @@ impl Default for Backends {
 impl Backends {
     /// No connection is made before the first question. What its limits keep from being asked is counted in `hits`.
     pub fn new(hits: Arc<LimitHits>) -> Self {
-        Self { endpoints: Arc::default(), hits }
+        Self { endpoints: Arc::default(), names: Names::default(), hits }
     }
 
     fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
@@ -140,7 +143,8 @@ impl Backends {
             // The first word of the line is the directive.
             let label = &policy.backend_labels()[place];
             let label = label.split_once(' ').map_or(&**label, |(_, url)| url);
-            Endpoint::new(label.into(), url.clone(), backend.options.clone(), self.hits.clone())
+            let client = HttpClient::new(url, backend.options.clone(), self.names.clone());
+            Endpoint::new(label.into(), client, backend.options.clone(), self.hits.clone())
         };
         let key = (url.clone(), backend.options.clone());
         Some(self.endpoints().entry(key).or_insert_with(new).clone())

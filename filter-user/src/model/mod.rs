@@ -13,7 +13,7 @@ mod rule;
 mod service;
 mod stream;
 
-pub use backend::BackendOptions;
+pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
 pub use country::{Countries, Country};
 pub use gate::{Cors, Gate, PlayerToken, TokenFrom};

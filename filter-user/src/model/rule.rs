@@ -145,7 +145,7 @@ pub struct RuleId(pub u32);
 /// Who is asked when the lists do not decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authority {
-    /// An HTTP backend (`http` or `https`).
+    /// An HTTP backend (`http`, `https` or `http+unix`).
     Http(Url),
     /// Flussonic's own subscriber database, which nicgate cannot ask: it never responds.
     Iptv,

@@ -24,6 +24,7 @@ pub mod raw_client;
 pub mod rights;
 pub mod server;
 pub mod tables;
+pub mod tls;
 pub mod verified;
 pub mod verifier;
 pub mod wait;

@@ -15,7 +15,7 @@ use std::{
 const FLOORS: [&[&str]; 15] = [
     &["address", "manifest"],
     &["model"],
-    &["bans", "country", "limits"],
+    &["bans", "country", "limits", "tls"],
     &["judge", "offload"],
     &["explain", "config", "table"],
     &["load"],

@@ -23,6 +23,7 @@ enum Toolchain {
 }
 
 /// Builds a binary of this package, which lies in the workspace's folder.
+#[expect(clippy::too_many_lines, reason = "one command line, argument by argument")]
 pub(crate) fn build(workspace: &Path, binary: &str) {
     let program = workspace.join("filter-ebpf");
     for path in [

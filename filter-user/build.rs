@@ -5,7 +5,6 @@ use std::path::PathBuf;
 #[path = "../filter-ebpf/build_program.rs"]
 mod build_program;
 
-#[expect(clippy::too_many_lines, reason = "one command line, argument by argument")]
 fn main() {
     let package = PathBuf::from(build_program::var("CARGO_MANIFEST_DIR"));
     build_program::build(&package.join(".."), "nicgate-xdp");

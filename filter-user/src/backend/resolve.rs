@@ -126,7 +126,7 @@ impl Service<Name> for Names {
         let names = self.clone();
         Box::pin(async move {
             match names.addresses(name).await {
-                Ok(addresses) => Ok(addresses.to_vec().into_iter()),
+                Ok(addresses) => Ok(addresses.iter().copied().collect::<Vec<_>>().into_iter()),
                 // What the system ran out of has to be seen as such.
                 Err(error) => Err(match error.raw_os_error() {
                     Some(code) => io::Error::from_raw_os_error(code),

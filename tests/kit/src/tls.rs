@@ -47,7 +47,7 @@ impl Authority {
 
     /// A certificate for a name or an address.
     pub fn certificate(&self, name: &str) -> Certificate {
-        self.issue(CertificateParams::new([name.to_owned()]).unwrap())
+        self.issue(&CertificateParams::new([name.to_owned()]).unwrap())
     }
 
     /// One that was good until years ago.
@@ -55,10 +55,10 @@ impl Authority {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(2001, 1, 1);
-        self.issue(params)
+        self.issue(&params)
     }
 
-    fn issue(&self, params: CertificateParams) -> Certificate {
+    fn issue(&self, params: &CertificateParams) -> Certificate {
         let key = KeyPair::generate().unwrap();
         let made = params.signed_by(&key, &self.0).unwrap();
         Certificate { pem: made.pem(), key: key.serialize_pem() }

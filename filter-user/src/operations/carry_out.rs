@@ -218,8 +218,8 @@ impl Operations {
             .enforcer
             .run("reload", move |enforced| enforced.change(&snapshot.config, &layout))
             .await
-            .map_err(|error| ReloadError::System(error.into()))?
-            .map_err(ReloadError::System)?;
+            .map_err(ReloadError::BrokeOff)?
+            .map_err(ReloadError::Kernel)?;
         let transfers = self.parts.gates.commit(prepared);
         notes.extend(shrunk.iter().map(ToString::to_string));
         notes.extend(change.notes);

@@ -15,7 +15,7 @@ const FLOORS: [&[&str]; 15] = [
     &["model"],
     &["bans", "country", "limits"],
     &["judge", "offload"],
-    &["explain", "config"],
+    &["explain", "config", "table"],
     &["load"],
     &["kernel"],
     &["state"],

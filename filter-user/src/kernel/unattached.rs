@@ -107,20 +107,20 @@ impl Unattached {
         Ok(self.loaded.program()?.info()?.verified_instruction_count())
     }
 
-    /// As [`super::Filter::stats`].
+    /// As [`super::Reader::stats`].
     ///
     /// # Errors
     ///
-    /// As [`super::Filter::stats`].
+    /// As [`super::Reader::stats`].
     pub fn stats(&self) -> Result<Stats> {
         stats::read(&self.tables)
     }
 
-    /// The tables' part of [`super::Filter::status`].
+    /// The tables' part of [`super::Reader::status`].
     ///
     /// # Errors
     ///
-    /// As [`super::Filter::status`].
+    /// As [`super::Reader::status`].
     pub fn status(&self) -> Result<Status> {
         table_status(&self.tables, "")
     }
@@ -135,11 +135,11 @@ impl Unattached {
         self.tables.bans.clone()
     }
 
-    /// As [`super::Filter::events`].
+    /// As [`super::Reader::events`].
     ///
     /// # Errors
     ///
-    /// As [`super::Filter::events`].
+    /// As [`super::Reader::events`].
     pub fn events(&self) -> Result<Events> {
         events(&self.tables)
     }

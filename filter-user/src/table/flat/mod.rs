@@ -30,7 +30,7 @@ pub(crate) struct Flat {
 }
 
 impl Flat {
-    /// Lays out two partitions, whose classes are below [`CLASSES`], from a line on.
+    /// Lays out two partitions, whose classes are below [`CLASSES`](filter_ebpf::flat::CLASSES), from a line on.
     pub(crate) fn new(
         v4: &Partition<u32, ClassId>,
         v6: &Partition<u128, ClassId>,

@@ -23,12 +23,12 @@ pub struct Slots {
     pub services: HashMap<ServiceKey, u32>,
 }
 
-/// What stands on each port: a table's part of the [`Generation`] beside its header.
+/// What stands on each port: a table's part of the [`Generation`](filter_ebpf::layout::Generation) beside its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ports {
-    /// As [`Generation::groups`].
+    /// As [`Generation::groups`](filter_ebpf::layout::Generation::groups).
     pub(crate) groups: Box<[[u32; 4]; GROUPS]>,
-    /// As [`Generation::ports`].
+    /// As [`Generation::ports`](filter_ebpf::layout::Generation::ports).
     pub(crate) ports: Box<[u16; PORT_COUNT]>,
 }
 
@@ -59,7 +59,7 @@ impl Image {
         Self::around(&Addresses::new(engine, compiled)?, compiled, previous)
     }
 
-    /// The rest of a table, around its addresses, which are there only if it [`fits`].
+    /// The rest of a table, around its addresses, which are there only if it [`fits`](super::fits).
     #[expect(clippy::too_many_lines, reason = "the parts of one table, each from the same few numbers")]
     pub(crate) fn around(
         addresses: &Addresses,

@@ -38,6 +38,8 @@ pub struct Enforced {
     seen: Instant,
     /// How many times something was put right.
     mended: u64,
+    /// The filters' interfaces, while everything is left to another process.
+    left: Option<Vec<String>>,
     /// Jobs that broke off and have not succeeded since: the last message, and the seconds since 1970 of the first.
     broken: BTreeMap<&'static str, (String, u64)>,
 }
@@ -177,16 +179,64 @@ impl Enforced {
             released: BTreeSet::new(),
             seen: Instant::now(),
             mended: 0,
+            left: None,
             broken: BTreeMap::new(),
         };
         enforced.hand_out_bans();
         Ok(enforced)
     }
 
+    /// Leaves everything to another process: no interface and no file is locked any more, nothing is changed or put
+    /// right from here, and what the kernel enforces stays.
+    ///
+    /// # Errors
+    ///
+    /// The bans are not on the disk, where the other process would read them; nothing was left then.
+    pub fn leave(&mut self) -> anyhow::Result<()> {
+        if self.left.is_some() {
+            return Ok(());
+        }
+        self.bans.leave()?;
+        self.left = Some(self.filters.drain(..).map(|filter| filter.interface().to_owned()).collect());
+        self.composition += 1;
+        self.hand_out_bans();
+        Ok(())
+    }
+
+    /// Takes everything back that was left. What cannot be taken back now is tried again by the next audits. Must be
+    /// called inside a tokio runtime.
+    pub fn take_back(&mut self) {
+        if self.left.take().is_none() {
+            return;
+        }
+        self.bans.take_back();
+        let wanted = self.wanted.iter().filter(|wish| !self.released.contains(&*wish.name));
+        let wanted = wanted.map(|wish| Wanted { required: false, ..wish.clone() }).collect();
+        let attached = Layout::new(self.engine, self.compiled.clone())
+            .map_err(Into::into)
+            .and_then(|layout| attach_all(wanted, &layout, self.bans.desired_now().as_ref()));
+        match attached {
+            Ok(Attached { filters, reports, failed }) => {
+                reports.iter().for_each(log_attached);
+                self.filters = filters;
+                self.missing.extend(missing_of(failed));
+            }
+            Err(error) => {
+                tracing::error!("the filters could not be taken back, trying again every second: {error:#}");
+                let failed = self.wanted.iter().map(|wish| (wish.clone(), anyhow!("{error:#}"))).collect();
+                self.missing.extend(missing_of(failed));
+            }
+        }
+        self.seen = Instant::now();
+        self.composition += 1;
+        self.hand_out_bans();
+    }
+
     /// What it leaves behind for those who look.
     pub(super) fn view(&self) -> View {
+        let filtered = || self.filters.iter().map(|filter| filter.interface().to_owned()).collect();
         View {
-            interfaces: self.filters.iter().map(|filter| filter.interface().to_owned()).collect(),
+            interfaces: self.left.clone().unwrap_or_else(filtered),
             alarms: self.alarms(),
             mended: self.mended,
             bans: self.bans.status(),
@@ -343,6 +393,9 @@ impl Enforced {
     /// Compares what is on the interfaces with what the configuration wants, and puts it right. `contents` counts
     /// the prefixes in the kernel as well, and compares the bans there with the table.
     pub fn audit(&mut self, contents: bool) {
+        if self.left.is_some() {
+            return;
+        }
         let mut changed = false;
         let last_seen = std::mem::replace(&mut self.seen, Instant::now());
         for wish in self.wanted.clone() {

@@ -6,4 +6,7 @@ mod life;
 mod limits;
 mod reload;
 mod reload_under_traffic;
+mod restart;
+mod restart_under_traffic;
+mod service;
 mod watch;

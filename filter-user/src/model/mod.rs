@@ -19,7 +19,7 @@ pub use policy::{
     Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
     RuleId, Stage,
 };
-pub(crate) use policy::{AddressRules, RuleLabel};
+pub(crate) use policy::{AddressRules, CountryRules, RuleLabel};
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
 pub use stream::{Access, Operation, Stream};
 

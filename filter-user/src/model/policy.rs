@@ -83,6 +83,17 @@ pub enum Action {
     Drop,
 }
 
+impl Action {
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// The step of the judgement that decided, in the order in which steps are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -146,8 +157,8 @@ pub enum Matcher {
     Ip(IpNet),
     /// A source address in any prefix of a file.
     IpFile(List<IpNet>),
-    /// The country of the source address.
-    Country(Country),
+    /// The country of the source address; `None` for an address whose country the database does not know.
+    Country(Option<Country>),
     /// A case-sensitive part of the User-Agent.
     Ua(Box<str>),
 }
@@ -275,15 +286,18 @@ pub(crate) struct AddressRules {
     pub(crate) v6: Partition<u128, RuleLabel>,
 }
 
+/// The first rule for each country, and for addresses without one.
+pub(crate) type CountryRules = HashMap<Option<Country>, RuleId>;
+
 /// The rules of a policy by what they look at; each entry is the first such rule in file order.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     pub(crate) drop_ip: AddressRules,
     pub(crate) allow_ip: AddressRules,
     pub(crate) deny_ip: AddressRules,
-    pub(crate) drop_country: HashMap<Country, RuleId>,
-    pub(crate) allow_country: HashMap<Country, RuleId>,
-    pub(crate) deny_country: HashMap<Country, RuleId>,
+    pub(crate) drop_country: CountryRules,
+    pub(crate) allow_country: CountryRules,
+    pub(crate) deny_country: CountryRules,
     pub(crate) allow_token: HashMap<Box<str>, RuleId>,
     pub(crate) deny_token: HashMap<Box<str>, RuleId>,
     pub(crate) allow_ua: Vec<(Box<str>, RuleId)>,

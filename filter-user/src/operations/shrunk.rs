@@ -27,9 +27,9 @@ impl Shrunk {
     }
 }
 
-/// The list that has lost everything since `before`, where `list_guard` keeps it: a controller that starts, or attaches
-/// at boot, is as careful as a reload.
-pub fn emptied(before: &Config, now: &Config) -> Option<String> {
+/// The list that has lost everything since `before`, where `list_guard` keeps it. The configuration keeps such a list's
+/// former contents itself, unless they are not to be had.
+pub(super) fn emptied(before: &Config, now: &Config) -> Option<String> {
     let mut emptied = shrunk(before, now).into_iter().filter(Shrunk::is_emptied);
     emptied.next().filter(|_| now.list_guard).map(|list| list.to_string())
 }

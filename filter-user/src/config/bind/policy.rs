@@ -7,18 +7,16 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Binder, LARGEST_LIST};
+use super::{Binder, lists::ListUse};
 use crate::{
     config::{
-        country,
         lexer::{Word, foreign_quote},
-        list,
         prefix::{covers_mapped, parse_prefix},
         source::Span,
         syntax::Statement,
         vocabulary::did_you_mean,
     },
-    model::{Action, BackendRule, Country, List, Matcher, Origin, Rule},
+    model::{Action, BackendRule, Country, Matcher, Origin, Rule},
 };
 
 /// A policy that is being read.
@@ -30,6 +28,8 @@ pub(super) struct PolicyDraft {
     pub(super) rules: Vec<Rule>,
     /// Where the value of each rule stands.
     pub(super) places: Vec<Span>,
+    /// The list files that rules name.
+    pub(super) lists: Vec<ListUse>,
     pub(super) backends: Vec<BackendRule>,
     pub(super) default_allow: Option<Origin>,
     /// Its values so far, for as long as its block is read.
@@ -83,14 +83,12 @@ impl Binder<'_> {
             origin: self.sources.origin(statement.span()),
             rules: Vec::new(),
             places: Vec::new(),
+            lists: Vec::new(),
             backends: Vec::new(),
             default_allow: None,
             seen: Seen::new(),
         };
         for line in statement.statements() {
-            if !line.directive().is("backend") {
-                self.no_block(line);
-            }
             self.directive(line, &mut draft);
         }
         draft.seen = Seen::new();
@@ -148,41 +146,71 @@ impl Binder<'_> {
                 .help("write one or more values behind it");
             return;
         }
-        let from_file = values[0].is("file") && kind != Kind::Ua;
-        let values = if from_file { &values[1..] } else { values };
-        if from_file && values.is_empty() {
-            let message = format!("`{verb} {} file` without a path", kind_word.text);
-            self.sources
-                .error(line.values()[1].span, "missing-value", message)
-                .help("write the path of the list behind it; a value `file` needs quotes");
-            return;
+        if values[0].is("file") && kind != Kind::Ua {
+            return self.list_rules(action, kind, line, draft);
         }
+        self.no_block(line);
         for word in values {
             if !self.plainly_quoted(word) {
                 continue;
             }
-            let matcher = match (kind, from_file) {
-                (Kind::Ip, false) => self.prefix(word).map(Matcher::Ip),
-                (Kind::Token, false) => self.non_empty(word).then(|| Matcher::Token(word.text.clone())),
-                (Kind::Ua, _) => self.non_empty(word).then(|| Matcher::Ua(word.text.clone())),
-                (Kind::Country, false) => self.country(word).map(Matcher::Country),
-                (Kind::Ip, true) => self.prefix_list(word).map(Matcher::IpFile),
-                (Kind::Token, true) => self.token_list(word).map(Matcher::TokenFile),
-                (Kind::Country, true) => {
-                    self.sources
-                        .error(line.values()[1].span, "country-file", "countries are not read from a file")
-                        .help("write the codes on the line: `deny country CN KP;`");
-                    return;
-                }
-            };
-            let Some(matcher) = matcher else { continue };
-            self.warn_of_duplicate(action, kind, &matcher, word, &mut draft.seen);
-            let file = if from_file { "file " } else { "" };
-            let value = if from_file { quoted(word) } else { word.as_written() };
-            let text = format!("{verb} {} {file}{value}", kind.name()).into();
-            draft.rules.push(Rule { action, matcher, text, origin: self.sources.origin(word.span) });
-            draft.places.push(word.span);
+            let Some(matcher) = self.value(kind, word) else { continue };
+            self.rule(action, kind, matcher, word, draft);
         }
+    }
+
+    /// What a rule looks at for one value.
+    fn value(&mut self, kind: Kind, word: &Word) -> Option<Matcher> {
+        match kind {
+            Kind::Ip => self.prefix(word).map(Matcher::Ip),
+            Kind::Token => self.non_empty(word).then(|| Matcher::Token(word.text.clone())),
+            Kind::Ua => self.non_empty(word).then(|| Matcher::Ua(word.text.clone())),
+            Kind::Country if word.text.eq_ignore_ascii_case("unknown") => Some(Matcher::Country(None)),
+            Kind::Country => self.country(word).map(|country| Matcher::Country(Some(country))),
+        }
+    }
+
+    /// `allow|deny|drop ip|token file PATH…;`
+    fn list_rules(&mut self, action: Action, kind: Kind, line: &Statement, draft: &mut PolicyDraft) {
+        let [kind_word, file_word, paths @ ..] = line.values() else { return };
+        if kind == Kind::Country {
+            self.sources
+                .error(file_word.span, "country-file", "countries are not read from a file")
+                .help("write the codes on the line: `deny country CN KP;`");
+            return;
+        }
+        if paths.is_empty() {
+            let message = format!("`{} {} file` without a path", line.directive().text, kind_word.text);
+            self.sources
+                .error(file_word.span, "missing-value", message)
+                .help("write the path of the list behind it; a value `file` needs quotes");
+            return;
+        }
+        let block = self.list_block(line);
+        for word in paths {
+            if !self.plainly_quoted(word) {
+                continue;
+            }
+            let rule = draft.rules.len();
+            let (matcher, list) = match kind {
+                Kind::Token => self.token_list(word, action, &block, rule),
+                _ => self.prefix_list(word, action, &block, rule),
+            };
+            draft.lists.push(list);
+            self.rule(action, kind, matcher, word, draft);
+        }
+    }
+
+    /// One rule, for one value or one list.
+    fn rule(&mut self, action: Action, kind: Kind, matcher: Matcher, word: &Word, draft: &mut PolicyDraft) {
+        self.warn_of_duplicate(action, kind, &matcher, word, &mut draft.seen);
+        let value = match matcher {
+            Matcher::IpFile(_) | Matcher::TokenFile(_) => format!("file {}", quoted(word)),
+            _ => word.as_written(),
+        };
+        let text = format!("{} {} {value}", action.as_str(), kind.name()).into();
+        draft.rules.push(Rule { action, matcher, text, origin: self.sources.origin(word.span) });
+        draft.places.push(word.span);
     }
 
     fn default_rule(&mut self, action: Action, line: &Statement, word: &Word, draft: &mut PolicyDraft) {
@@ -190,13 +218,18 @@ impl Binder<'_> {
             self.sources
                 .error(word.span, "default-kind", format!("there is no `{} default`", line.directive().text))
                 .help("without `allow default` everyone else is denied: remove the line");
-        } else if self.no_more(line, 1) {
+        } else if self.bare_default(line) {
             if let Some(earlier) = &draft.default_allow {
                 let message = format!("`allow default` is written already, at {earlier}");
                 self.sources.warning(word.span, "duplicate-value", message);
             }
             draft.default_allow = Some(self.sources.origin(word.span));
         }
+    }
+
+    fn bare_default(&mut self, line: &Statement) -> bool {
+        self.no_block(line);
+        self.no_more(line, 1)
     }
 
     fn unknown_kind(&mut self, line: &Statement, word: &Word) {
@@ -268,62 +301,10 @@ impl Binder<'_> {
         let Some(country) = Country::new(&word.text) else {
             self.sources
                 .error(word.span, "country-form", format!("`{}` is no country code", word.as_written()))
-                .help("a country is two letters, as in ISO 3166-1: RU, US, GB");
+                .help("a country is two letters, as in ISO 3166-1 (RU, US, GB), or `unknown`");
             return None;
         };
-        if !country::exists(country) {
-            let message = format!(
-                "`{country}` is not in ISO 3166-1: no address matches unless the country database uses it"
-            );
-            let diagnostic = self.sources.warning(word.span, "unknown-country", message);
-            if let Some((code, name)) = country::meant(country) {
-                diagnostic.help(format!("the code of {name} is {code}"));
-            }
-        }
         Some(country)
-    }
-
-    fn prefix_list(&mut self, word: &Word) -> Option<List<IpNet>> {
-        let path = self.relative(word);
-        let entries = match self.prefix_lists.get(&path) {
-            Some(entries) => entries.clone(),
-            None => {
-                let bytes = self.list_bytes(word, &path)?;
-                let file = path.to_string_lossy().into();
-                let entries = Arc::new(list::read_prefixes(&file, &bytes, &mut self.sources));
-                self.prefix_lists.insert(path, entries.clone());
-                entries
-            }
-        };
-        Some(List { path: (&*word.text).into(), entries })
-    }
-
-    fn token_list(&mut self, word: &Word) -> Option<List<Box<str>>> {
-        let path = self.relative(word);
-        let entries = match self.token_lists.get(&path) {
-            Some(entries) => entries.clone(),
-            None => {
-                let bytes = self.list_bytes(word, &path)?;
-                let file = path.to_string_lossy().into();
-                let entries = Arc::new(list::read_tokens(&file, &bytes, &mut self.sources));
-                self.token_lists.insert(path, entries.clone());
-                entries
-            }
-        };
-        Some(List { path: (&*word.text).into(), entries })
-    }
-
-    fn list_bytes(&mut self, word: &Word, path: &std::path::Path) -> Option<Vec<u8>> {
-        let bytes = self.read(word, path)?;
-        if bytes.len() > LARGEST_LIST {
-            let message = format!("the list is larger than {} MiB", LARGEST_LIST >> 20);
-            self.sources.error(word.span, "file-too-large", message);
-            return None;
-        }
-        if !self.list_files.iter().any(|read| read == path) {
-            self.list_files.push(path.to_owned());
-        }
-        Some(bytes)
     }
 
     fn warn_of_duplicate(
@@ -336,7 +317,8 @@ impl Binder<'_> {
     ) {
         let key: Box<str> = match matcher {
             Matcher::Ip(net) => net.to_string().into(),
-            Matcher::Country(country) => country.as_str().into(),
+            Matcher::Country(None) => "unknown".into(),
+            Matcher::Country(Some(country)) => country.as_str().into(),
             Matcher::Token(text) | Matcher::Ua(text) => text.clone(),
             // No value can begin so.
             Matcher::IpFile(list) => format!("\0{}", list.path).into(),

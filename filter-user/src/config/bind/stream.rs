@@ -258,6 +258,7 @@ impl Binder<'_> {
             origin,
             rules: Vec::new(),
             places: Vec::new(),
+            lists: Vec::new(),
             backends: vec![backend],
             default_allow: None,
             seen: HashMap::new(),

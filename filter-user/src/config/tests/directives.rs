@@ -10,7 +10,8 @@ fn every_example_is_a_configuration_without_errors_and_warnings() {
     let examples: Vec<_> = examples.iter().map(|doc| doc.example).filter(|text| !text.is_empty()).collect();
     assert!(examples.len() > 40, "{}", examples.len());
     for example in examples {
-        let (config, report) = memory(example).with("/etc/flussonic/flussonic.conf", "").load();
+        let files = memory(example).with("/etc/flussonic/flussonic.conf", "");
+        let (config, report) = files.with("blocked.txt", "198.51.100.0/24\n").load();
         assert!(config.is_some(), "{example}\n{}", report.render(false));
         assert_eq!(report.warnings().count(), 0, "{example}\n{}", report.render(false));
         let passed = report.notes().any(|note| note.code == "passed-over");
@@ -28,6 +29,7 @@ fn every_word_is_known_where_the_table_has_it() {
         "As the name of a `limit`" => format!("limit {word} x;"),
         "In a `gate`" => format!("gate 80 {{ {word} x; }}"),
         "In an `interface`" => format!("interface a {{ {word} x; }}"),
+        "Behind the path of a list" => format!("auth_backend a {{ deny ip file l {{ {word} x; }} }}"),
         _ => format!("stream a {{ {word} x; }}"),
     };
     for PlaceDoc { place, directives, .. } in directives() {

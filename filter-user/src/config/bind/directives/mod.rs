@@ -55,8 +55,8 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<SourceDraft>(),
         place::<GateDraft>(),
         place::<InterfaceDraft>(),
-        place::<ListDraft>(),
         limits(),
+        place::<ListDraft>(),
     ]
 }
 

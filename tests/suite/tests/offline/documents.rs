@@ -338,3 +338,20 @@ fn the_unit_starts_commands_that_exist_and_keeps_what_the_filter_needs() {
         assert!(value("CapabilityBoundingSet").split(' ').any(|word| word == capability), "{capability}");
     }
 }
+
+/// Every test that docs/players.md names in a cell is there.
+#[test]
+fn what_players_are_said_to_do_is_tried() {
+    let folder = kit::workspace().join("tests/suite/tests/players");
+    let tests: String = ending(&folder, ".rs").iter().map(|path| read(path)).collect();
+    let page = read(&kit::workspace().join("docs/players.md"));
+    let (_, tables) = page.split_once("## What has been tried").expect("the tables stand last");
+    let rows = tables.lines().filter(|line| line.starts_with('|'));
+    let named: Vec<&str> =
+        rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|name| name.contains('_')).collect();
+    assert!(named.len() >= 15, "{named:?}");
+    for name in named {
+        let there = tests.contains(&format!("fn {name}()")) || tests.contains(&format!("    {name}: "));
+        assert!(there, "docs/players.md names {name}, which is no test of a player");
+    }
+}

@@ -141,7 +141,7 @@ async fn who_answers_has_to_be_who_should() {
     let (authority, other) = (Authority::new(), Authority::new());
     let good = authority.certificate("localhost");
     for (what, certificate, options, expected) in [
-        ("another authority", &good, trusting(&other), "UnknownIssuer"),
+        ("another authority", &good, trusting(&other), "invalid peer certificate"),
         ("the system's authorities", &good, BackendOptions::default(), "TLS: "),
         ("an expired one", &authority.expired("localhost"), trusting(&authority), "expired"),
         (

@@ -5,10 +5,12 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use filter_user::config::{self, Files};
@@ -17,6 +19,7 @@ use kit::{
     mmdb::{self, Layout},
     nicgate::binary,
     oracle::Prefix,
+    tls::{Authority, Certificate},
 };
 use serde_json::{Value, json};
 
@@ -223,7 +226,13 @@ impl Files for Block<'_> {
                           stream example_stream { input fake://; on_play auth://blacklist; }\n";
             return Ok(server.as_bytes().to_vec());
         }
-        Err(io::ErrorKind::NotFound.into())
+        // And of certificates; an authority's is as good as any.
+        static SHOWN: LazyLock<Certificate> = LazyLock::new(|| Authority::new().certificate("example.com"));
+        match path.extension().and_then(OsStr::to_str) {
+            Some("pem") => Ok(SHOWN.pem.clone().into_bytes()),
+            Some("key") => Ok(SHOWN.key.clone().into_bytes()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn matching(&self, _: &Path) -> io::Result<Vec<PathBuf>> {

@@ -37,6 +37,8 @@ pub(crate) struct World {
     pub(super) upstream: Server,
     pub(super) receiver: UdpSocket,
     pub(super) expected: Expected,
+    /// The backend is another one than it was when it was last asked.
+    pub(super) changed: bool,
     pub(super) serial: u64,
     pub(super) seen: Seen,
 }
@@ -74,9 +76,20 @@ impl World {
         };
         let upstream = upstream.expect("a free port");
         let serial = 0;
+        let changed = false;
         let seen = Seen::default();
-        let mut world =
-            Self { edge, crowd, controller: None, backend, upstream, receiver, expected, serial, seen };
+        let mut world = Self {
+            edge,
+            crowd,
+            controller: None,
+            backend,
+            upstream,
+            receiver,
+            expected,
+            changed,
+            serial,
+            seen,
+        };
         world.ip("link add extra0 type veth peer name extra1\n").expect("a new interface");
         world.write_files();
         world.start().expect("the files are right");
@@ -114,10 +127,11 @@ impl World {
         }
         self.seen.times.push(took);
         if matches!(step, Step::Backend(_) | Step::Flood) {
-            // A backend that was silent is tried by single questions before it counts again.
-            return self.settles(Self::answers);
+            self.changed = true;
         }
-        self.answers()
+        // A backend that was silent is tried by single questions before it counts again, and nobody asks while no
+        // request can come.
+        if self.changed { self.settles(Self::answers) } else { self.answers() }
     }
 
     pub(super) fn act(&mut self, step: &Step) -> Outcome {
@@ -275,6 +289,7 @@ impl World {
         let other = reach[self.serial as usize % reach.len()];
         for number in BTreeSet::from([first, other]) {
             self.serial += 1;
+            let asks = self.expected.asks(number);
             for token in self.expected.tokens(self.serial) {
                 let expected = self.expected.status(number, &token);
                 let seen = must("the gate", ask(&self.crowd, number, &token))?;
@@ -284,6 +299,7 @@ impl World {
                 }
                 self.seen.answers += 1;
             }
+            self.changed &= !asks;
         }
         Ok(())
     }

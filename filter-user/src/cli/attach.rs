@@ -14,7 +14,7 @@ use crate::{
     control::Client,
     kernel::{self, AttachReport, Bpffs, Filter},
     load::{LoadError, Loaded, load, load_from},
-    operations::{Released, Request, emptied},
+    operations::{Released, Request, emptied_since},
     state::{self, BanStore},
     table::Layout,
 };
@@ -49,16 +49,17 @@ pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
 /// The configuration or, where that cannot be loaded or has lost a list, the last good one. At boot, before the network is
 /// up, the alternative would be to leave the machine open.
 fn load_or_kept(path: &Path, bans_file: &Path, output: &Output) -> Result<(Loaded, Report), LoadError> {
-    let kept = state::read(&state::folder_beside(bans_file), path)
-        .ok()
-        .and_then(|kept| load_from(path, &kept, &|_| ()).ok());
+    let kept = || {
+        let kept = state::read(&state::folder_beside(bans_file), path).ok()?;
+        load_from(path, &kept, &|_| ()).ok()
+    };
     let now = load(path, &|_| ());
-    let Some(kept) = kept else { return now };
     let why = match &now {
-        Ok((now, _)) => emptied(&kept.0.config, &now.config),
+        Ok((now, _)) => emptied_since(&now.config, || Some(kept()?.0.config)),
         Err(error) => Some(error.to_string()),
     };
     let Some(why) = why else { return now };
+    let Some(kept) = kept() else { return now };
     output.warning(&format!(
         "the last good configuration is enforced, because this one cannot be loaded:\n{why}"
     ));

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, emptied};
+use super::{Fault, emptied_since};
 use crate::{
     config::{Report, Severity},
     kernel,
@@ -167,20 +167,26 @@ impl Next {
         .map_err(ReloadError::LoadBrokeOff)?
     }
 
-    /// Whether it has lost a list since what was kept, and `list_guard` is on.
+    /// Whether it has lost a list since what `kept` gives, and `list_guard` is on.
     ///
     /// # Errors
     ///
     /// It has.
-    pub async fn guard(&self, path: PathBuf, kept: LastGood) -> Result<(), ReloadError> {
+    pub async fn guard(
+        &self,
+        path: PathBuf,
+        kept: impl FnOnce() -> Option<LastGood> + Send + 'static,
+    ) -> Result<(), ReloadError> {
         let now = self.snapshot.clone();
         let emptied = tokio::task::spawn_blocking(move || {
-            let (before, _) = load_from(&path, &kept, &|_| ()).ok()?;
-            emptied(&before.config, &now.config)
+            // What was kept by another version, or is damaged, says nothing.
+            emptied_since(&now.config, || {
+                let (before, _) = load_from(&path, &kept()?, &|_| ()).ok()?;
+                Some(before.config)
+            })
         });
         match emptied.await {
             Ok(Some(emptied)) => Err(ReloadError::ListEmptied(emptied)),
-            // What was kept by another version, or is damaged, says nothing.
             Ok(None) | Err(_) => Ok(()),
         }
     }

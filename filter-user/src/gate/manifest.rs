@@ -80,6 +80,17 @@ impl Places for OfTheStream {
 }
 
 impl Plan {
+    /// Whether the answer to a request for this path is likely enough to be a manifest that the request is changed for
+    /// it. Of everything else, segments above all, only the answer's type can say so.
+    pub(super) fn expected(path: &str) -> bool {
+        named(path) != Named::Other
+    }
+
+    /// Whether an answer that nobody expected to be a manifest says that it is one.
+    pub(super) fn is_due(headers: &HeaderMap) -> bool {
+        kind(headers.get(header::CONTENT_TYPE), Named::Other).is_some()
+    }
+
     /// `None` when nothing is to be written, or the request cannot ask for a manifest.
     pub(super) fn new(
         connection: &Connection,
@@ -116,9 +127,6 @@ impl Plan {
 
     /// Makes the request one whose answer can be changed.
     pub(super) fn ask(&mut self, headers: &mut HeaderMap) {
-        if self.named == Named::Other {
-            return;
-        }
         // Who accepts nothing in particular gets nothing compressed.
         if headers.contains_key(header::ACCEPT_ENCODING) {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

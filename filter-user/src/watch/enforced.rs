@@ -323,7 +323,7 @@ impl Enforced {
                 return false;
             };
             let wish = wanted.iter().find(|wish| *wish.name == *interface).map(|wish| wish.mode);
-            if let Some(wished) = wish.and_then(fixed).filter(|wished| *wished != mode) {
+            if let Some(wished) = wish.and_then(Mode::wished).filter(|wished| *wished != mode) {
                 notes.push(format!(
                     "{interface}: goes on in {mode} mode although the configuration says {wished}: a change takes \
                      the filter off for a moment (`nicgate detach {interface}`, then `nicgate reload`)"
@@ -503,16 +503,6 @@ struct Attached {
     filters: Vec<Filter>,
     reports: Vec<AttachReport>,
     failed: Vec<(Wanted, kernel::Error)>,
-}
-
-/// The mode that a wish leaves no choice about.
-fn fixed(wish: InterfaceMode) -> Option<Mode> {
-    match wish {
-        InterfaceMode::Auto => None,
-        InterfaceMode::Native => Some(Mode::Native),
-        InterfaceMode::Generic => Some(Mode::Generic),
-        InterfaceMode::Offload => Some(Mode::Offload),
-    }
 }
 
 /// Attaches to each of them. If one that is required fails, nothing new stays attached.

@@ -3,26 +3,22 @@
 use std::{
     collections::BTreeSet,
     fmt, fs,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Response;
 use kit::{
-    edge::Edge,
+    edge::{Edge, GUARD},
     netns::Namespace,
     nicgate::{Controller, Said},
     oracle::{Action, Prefix, Rule, Value},
-    server::Server,
 };
 
 use super::seen::{SOON, Seen};
 use super::{
     backend::Backend,
     expected::{Expected, LAST},
-    probe::{GUARD, arrivals, ask},
+    probe::{arrivals, ask},
     step::{Damage, LIST, Rules, SOURCES, Step, Temper, source},
 };
 
@@ -34,7 +30,6 @@ pub(crate) struct World {
     pub(super) crowd: Namespace,
     pub(super) controller: Option<Controller>,
     pub(super) backend: Backend,
-    pub(super) upstream: Server,
     pub(super) receiver: UdpSocket,
     pub(super) expected: Expected,
     /// The backend is another one than it was when it was last asked.
@@ -56,9 +51,6 @@ impl World {
         let addresses: Vec<IpAddr> =
             SOURCES.iter().chain(&LAST).map(|address| address.parse().expect("an address")).collect();
         let crowd = edge.lab.client("crowd", &addresses).expect("the lab stands");
-        let upstream = Server::start(edge.lab.edge(), (Ipv4Addr::LOCALHOST, 0), |request| {
-            Response::new(Full::new(Bytes::from(request.uri().path().to_owned())))
-        });
         let backend = Backend::start(edge.lab.edge());
         let receiver = edge.receiver(GUARD);
         let list = Value::IpFile(LIST.to_owned(), vec![Prefix { address: source(0), len: 32 }]);
@@ -74,22 +66,11 @@ impl World {
             plugged: true,
             extra: true,
         };
-        let upstream = upstream.expect("a free port");
         let serial = 0;
         let changed = false;
         let seen = Seen::default();
-        let mut world = Self {
-            edge,
-            crowd,
-            controller: None,
-            backend,
-            upstream,
-            receiver,
-            expected,
-            changed,
-            serial,
-            seen,
-        };
+        let mut world =
+            Self { edge, crowd, controller: None, backend, receiver, expected, changed, serial, seen };
         world.ip("link add extra0 type veth peer name extra1\n").expect("a new interface");
         world.write_files();
         world.start().expect("the files are right");
@@ -161,7 +142,7 @@ impl World {
             Step::Bounce | Step::Unplug | Step::Plug | Step::Swap | Step::Rename => self.wire(step),
             Step::Extra(there) => self.extra(*there),
             Step::Detach => {
-                let link = self.pins().join("link");
+                let link = self.edge.pins().join("link");
                 if self.expected.plugged {
                     must("detach", kit::xdp::detach_pinned_link(&link))
                 } else {
@@ -170,7 +151,7 @@ impl World {
             }
             Step::RemovePins => {
                 if self.expected.plugged {
-                    must("pins", fs::remove_dir_all(self.pins()))
+                    must("pins", fs::remove_dir_all(self.edge.pins()))
                 } else {
                     Ok(())
                 }
@@ -190,10 +171,6 @@ impl World {
 
     pub(super) fn ip(&self, commands: &str) -> Outcome {
         must("ip", self.edge.lab.edge().batch(commands))
-    }
-
-    pub(super) fn pins(&self) -> std::path::PathBuf {
-        self.edge.site.bpffs().join("nicgate").join(self.edge.lab.interface())
     }
 
     pub(super) fn wired(&self) -> bool {

@@ -16,6 +16,7 @@ use crate::{
     load::{LoadError, Loaded, load_from},
     operations::{Released, Request},
     state::{self, BanStore, Recording},
+    table::Layout,
 };
 
 /// What `attach` prints for programs.
@@ -32,7 +33,7 @@ struct Detached {
 
 /// Those interfaces, or every one that nicgate filters.
 pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
-    let attached = kernel::attached().map_err(Failure::System)?;
+    let attached = kernel::attached()?;
     if names.is_empty() {
         return Ok(attached);
     }
@@ -76,7 +77,7 @@ pub(super) fn attach(
     }
     let (loaded, report) = load_or_kept(path, bans_file, output)?;
     output.report(&report);
-    let layout = kernel::Layout::new(loaded.config.engine, loaded.compile())
+    let layout = Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
     let configured = &loaded.config.interfaces;
@@ -103,8 +104,7 @@ pub(super) fn attach(
     let bans = bans.map(|book| book.desired(&never_drop));
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())
-            .map_err(Failure::System)?;
+        let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }
@@ -141,7 +141,7 @@ pub(super) fn detach(control: &Path, names: &[String], all: bool, output: &Outpu
         client.ask::<Released>(&Request::Release { interfaces: names.clone() })?;
     }
     for name in &names {
-        kernel::detach(&Bpffs::default(), name).map_err(Failure::System)?;
+        kernel::detach(&Bpffs::default(), name)?;
         if !output.json {
             writeln!(stdout(), "{name}: detached")?;
         }

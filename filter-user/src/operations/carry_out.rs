@@ -214,11 +214,10 @@ impl Operations {
 
     async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
         let next = Next::load(self.parts.path.clone(), self.files()).await?;
-        let before = &self.parts.sessions.snapshot().config;
-        if let Some(emptied) = emptied(before, &next.snapshot.config) {
+        let shrunk = shrunk(&self.parts.sessions.snapshot().config, &next.snapshot.config);
+        if let Some(emptied) = emptied(&shrunk, &next.snapshot.config) {
             return Err(ReloadError::ListEmptied(emptied));
         }
-        let shrunk = shrunk(before, &next.snapshot.config);
         let prepared = self.parts.gates.prepare(&next.snapshot);
         let mut notes: Vec<String> = prepared.not_bound().map(ToString::to_string).collect();
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
@@ -227,8 +226,8 @@ impl Operations {
             .enforcer
             .run("reload", move |enforced| enforced.change(&snapshot.config, &layout))
             .await
-            .map_err(|error| ReloadError::System(error.into()))?
-            .map_err(ReloadError::System)?;
+            .map_err(ReloadError::BrokeOff)?
+            .map_err(ReloadError::Kernel)?;
         let transfers = self.parts.gates.commit(prepared);
         notes.extend(shrunk.iter().map(ToString::to_string));
         notes.extend(change.notes);

@@ -92,6 +92,16 @@ struct Fault {
     help: &'static str,
 }
 
+impl Fault {
+    fn emptied(before: usize) -> Self {
+        Self {
+            code: "list-emptied",
+            why: format!("it has no entry any more, and had {before}"),
+            help: "restore the list, or write `list_guard off;`",
+        }
+    }
+}
+
 impl Binder<'_> {
     /// `on_error refuse|skip|abort;`
     pub(super) fn on_error(&mut self, statement: &Statement) {
@@ -215,7 +225,7 @@ impl Binder<'_> {
         read: fn(&[u8]) -> ListText<T>,
         check: impl Fn(&ListText<T>) -> Option<Fault>,
     ) -> Arc<Vec<(T, u32)>> {
-        let NamedList { key: Key { path, on_error, .. }, at, .. } = list;
+        let Key { path, on_error, .. } = &list.key;
         let on_error = on_error.or(self.on_error.map(|(on_error, _)| on_error)).unwrap_or_default();
         let skip = on_error == OnError::Skip;
         let usable = |text: &ListText<T>| bad_lines(text, skip).or_else(|| check(text)).map_or(Ok(()), Err);
@@ -238,37 +248,49 @@ impl Binder<'_> {
         {
             let kept = read(&former.bytes);
             if empty && !kept.entries.is_empty() {
-                fault = Some(Fault {
-                    code: "list-emptied",
-                    why: format!("it has no entry any more, and had {}", kept.entries.len()),
-                    help: "restore the list, or write `list_guard off;`",
-                });
+                fault = Some(Fault::emptied(kept.entries.len()));
             }
             if let Some(fault) = &fault
                 && on_error != OnError::Abort
                 && usable(&kept).is_ok()
             {
-                let entries = match kept.entries.len() {
-                    1 => "1 entry".to_owned(),
-                    count => format!("{count} entries"),
-                };
-                let message = format!(
-                    "the list `{}` is refused: {}; its former contents ({entries}) stay in force",
-                    path.display(),
-                    fault.why
-                );
-                self.sources.warning(*at, "list-refused", message).help(fault.help);
+                self.say_refused(list, fault, kept.entries.len(), former.read_at);
                 text.say_bad(&file, Severity::Warning, &mut self.sources);
-                self.sources.refused(Refused {
-                    part: Part::List,
-                    path: path.clone(),
-                    origin: self.sources.origin(*at),
-                    why: fault.why.clone(),
-                    read_at: former.read_at,
-                });
                 return Arc::new(kept.entries);
             }
         }
+        self.say_fault(list, fault, &text);
+        text.say_odd(&file, &mut self.sources);
+        Arc::new(text.entries)
+    }
+
+    /// Says that a list is refused and its former contents stay in force, which were read at `read_at`, in seconds since
+    /// 1970.
+    fn say_refused(&mut self, list: &NamedList, fault: &Fault, former: usize, read_at: u64) {
+        let NamedList { key: Key { path, .. }, at, .. } = list;
+        let entries = match former {
+            1 => "1 entry".to_owned(),
+            count => format!("{count} entries"),
+        };
+        let message = format!(
+            "the list `{}` is refused: {}; its former contents ({entries}) stay in force",
+            path.display(),
+            fault.why
+        );
+        self.sources.warning(*at, "list-refused", message).help(fault.help);
+        self.sources.refused(Refused {
+            part: Part::List,
+            path: path.clone(),
+            origin: self.sources.origin(*at),
+            why: fault.why.clone(),
+            read_at,
+        });
+    }
+
+    /// Says what is wrong with a list that nothing stands in for, and which lines of it are left out.
+    fn say_fault<T>(&mut self, list: &NamedList, fault: Option<Fault>, text: &ListText<T>) {
+        let NamedList { key: Key { path, .. }, at, .. } = list;
+        let file = path.to_string_lossy().into();
         match fault {
             // Each bad line is an error of its own.
             Some(Fault { code: "list-lines", .. }) => text.say_bad(&file, Severity::Error, &mut self.sources),
@@ -286,8 +308,6 @@ impl Binder<'_> {
             }
             None => {}
         }
-        text.say_odd(&file, &mut self.sources);
-        Arc::new(text.entries)
     }
 
     fn list_bytes(&self, path: &Path) -> Result<Vec<u8>, Fault> {

@@ -5,18 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::IpNet;
-
 use super::{Binder, lists::ListUse};
 use crate::{
-    config::{
-        lexer::{Word, foreign_quote},
-        prefix::{covers_mapped, parse_prefix},
-        source::Span,
-        syntax::Statement,
-        vocabulary::did_you_mean,
-    },
-    model::{Action, BackendRule, Country, Matcher, Origin, Rule},
+    config::{lexer::Word, prefix::parse_prefix, source::Span, syntax::Statement, vocabulary::did_you_mean},
+    model::{Action, BackendRule, Matcher, Origin, Rule},
 };
 
 /// A policy that is being read.
@@ -112,51 +104,107 @@ impl Binder<'_> {
 
     /// One `allow`, `deny` or `drop` line.
     pub(super) fn rules(&mut self, action: Action, line: &Statement, draft: &mut PolicyDraft) {
-        let directive = line.directive();
-        let verb = &directive.text;
-        let Some(kind_word) = line.values().first() else {
-            self.sources
-                .error(directive.span, "missing-value", format!("`{verb}` without what it is about"))
-                .help(format!("write it as `{verb} ip 192.0.2.0/24;`"));
-            return;
+        let Some(kind) = self.kind(action, line, draft) else { return };
+        let Some((file, values)) = self.rule_values(kind, line) else { return };
+        let block = match file {
+            Some(_) => Some(self.list_block(line)),
+            None => {
+                self.no_block(line);
+                None
+            }
         };
-        let kind = match &*kind_word.text {
-            "ip" => Kind::Ip,
-            "token" => Kind::Token,
-            "country" => Kind::Country,
-            "ua" | "useragent" => Kind::Ua,
-            "default" => return self.default_rule(action, line, kind_word, draft),
-            _ => return self.unknown_kind(line, kind_word),
-        };
-        if action == Action::Drop && matches!(kind, Kind::Token | Kind::Ua) {
-            let message = format!("`drop` cannot look at `{}`", kind_word.text);
-            self.sources
-                .error(kind_word.span, "drop-kind", message)
-                .help("the NIC sees addresses only: use `drop ip` or `drop country`, or `deny` here");
-            return;
-        }
-        let values = &line.values()[1..];
-        if values.is_empty() {
-            self.sources
-                .error(
-                    kind_word.span,
-                    "missing-value",
-                    format!("`{verb} {}` without a value", kind_word.text),
-                )
-                .help("write one or more values behind it");
-            return;
-        }
-        if values[0].is("file") && kind != Kind::Ua {
-            return self.list_rules(action, kind, line, draft);
-        }
-        self.no_block(line);
         for word in values {
             if !self.plainly_quoted(word) {
                 continue;
             }
-            let Some(matcher) = self.value(kind, word) else { continue };
-            self.rule(action, kind, matcher, word, draft);
+            let matcher = match (&block, kind) {
+                (None, _) => {
+                    let Some(matcher) = self.value(kind, word) else { continue };
+                    matcher
+                }
+                (Some(block), kind) => {
+                    let rule = draft.rules.len();
+                    let (matcher, list) = match kind {
+                        Kind::Token => self.token_list(word, action, block, rule),
+                        _ => self.prefix_list(word, action, block, rule),
+                    };
+                    draft.lists.push(list);
+                    matcher
+                }
+            };
+            self.warn_of_duplicate(action, kind, &matcher, word, &mut draft.seen);
+            let value = match file {
+                Some(_) => format!("file {}", quoted(word)),
+                None => word.as_written(),
+            };
+            let text = format!("{} {} {value}", action.as_str(), kind.name()).into();
+            draft.rules.push(Rule { action, matcher, text, origin: self.sources.origin(word.span) });
+            draft.places.push(word.span);
         }
+    }
+
+    /// What the rules of a line look at; `None` when that is no list, or wrong.
+    fn kind(&mut self, action: Action, line: &Statement, draft: &mut PolicyDraft) -> Option<Kind> {
+        let directive = line.directive();
+        let Some(word) = line.values().first() else {
+            let verb = &directive.text;
+            self.sources
+                .error(directive.span, "missing-value", format!("`{verb}` without what it is about"))
+                .help(format!("write it as `{verb} ip 192.0.2.0/24;`"));
+            return None;
+        };
+        let kind = match &*word.text {
+            "ip" => Kind::Ip,
+            "token" => Kind::Token,
+            "country" => Kind::Country,
+            "ua" | "useragent" => Kind::Ua,
+            "default" => {
+                self.default_rule(action, line, word, draft);
+                return None;
+            }
+            _ => {
+                self.unknown_kind(line, word);
+                return None;
+            }
+        };
+        if action == Action::Drop && matches!(kind, Kind::Token | Kind::Ua) {
+            let message = format!("`drop` cannot look at `{}`", word.text);
+            self.sources
+                .error(word.span, "drop-kind", message)
+                .help("the NIC sees addresses only: use `drop ip` or `drop country`, or `deny` here");
+            return None;
+        }
+        Some(kind)
+    }
+
+    /// The values of a line, and the word `file` if they are paths of lists.
+    fn rule_values<'s>(&mut self, kind: Kind, line: &'s Statement) -> Option<(Option<&'s Word>, &'s [Word])> {
+        let verb = &line.directive().text;
+        let [kind_word, values @ ..] = line.values() else { return None };
+        let Some(first) = values.first() else {
+            let message = format!("`{verb} {}` without a value", kind_word.text);
+            self.sources
+                .error(kind_word.span, "missing-value", message)
+                .help("write one or more values behind it");
+            return None;
+        };
+        if !first.is("file") || kind == Kind::Ua {
+            return Some((None, values));
+        }
+        if values.len() == 1 {
+            let message = format!("`{verb} {} file` without a path", kind_word.text);
+            self.sources
+                .error(first.span, "missing-value", message)
+                .help("write the path of the list behind it; a value `file` needs quotes");
+            return None;
+        }
+        if kind == Kind::Country {
+            self.sources
+                .error(first.span, "country-file", "countries are not read from a file")
+                .help("write the codes on the line: `deny country CN KP;`");
+            return None;
+        }
+        Some((Some(first), &values[1..]))
     }
 
     /// What a rule looks at for one value.
@@ -168,49 +216,6 @@ impl Binder<'_> {
             Kind::Country if word.text.eq_ignore_ascii_case("unknown") => Some(Matcher::Country(None)),
             Kind::Country => self.country(word).map(|country| Matcher::Country(Some(country))),
         }
-    }
-
-    /// `allow|deny|drop ip|token file PATH…;`
-    fn list_rules(&mut self, action: Action, kind: Kind, line: &Statement, draft: &mut PolicyDraft) {
-        let [kind_word, file_word, paths @ ..] = line.values() else { return };
-        if kind == Kind::Country {
-            self.sources
-                .error(file_word.span, "country-file", "countries are not read from a file")
-                .help("write the codes on the line: `deny country CN KP;`");
-            return;
-        }
-        if paths.is_empty() {
-            let message = format!("`{} {} file` without a path", line.directive().text, kind_word.text);
-            self.sources
-                .error(file_word.span, "missing-value", message)
-                .help("write the path of the list behind it; a value `file` needs quotes");
-            return;
-        }
-        let block = self.list_block(line);
-        for word in paths {
-            if !self.plainly_quoted(word) {
-                continue;
-            }
-            let rule = draft.rules.len();
-            let (matcher, list) = match kind {
-                Kind::Token => self.token_list(word, action, &block, rule),
-                _ => self.prefix_list(word, action, &block, rule),
-            };
-            draft.lists.push(list);
-            self.rule(action, kind, matcher, word, draft);
-        }
-    }
-
-    /// One rule, for one value or one list.
-    fn rule(&mut self, action: Action, kind: Kind, matcher: Matcher, word: &Word, draft: &mut PolicyDraft) {
-        self.warn_of_duplicate(action, kind, &matcher, word, &mut draft.seen);
-        let value = match matcher {
-            Matcher::IpFile(_) | Matcher::TokenFile(_) => format!("file {}", quoted(word)),
-            _ => word.as_written(),
-        };
-        let text = format!("{} {} {value}", action.as_str(), kind.name()).into();
-        draft.rules.push(Rule { action, matcher, text, origin: self.sources.origin(word.span) });
-        draft.places.push(word.span);
     }
 
     fn default_rule(&mut self, action: Action, line: &Statement, word: &Word, draft: &mut PolicyDraft) {
@@ -243,68 +248,6 @@ impl Binder<'_> {
         self.sources
             .error(word.span, "unknown-word", format!("unknown word `{}` behind `{verb}`", word.text))
             .help(help);
-    }
-
-    /// A prefix with its warnings.
-    pub(super) fn prefix(&mut self, word: &Word) -> Option<IpNet> {
-        match parse_prefix(&word.text) {
-            Ok((net, masked)) => {
-                if masked {
-                    self.sources
-                        .warning(word.span, "host-bits", "host bits below the mask are set, and are masked")
-                        .label(format!("read as {net}"));
-                }
-                if covers_mapped(&net) {
-                    let message = "this IPv6 prefix includes the IPv4-mapped addresses, \
-                                   but does not match IPv4 clients";
-                    self.sources
-                        .warning(word.span, "mapped-not-covered", message)
-                        .help("add the IPv4 prefix that is meant; all of IPv4 is 0/0");
-                }
-                Some(net)
-            }
-            Err(error) => {
-                let part = word.part(&error.part());
-                self.sources.error(part, error.code(), error.to_string()).help = error.help();
-                None
-            }
-        }
-    }
-
-    /// Reports a value whose quotes are not what nicgate reads as quotes, or that opens them in its middle.
-    fn plainly_quoted(&mut self, word: &Word) -> bool {
-        let message = if word.option {
-            "a quote inside a word"
-        } else if !word.quoted && foreign_quote(&word.text) {
-            "values are quoted with double quotes only"
-        } else if word.text.contains('\0') {
-            "this value holds a NUL, which no request can"
-        } else {
-            return true;
-        };
-        self.sources
-            .error(word.span, "stray-quote", message)
-            .help("put the whole value into double quotes, with \\\" for a quote inside of it");
-        false
-    }
-
-    fn non_empty(&mut self, word: &Word) -> bool {
-        if word.text.is_empty() {
-            self.sources
-                .error(word.span, "empty-value", "this value is empty")
-                .help("an empty User-Agent part would match everyone, an empty token nobody");
-        }
-        !word.text.is_empty()
-    }
-
-    fn country(&mut self, word: &Word) -> Option<Country> {
-        let Some(country) = Country::new(&word.text) else {
-            self.sources
-                .error(word.span, "country-form", format!("`{}` is no country code", word.as_written()))
-                .help("a country is two letters, as in ISO 3166-1 (RU, US, GB), or `unknown`");
-            return None;
-        };
-        Some(country)
     }
 
     fn warn_of_duplicate(

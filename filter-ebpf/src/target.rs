@@ -3,7 +3,7 @@
 use aya_ebpf::{btf_maps::HashMap, macros::btf_map};
 use filter_ebpf::{
     layout::{self, GROUPS, Generation, LocalKey, service},
-    parse::{Frame as _, Ip},
+    parse::Ip,
 };
 
 use crate::{NO_PREALLOC, lookup::Table, packet::Buffer};

@@ -17,6 +17,8 @@ pub(super) enum Context {
     Backend,
     /// `interface`.
     Interface,
+    /// The lists of a rule with `file`.
+    List,
     /// A block that is passed over, or none.
     Other,
 }

@@ -14,7 +14,7 @@ use crate::{
     gate::{Gates, Inherited, Limits},
     operations::{Next, Operations, Parts, ReloadError},
     session::{SessionLimits, Sessions},
-    state,
+    state::{self, Recording},
     watch::{Enforced, Enforcer, Monitors},
 };
 
@@ -63,7 +63,7 @@ async fn take_over(
 ) -> Result<(Operations, ControlSocket), RunError> {
     // What the other one enforces is better than the last good configuration.
     let last_good = state::folder_beside(&options.bans);
-    let next = guarded(&options.config, &last_good).await.map_err(RunError::Configuration)?;
+    let next = load(&options.config, &last_good).await.map_err(RunError::Configuration)?;
     next.log_report();
     let (mut socket, former) = match former.release().await? {
         Some(Released { socket, gates }) => {
@@ -113,24 +113,20 @@ async fn enforce(
     let read = next.take_read();
     let last_good = state::folder_beside(&options.bans);
     let parts = Parts { path: options.config.clone(), last_good, gates, sessions, enforcer, monitors };
-    let operations = Operations::new(parts, refused);
+    let operations = Operations::new(parts, next.take_refused(), refused);
     operations.keep(read).await;
     Ok(operations)
 }
 
-/// The configuration, unless a list has lost what it held when it was last enforced.
-async fn guarded(path: &Path, last_good: &Path) -> Result<Next, ReloadError> {
-    let next = Next::load(path.to_owned()).await?;
-    if let Ok(kept) = state::read(last_good, path) {
-        next.guard(path.to_owned(), kept).await?;
-    }
-    Ok(next)
+/// The configuration; a list or database of it that cannot be used keeps what was last enforced.
+async fn load(path: &Path, last_good: &Path) -> Result<Next, ReloadError> {
+    Next::load(path.to_owned(), Recording::with_former(last_good, path)).await
 }
 
 /// What to enforce first: the configuration or, when it cannot be loaded, the last one that was enforced; then also
 /// why, and when it was kept. After a restart of the machine the alternative would be to leave it open.
 async fn first(path: &Path, last_good: &Path) -> Result<(Next, Option<(String, u64)>), ReloadError> {
-    let error = match guarded(path, last_good).await {
+    let error = match load(path, last_good).await {
         Ok(next) => return Ok((next, None)),
         Err(error) => error,
     };

@@ -109,9 +109,11 @@ async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<
     if response.status().is_server_error() {
         add(&connection.gate.server_errors, 1);
     }
-    let snapshot = connection.shared.sessions.snapshot();
-    let cors = gate_of(&snapshot.config, connection.gate.key).map_or(&Cors::Off, |gate| &gate.cors);
-    wishes.meet(connection, cors, &mut response);
+    if response.body().is_own() {
+        let snapshot = connection.shared.sessions.snapshot();
+        let cors = gate_of(&snapshot.config, connection.gate.key).map_or(&Cors::Off, |gate| &gate.cors);
+        wishes.meet(connection, cors, &mut response);
+    }
     if connection.phases.reached(Phase::Draining) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The client makes its next request where somebody will answer it.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

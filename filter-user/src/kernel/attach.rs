@@ -165,17 +165,10 @@ impl Filter {
 
 /// A link keeps its mode; changing it means a moment without a filter, which is the operator's choice.
 fn other_mode(device: &Device, wish: InterfaceMode, mode: Mode) -> Option<String> {
-    let wished = match wish {
-        InterfaceMode::Auto => return None,
-        InterfaceMode::Native => Mode::Native,
-        InterfaceMode::Generic => Mode::Generic,
-        InterfaceMode::Offload => Mode::Offload,
-    };
-    (wished != mode).then(|| {
-        format!(
-            "{} goes on in {mode} mode although the configuration says {wished}: a change takes the filter off \
-             for a moment (`nicgate detach {}`, then attach again)",
-            device.name, device.name
-        )
-    })
+    let wished = Mode::wished(wish).filter(|wished| *wished != mode)?;
+    Some(format!(
+        "{} goes on in {mode} mode although the configuration says {wished}: a change takes the filter off \
+         for a moment (`nicgate detach {}`, then attach again)",
+        device.name, device.name
+    ))
 }

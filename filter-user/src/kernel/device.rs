@@ -9,6 +9,7 @@ use super::{
     error::{Context as _, Error, ErrorKind, Result},
     sys::{self, netlink},
 };
+use crate::model::InterfaceMode;
 
 /// The mode in which a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,16 @@ impl fmt::Display for Mode {
 }
 
 impl Mode {
+    /// The mode that a wish leaves no choice about.
+    pub fn wished(wish: InterfaceMode) -> Option<Self> {
+        match wish {
+            InterfaceMode::Auto => None,
+            InterfaceMode::Native => Some(Self::Native),
+            InterfaceMode::Generic => Some(Self::Generic),
+            InterfaceMode::Offload => Some(Self::Offload),
+        }
+    }
+
     fn from_attached(mode: u8) -> Option<Self> {
         match mode {
             1 => Some(Self::Native),

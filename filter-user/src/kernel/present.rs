@@ -22,17 +22,12 @@ pub(super) enum Present {
 impl Present {
     /// The program; `None` if there is none.
     pub(super) fn program_info(&self) -> Result<Option<ProgramInfo>> {
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Link(link, _) => {
-                let id = link.info()?.program_id();
-                Ok(loaded_programs().flatten().find(|program| program.id() == id))
-            }
-            Self::Netlink(program, _) => {
-                let id = program.id();
-                Ok(loaded_programs().flatten().find(|program| program.id() == id))
-            }
-        }
+        let id = match self {
+            Self::Nothing => return Ok(None),
+            Self::Link(link, _) => link.info()?.program_id(),
+            Self::Netlink(program, _) => program.id(),
+        };
+        Ok(loaded_programs().flatten().find(|program| program.id() == id))
     }
 
     /// An error if there is another program than ours.

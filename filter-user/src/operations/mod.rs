@@ -18,4 +18,3 @@ pub use reply::{
     SessionList, Status,
 };
 pub use request::{Heir, Request};
-pub use shrunk::emptied;

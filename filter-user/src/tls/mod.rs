@@ -1,7 +1,7 @@
 //! TLS: from PEM texts to what rustls needs. Pure: files are read by others.
 //!
-//! The cryptography is `ring`: it builds in ten seconds on two cores, without cmake or clang, where `aws-lc-rs` takes
-//! minutes; what it lacks, post-quantum key exchange and FIPS, nobody asks of a question to a portal.
+//! The cryptography is `ring`: it needs a C compiler and neither cmake nor clang. What it lacks beside `aws-lc-rs`,
+//! post-quantum key exchange and FIPS, nobody asks of a question to a portal.
 
 mod client;
 mod pem;

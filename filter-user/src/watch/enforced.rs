@@ -175,7 +175,7 @@ impl Enforced {
             monitors,
             composition: 0,
             wanted,
-            missing: missing_of(failed),
+            missing: missing_of(reasons(failed)),
             released: BTreeSet::new(),
             seen: Instant::now(),
             mended: 0,
@@ -219,12 +219,12 @@ impl Enforced {
             Ok(Attached { filters, reports, failed }) => {
                 reports.iter().for_each(log_attached);
                 self.filters = filters;
-                self.missing.extend(missing_of(failed));
+                self.missing.extend(missing_of(reasons(failed)));
             }
             Err(error) => {
                 tracing::error!("the filters could not be taken back, trying again every second: {error:#}");
-                let failed = self.wanted.iter().map(|wish| (wish.clone(), anyhow!("{error:#}"))).collect();
-                self.missing.extend(missing_of(failed));
+                let why = error.to_string();
+                self.missing.extend(missing_of(self.wanted.iter().map(|wish| (wish.name.clone(), why.clone()))));
             }
         }
         self.seen = Instant::now();
@@ -344,7 +344,7 @@ impl Enforced {
         self.filters = stay.into_iter().chain(attached).collect();
         self.compiled = layout.compiled().clone();
         self.engine = engine;
-        self.missing = missing_of(not_attached);
+        self.missing = missing_of(reasons(not_attached));
         self.released = BTreeSet::new();
         self.seen = Instant::now();
         for filter in leave {
@@ -373,7 +373,7 @@ impl Enforced {
                 return false;
             };
             let wish = wanted.iter().find(|wish| *wish.name == *interface).map(|wish| wish.mode);
-            if let Some(wished) = wish.and_then(fixed).filter(|wished| *wished != mode) {
+            if let Some(wished) = wish.and_then(Mode::wished).filter(|wished| *wished != mode) {
                 notes.push(format!(
                     "{interface}: goes on in {mode} mode although the configuration says {wished}: a change takes \
                      the filter off for a moment (`nicgate detach {interface}`, then `nicgate reload`)"
@@ -540,15 +540,19 @@ fn wanted(config: &Config) -> Vec<Wanted> {
     config.interfaces.iter().map(wanted).collect()
 }
 
-fn missing_of(failed: Vec<(Wanted, kernel::Error)>) -> BTreeMap<Arc<str>, Missing> {
+fn missing_of(failed: impl Iterator<Item = (Arc<str>, String)>) -> BTreeMap<Arc<str>, Missing> {
     let now = Instant::now();
-    let missing = failed.into_iter().map(|(wish, error)| {
-        let why = format!("{error}");
-        tracing::error!(interface = &*wish.name, "not filtered, trying again every second: {why}");
-        let missing = Missing::new(&wish.name, why, now);
-        (wish.name, missing)
+    let missing = failed.map(|(name, why)| {
+        tracing::error!(interface = &*name, "not filtered, trying again every second: {why}");
+        let missing = Missing::new(&name, why, now);
+        (name, missing)
     });
     missing.collect()
+}
+
+/// Interfaces with the reason why each is not filtered.
+fn reasons(failed: Vec<(Wanted, kernel::Error)>) -> impl Iterator<Item = (Arc<str>, String)> {
+    failed.into_iter().map(|(wish, error)| (wish.name, error.to_string()))
 }
 
 /// What came of attaching to several interfaces.
@@ -556,16 +560,6 @@ struct Attached {
     filters: Vec<Filter>,
     reports: Vec<AttachReport>,
     failed: Vec<(Wanted, kernel::Error)>,
-}
-
-/// The mode that a wish leaves no choice about.
-fn fixed(wish: InterfaceMode) -> Option<Mode> {
-    match wish {
-        InterfaceMode::Auto => None,
-        InterfaceMode::Native => Some(Mode::Native),
-        InterfaceMode::Generic => Some(Mode::Generic),
-        InterfaceMode::Offload => Some(Mode::Offload),
-    }
 }
 
 /// Attaches to each of them. If one that is required fails, nothing new stays attached.

@@ -10,8 +10,10 @@ use std::{
 };
 
 use filter_user::{
+    backend::{Question, RequestType},
     gate::{Gates, Limits},
     http::Limits as HttpLimits,
+    judge::Request,
     model::{
         Access, Action, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate, Matcher,
         Origin, Policy, PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind, Stream,
@@ -63,7 +65,7 @@ impl Rules {
 
     /// `ACTION country VALUE`.
     pub fn country(self, action: Action, value: &str) -> Self {
-        self.rule(action, Matcher::Country(Country::new(value).unwrap()), &format!("country {value}"))
+        self.rule(action, Matcher::Country(Some(Country::new(value).unwrap())), &format!("country {value}"))
     }
 
     /// `ACTION ua VALUE`.
@@ -132,6 +134,7 @@ impl Made {
                 never_drop: Vec::new(),
                 shadow: false,
                 list_guard: true,
+                all_or_nothing: false,
                 geoip: None,
                 token_name: "token".into(),
                 no_auto_token: false,
@@ -221,5 +224,21 @@ impl Running {
     /// Serves `made`.
     pub fn new(made: Made) -> Self {
         Self::with(made, quick(), SessionLimits::default())
+    }
+}
+
+/// The first question about a request for the stream `cam`.
+pub fn first_question(request: Request) -> Question {
+    Question {
+        name: "cam".into(),
+        address: request.address,
+        request: Arc::new(request),
+        request_type: RequestType::New,
+        request_number: 0,
+        session_id: "id".into(),
+        duration: Duration::ZERO,
+        bytes: 0,
+        stream_clients: 0,
+        total_clients: 0,
     }
 }

@@ -9,13 +9,13 @@ use std::{
 };
 
 use filter_user::{
-    backend::{BackendStatus, Backends, Conclusion, Question, RequestType},
+    backend::{BackendStatus, Backends, Conclusion, Question},
     judge::{Answer, Request, Verdict},
     model::{BackendOptions, Operation, Pem, Secret, Stage},
 };
 use http::{Response, Version};
 use kit::{
-    configurations::Rules,
+    configurations::{Rules, first_question},
     origins::{AnyBody, Seen, Server, full},
     tls::{self, Authority, Secure},
 };
@@ -37,18 +37,7 @@ fn question() -> Question {
         query: None,
         auto_token: None,
     };
-    Question {
-        name: "cam".into(),
-        address: request.address,
-        request: Arc::new(request),
-        request_type: RequestType::New,
-        request_number: 0,
-        session_id: "id".into(),
-        duration: Duration::ZERO,
-        bytes: 0,
-        stream_clients: 0,
-        total_clients: 0,
-    }
+    first_question(request)
 }
 
 /// What one backend says, and how it stands then.
@@ -141,7 +130,7 @@ async fn who_answers_has_to_be_who_should() {
     let (authority, other) = (Authority::new(), Authority::new());
     let good = authority.certificate("localhost");
     for (what, certificate, options, expected) in [
-        ("another authority", &good, trusting(&other), "UnknownIssuer"),
+        ("another authority", &good, trusting(&other), "invalid peer certificate"),
         ("the system's authorities", &good, BackendOptions::default(), "TLS: "),
         ("an expired one", &authority.expired("localhost"), trusting(&authority), "expired"),
         (

@@ -5,10 +5,12 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use filter_user::config::{self, Files};
@@ -17,6 +19,7 @@ use kit::{
     mmdb::{self, Layout},
     nicgate::binary,
     oracle::Prefix,
+    tls::{Authority, Certificate},
 };
 use serde_json::{Value, json};
 
@@ -25,7 +28,8 @@ const EXAMPLES: [(&str, &[&str]); 5] = [
     ("allowlist.conf", &[]),
     ("backends.conf", &[]),
     ("blocklists.conf", &[]),
-    ("edge.conf", &[]),
+    // The sample database knows next to nothing.
+    ("edge.conf", &["database-share"]),
     // What concerns no access in a server's own file (`loglevel`) is noted, once; that is no warning.
     ("flussonic-guards.conf", &["passed-over"]),
 ];
@@ -195,11 +199,15 @@ fn examples_name_no_address_that_could_be_somebodys() {
 }
 
 #[test]
-fn the_sample_database_knows_two_documentation_networks() {
-    let network = |address: &str, country| {
-        (Prefix { address: address.parse().unwrap(), len: 24 }, mmdb::nested(country))
+fn the_sample_database_knows_documentation_networks() {
+    let network = |address: &str, len, country| {
+        (Prefix { address: address.parse().unwrap(), len }, mmdb::nested(country))
     };
-    let networks = [network("198.51.100.0", "AQ"), network("203.0.113.0", "BV")];
+    let networks = [
+        network("198.51.100.0", 24, "AQ"),
+        network("203.0.113.0", 24, "BV"),
+        network("2001:db8:a9::", 48, "AQ"),
+    ];
     let written = mmdb::write(Layout { record_bits: 24, ip_version: 6 }, &networks);
     let path = examples().join("lists/countries.mmdb");
     if std::env::var_os("UPDATE_SAMPLES").is_some() {
@@ -223,7 +231,16 @@ impl Files for Block<'_> {
                           stream example_stream { input fake://; on_play auth://blacklist; }\n";
             return Ok(server.as_bytes().to_vec());
         }
-        Err(io::ErrorKind::NotFound.into())
+        if path == Path::new("blocked.txt") {
+            return Ok(b"198.51.100.0/24\n".to_vec());
+        }
+        // And of certificates; an authority's is as good as any.
+        static SHOWN: LazyLock<Certificate> = LazyLock::new(|| Authority::new().certificate("example.com"));
+        match path.extension().and_then(OsStr::to_str) {
+            Some("pem") => Ok(SHOWN.pem.clone().into_bytes()),
+            Some("key") => Ok(SHOWN.key.clone().into_bytes()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn matching(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
@@ -344,5 +361,22 @@ fn the_unit_starts_commands_that_exist_and_keeps_what_the_filter_needs() {
     assert_eq!(value("ReadWritePaths"), "/sys/fs/bpf");
     for capability in ["CAP_BPF", "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"] {
         assert!(value("CapabilityBoundingSet").split(' ').any(|word| word == capability), "{capability}");
+    }
+}
+
+/// Every test that docs/players.md names in a cell is there.
+#[test]
+fn what_players_are_said_to_do_is_tried() {
+    let folder = kit::workspace().join("tests/suite/tests/players");
+    let tests: String = ending(&folder, ".rs").iter().map(|path| read(path)).collect();
+    let page = read(&kit::workspace().join("docs/players.md"));
+    let (_, tables) = page.split_once("## What has been tried").expect("the tables stand last");
+    let rows = tables.lines().filter(|line| line.starts_with('|'));
+    let named: Vec<&str> =
+        rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|name| name.contains('_')).collect();
+    assert!(named.len() >= 15, "{named:?}");
+    for name in named {
+        let there = tests.contains(&format!("fn {name}()")) || tests.contains(&format!("    {name}: "));
+        assert!(there, "docs/players.md names {name}, which is no test of a player");
     }
 }

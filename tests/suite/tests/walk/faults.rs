@@ -10,8 +10,10 @@ use std::{
     time::Duration,
 };
 
+use kit::edge::GATE;
+
 use super::{
-    probe::GATE,
+    probe::edge,
     step::{Rules, SOURCES, Step, Temper, source},
     world::{Outcome, PATIENCE, World, must},
 };
@@ -117,12 +119,7 @@ impl World {
         self.backend.set(Temper::Slow);
         let sources: Vec<usize> = (0..SOURCES.len())
             .filter(|number| self.wired() && self.expected.passes(*number))
-            .filter(|number| {
-                // Where a list decides, nobody is asked.
-                let mut asked = self.expected.clone();
-                asked.backend = Temper::Answers;
-                asked.status(*number, "good") == 200 && asked.status(*number, "bad") == 403
-            })
+            .filter(|number| self.expected.asks(*number))
             .collect();
         let refused = self.crowd.run(|| -> Result<usize, String> {
             let mut clients = Vec::new();
@@ -158,8 +155,7 @@ fn connect(from: IpAddr) -> std::io::Result<TcpStream> {
     let domain = socket2::Domain::for_address((from, 0).into());
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     socket.bind(&std::net::SocketAddr::new(from, 0).into())?;
-    let edge: IpAddr = if from.is_ipv4() { kit::netns::EDGE_V4.into() } else { kit::netns::EDGE_V6.into() };
-    socket.connect_timeout(&std::net::SocketAddr::new(edge, GATE).into(), Duration::from_secs(2))?;
+    socket.connect_timeout(&std::net::SocketAddr::new(edge(from), GATE).into(), Duration::from_secs(2))?;
     Ok(socket.into())
 }
 

@@ -2,12 +2,14 @@
 
 use std::{ffi::CString, fs, os::unix::ffi::OsStrExt, path::Path};
 
-use kit::mmdb;
+use kit::{
+    edge::{GATE, GUARD},
+    mmdb,
+};
 
 use super::{
     backend::TIMEOUT,
     expected::{Expected, LAST, countries},
-    probe::{GATE, GUARD},
     step::{Damage, LIST, Rules},
     world::World,
 };
@@ -53,13 +55,13 @@ impl World {
 
     pub(super) fn text(&self, rules: &Rules) -> String {
         format!(
-            "interface {} {{ mode native; }}\ninterface extra0;\ngate {GATE} {{ upstream http://{}; }}\n\
+            "interface {} {{ mode native; }}\ninterface extra0;\n{}\
              guard udp {GUARD} auth://viewers;\nnever_drop {};\ngeoip \"country.mmdb\";\nbackend_timeout {};\n\
              stream live {{ input fake://; on_play auth://viewers; }}\n\
              auth_backend viewers {{\n{}backend http://{}/auth;\n}}\n\
              auth_backend other {{ deny country FR; }}\n",
             self.edge.lab.interface(),
-            self.upstream.address(),
+            self.edge.gate(GATE),
             LAST.join(" "),
             TIMEOUT.as_secs_f64(),
             rules.text(),

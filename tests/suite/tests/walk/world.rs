@@ -3,26 +3,22 @@
 use std::{
     collections::BTreeSet,
     fmt, fs,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::Response;
 use kit::{
-    edge::Edge,
+    edge::{Edge, GUARD},
     netns::Namespace,
     nicgate::{Controller, Said},
     oracle::{Action, Prefix, Rule, Value},
-    server::Server,
 };
 
 use super::seen::{SOON, Seen};
 use super::{
     backend::Backend,
     expected::{Expected, LAST},
-    probe::{GUARD, arrivals, ask},
+    probe::{arrivals, ask},
     step::{Damage, LIST, Rules, SOURCES, Step, Temper, source},
 };
 
@@ -34,9 +30,10 @@ pub(crate) struct World {
     pub(super) crowd: Namespace,
     pub(super) controller: Option<Controller>,
     pub(super) backend: Backend,
-    pub(super) upstream: Server,
     pub(super) receiver: UdpSocket,
     pub(super) expected: Expected,
+    /// The backend is another one than it was when it was last asked.
+    pub(super) changed: bool,
     pub(super) serial: u64,
     pub(super) seen: Seen,
 }
@@ -54,9 +51,6 @@ impl World {
         let addresses: Vec<IpAddr> =
             SOURCES.iter().chain(&LAST).map(|address| address.parse().expect("an address")).collect();
         let crowd = edge.lab.client("crowd", &addresses).expect("the lab stands");
-        let upstream = Server::start(edge.lab.edge(), (Ipv4Addr::LOCALHOST, 0), |request| {
-            Response::new(Full::new(Bytes::from(request.uri().path().to_owned())))
-        });
         let backend = Backend::start(edge.lab.edge());
         let receiver = edge.receiver(GUARD);
         let list = Value::IpFile(LIST.to_owned(), vec![Prefix { address: source(0), len: 32 }]);
@@ -67,16 +61,17 @@ impl World {
             files: rules,
             damage: None,
             refused: false,
+            parts: BTreeSet::new(),
             bans: BTreeSet::new(),
             backend: Temper::Answers,
             plugged: true,
             extra: true,
         };
-        let upstream = upstream.expect("a free port");
         let serial = 0;
+        let changed = false;
         let seen = Seen::default();
         let mut world =
-            Self { edge, crowd, controller: None, backend, upstream, receiver, expected, serial, seen };
+            Self { edge, crowd, controller: None, backend, receiver, expected, changed, serial, seen };
         world.ip("link add extra0 type veth peer name extra1\n").expect("a new interface");
         world.write_files();
         world.start().expect("the files are right");
@@ -114,10 +109,11 @@ impl World {
         }
         self.seen.times.push(took);
         if matches!(step, Step::Backend(_) | Step::Flood) {
-            // A backend that was silent is tried by single questions before it counts again.
-            return self.settles(Self::answers);
+            self.changed = true;
         }
-        self.answers()
+        // A backend that was silent is tried by single questions before it counts again, and nobody asks while no
+        // request can come.
+        if self.changed { self.settles(Self::answers) } else { self.answers() }
     }
 
     pub(super) fn act(&mut self, step: &Step) -> Outcome {
@@ -147,7 +143,7 @@ impl World {
             Step::Bounce | Step::Unplug | Step::Plug | Step::Swap | Step::Rename => self.wire(step),
             Step::Extra(there) => self.extra(*there),
             Step::Detach => {
-                let link = self.pins().join("link");
+                let link = self.edge.pins().join("link");
                 if self.expected.plugged {
                     must("detach", kit::xdp::detach_pinned_link(&link))
                 } else {
@@ -156,7 +152,7 @@ impl World {
             }
             Step::RemovePins => {
                 if self.expected.plugged {
-                    must("pins", fs::remove_dir_all(self.pins()))
+                    must("pins", fs::remove_dir_all(self.edge.pins()))
                 } else {
                     Ok(())
                 }
@@ -178,10 +174,6 @@ impl World {
         must("ip", self.edge.lab.edge().batch(commands))
     }
 
-    pub(super) fn pins(&self) -> std::path::PathBuf {
-        self.edge.site.bpffs().join("nicgate").join(self.edge.lab.interface())
-    }
-
     pub(super) fn wired(&self) -> bool {
         self.expected.plugged
     }
@@ -193,16 +185,8 @@ impl World {
     pub(super) fn start(&mut self) -> Outcome {
         self.controller =
             Some(self.edge.site.start(self.edge.lab.edge()).map_err(|error| format!("{error:#}"))?);
-        self.loaded();
+        self.expected.load(true);
         Ok(())
-    }
-
-    /// The files were read: what is right is in force, and otherwise what was.
-    pub(super) fn loaded(&mut self) {
-        self.expected.refused = self.expected.damage.is_some();
-        if !self.expected.refused {
-            self.expected.in_force = self.expected.files.clone();
-        }
     }
 
     pub(super) fn load(&mut self, rules: Rules, damage: Option<Damage>) -> Outcome {
@@ -214,8 +198,8 @@ impl World {
 
     pub(super) fn reload(&mut self) -> Outcome {
         let said = self.nicgate(&["reload"]);
-        self.loaded();
-        if (said.status == Some(0)) == self.expected.refused {
+        self.expected.load(false);
+        if (said.status == Some(0)) != self.expected.damage.is_none() {
             return Err(format!("the files are {:?}: {said:?}", self.expected.damage));
         }
         Ok(())
@@ -275,6 +259,7 @@ impl World {
         let other = reach[self.serial as usize % reach.len()];
         for number in BTreeSet::from([first, other]) {
             self.serial += 1;
+            let asks = self.expected.asks(number);
             for token in self.expected.tokens(self.serial) {
                 let expected = self.expected.status(number, &token);
                 let seen = must("the gate", ask(&self.crowd, number, &token))?;
@@ -284,6 +269,7 @@ impl World {
                 }
                 self.seen.answers += 1;
             }
+            self.changed &= !asks;
         }
         Ok(())
     }

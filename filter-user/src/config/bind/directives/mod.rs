@@ -5,6 +5,7 @@ mod auth_backend;
 mod backend;
 mod gate;
 mod interface;
+mod list;
 mod source;
 mod stream;
 mod top;
@@ -12,6 +13,7 @@ mod top;
 use super::{
     backend::BackendDraft,
     directive::{Directive, Draft, Effect},
+    lists::ListDraft,
     policy::PolicyDraft,
     service::GateDraft,
     setting::InterfaceDraft,
@@ -38,6 +40,7 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Gate => GateDraft::known(word),
         Context::Backend => BackendDraft::known(word),
         Context::Interface => InterfaceDraft::known(word),
+        Context::List => ListDraft::known(word),
         Context::Other => None,
     }
 }
@@ -53,6 +56,7 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<GateDraft>(),
         place::<InterfaceDraft>(),
         limits(),
+        place::<ListDraft>(),
     ]
 }
 
@@ -124,5 +128,6 @@ mod tests {
         check::<SourceDraft>();
         check::<GateDraft>();
         check::<InterfaceDraft>();
+        check::<ListDraft>();
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Context {
     Backend,
     /// `interface`.
     Interface,
+    /// `real_ip`.
+    RealIp,
     /// A block that is passed over, or none.
     Other,
 }

@@ -9,6 +9,7 @@ mod mask;
 mod policy;
 mod service;
 mod stream;
+mod trust;
 
 pub use backend::BackendOptions;
 pub use configuration::{Config, Listener};
@@ -22,6 +23,7 @@ pub use policy::{
 pub(crate) use policy::{AddressRules, RuleLabel};
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
 pub use stream::{Access, Operation, Stream};
+pub use trust::{AddressHeader, RealIp, Trust};
 
 /// Knows the country of an address.
 pub trait Countries: Send + Sync {

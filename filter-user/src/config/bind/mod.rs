@@ -12,6 +12,7 @@ mod port;
 mod service;
 mod setting;
 mod stream;
+mod trust;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -40,7 +41,7 @@ use super::{
     vocabulary::{did_you_mean, suggest},
 };
 use crate::model::{
-    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder,
+    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder, RealIp,
 };
 
 /// Files included deeper than this are refused.
@@ -74,6 +75,7 @@ struct Binder<'f> {
     services: Vec<ServiceDraft>,
     interfaces: Vec<(Interface, Span)>,
     never_drop: Vec<(IpNet, Origin)>,
+    real_ip: Vec<RealIp>,
     engine: Option<(Engine, Span)>,
     shadow: bool,
     list_guard: Option<(bool, Span)>,
@@ -113,6 +115,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
         services: Vec::new(),
         interfaces: Vec::new(),
         never_drop: Vec::new(),
+        real_ip: Vec::new(),
         engine: None,
         shadow: false,
         list_guard: None,
@@ -143,7 +146,7 @@ impl Binder<'_> {
     fn finish(mut self) -> (Option<Config>, Report) {
         let streams = self.resolve_streams();
         let services = self.resolve_services(&streams);
-        self.lint();
+        self.lint(&services);
         self.warn_of_restrictions();
         self.name_passed_over();
         if self.sources.has_errors() {

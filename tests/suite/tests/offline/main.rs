@@ -8,4 +8,5 @@ mod fuzz_config;
 mod fuzz_manifest;
 mod fuzz_packet;
 mod fuzz_path;
+mod fuzz_proxies;
 mod layering;

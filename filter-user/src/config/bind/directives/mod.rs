@@ -5,6 +5,7 @@ mod auth_backend;
 mod backend;
 mod gate;
 mod interface;
+mod real_ip;
 mod source;
 mod stream;
 mod top;
@@ -16,6 +17,7 @@ use super::{
     service::GateDraft,
     setting::InterfaceDraft,
     stream::{SourceDraft, StreamDraft},
+    trust::RealIpDraft,
 };
 use crate::{
     config::{
@@ -38,6 +40,7 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Gate => GateDraft::known(word),
         Context::Backend => BackendDraft::known(word),
         Context::Interface => InterfaceDraft::known(word),
+        Context::RealIp => RealIpDraft::known(word),
         Context::Other => None,
     }
 }
@@ -51,6 +54,7 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<StreamDraft>(),
         place::<SourceDraft>(),
         place::<GateDraft>(),
+        place::<RealIpDraft>(),
         place::<InterfaceDraft>(),
         limits(),
     ]
@@ -124,5 +128,6 @@ mod tests {
         check::<SourceDraft>();
         check::<GateDraft>();
         check::<InterfaceDraft>();
+        check::<RealIpDraft>();
     }
 }

@@ -173,6 +173,7 @@ pub struct Explanation {
 ///
 /// When no policy or stream has the name, the proxy is not trusted, or the number of supposed answers is not that of the
 /// backends.
+#[expect(clippy::too_many_lines, reason = "one case for each way in which a request can be decided")]
 pub fn explain(
     config: &Config,
     countries: &dyn Countries,

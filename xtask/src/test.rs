@@ -179,7 +179,9 @@ impl TestRun {
         } else {
             command.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
             if never {
-                command.args(["--test", "gate", "--test", "judgement", "--test", "offline"]);
+                for name in ["gate", "judgement", "offline", "players"] {
+                    command.args(["--test", name]);
+                }
             } else {
                 command.arg("--tests");
             }

@@ -14,6 +14,8 @@ use url::Url;
 use super::{
     AskLimits, BackendStatus, Question,
     endpoint::{Endpoint, NotSent, Said},
+    http_backend::HttpClient,
+    resolve::Names,
     secure_token,
     terms::Terms,
 };
@@ -106,13 +108,14 @@ impl AskLimits {
     }
 }
 
-/// By what makes a backend another one: where it is, and how it is asked.
-type Endpoints = HashMap<(Url, BackendOptions), Arc<Endpoint>>;
+/// By what makes a backend another one: where it is, and how it is asked, of which there is rarely more than one way.
+type Endpoints = HashMap<Url, Vec<(BackendOptions, Arc<Endpoint>)>>;
 
 /// Asks backends. Holds their pooled connections: keep one for the life of the process.
 #[derive(Clone, Debug)]
 pub struct Backends {
     endpoints: Arc<Mutex<Endpoints>>,
+    names: Names,
     hits: Arc<LimitHits>,
 }
 
@@ -125,7 +128,7 @@ impl Default for Backends {
 impl Backends {
     /// No connection is made before the first question. What its limits keep from being asked is counted in `hits`.
     pub fn new(hits: Arc<LimitHits>) -> Self {
-        Self { endpoints: Arc::default(), hits }
+        Self { endpoints: Arc::default(), names: Names::default(), hits }
     }
 
     fn endpoints(&self) -> MutexGuard<'_, Endpoints> {
@@ -140,15 +143,23 @@ impl Backends {
             // The first word of the line is the directive.
             let label = &policy.backend_labels()[place];
             let label = label.split_once(' ').map_or(&**label, |(_, url)| url);
-            Endpoint::new(label.into(), url.clone(), backend.options.clone(), self.hits.clone())
+            let client = HttpClient::new(url, backend.options.clone(), self.names.clone());
+            Endpoint::new(label.into(), client, backend.options.clone(), self.hits.clone())
         };
-        let key = (url.clone(), backend.options.clone());
-        Some(self.endpoints().entry(key).or_insert_with(new).clone())
+        let mut endpoints = self.endpoints();
+        let known = endpoints.get(url).into_iter().flatten().find(|(options, _)| *options == backend.options);
+        if let Some((_, endpoint)) = known {
+            return Some(endpoint.clone());
+        }
+        let endpoint = new();
+        endpoints.entry(url.clone()).or_default().push((backend.options.clone(), endpoint.clone()));
+        Some(endpoint)
     }
 
     /// Every backend that was asked, in alphabetical order: how it stands, and what was counted.
     pub fn status(&self) -> Vec<BackendStatus> {
-        let endpoints: Vec<_> = self.endpoints().values().cloned().collect();
+        let endpoints: Vec<_> =
+            self.endpoints().values().flatten().map(|(_, endpoint)| endpoint.clone()).collect();
         let mut all: Vec<_> = endpoints.iter().map(|endpoint| endpoint.status()).collect();
         all.sort_by(|a, b| a.backend.cmp(&b.backend));
         all
@@ -163,7 +174,10 @@ impl Backends {
                 _ => None,
             })
             .collect();
-        self.endpoints().retain(|(url, options), _| named.contains(&(url, options)));
+        self.endpoints().retain(|url, ways| {
+            ways.retain(|(options, _)| named.contains(&(url, options)));
+            !ways.is_empty()
+        });
     }
 
     /// Asks every backend of `policy` in parallel and concludes: at the latest after `timeout` and the time that

@@ -82,6 +82,8 @@ counters! {
     timed_out,
     /// Nobody could be connected to.
     refused,
+    /// TLS was not agreed on, or the certificate is not one that is trusted.
+    untrusted,
     /// Closed, reset or malformed in the midst of an answer.
     broken,
     /// Given up before there was an answer, for example because another backend allowed first.

@@ -9,7 +9,6 @@ use std::{
 
 use http::StatusCode;
 use tokio::time::timeout;
-use url::Url;
 
 use super::{
     Question, Redirect, Wanted,
@@ -97,12 +96,17 @@ enum Topic {
 }
 
 impl Endpoint {
-    pub(super) fn new(label: Arc<str>, url: Url, options: BackendOptions, hits: Arc<LimitHits>) -> Arc<Self> {
+    pub(super) fn new(
+        label: Arc<str>,
+        client: HttpClient,
+        options: BackendOptions,
+        hits: Arc<LimitHits>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             label,
             turns: Turns::new(options.max_questions),
             options,
-            client: HttpClient::new(url),
+            client,
             breaker: Mutex::default(),
             counters: Counters::default(),
             hits,
@@ -227,7 +231,9 @@ impl Endpoint {
             }
             Some(Sent::Refused(why)) => (&self.counters.refused, why),
             Some(Sent::Broken(why)) => (&self.counters.broken, why),
-            Some(Sent::Unable(why) | Sent::Starved(why)) => return Said::plain(Answer::Down, why),
+            Some(Sent::Untrusted(why)) => (&self.counters.untrusted, why),
+            // It was not sent, which was seen to above.
+            Some(Sent::Starved(why)) => return Said::plain(Answer::Down, why),
             None => {
                 turn.note(Outcome::TimedOut, at, time);
                 (&self.counters.timed_out, format!("timed out after {time:?}"))

@@ -13,10 +13,12 @@
 mod ask;
 mod breaker;
 mod concurrency;
+mod connect;
 mod counters;
 mod endpoint;
 mod http_backend;
 mod question;
+mod resolve;
 mod secure_token;
 mod terms;
 mod turns;

@@ -15,8 +15,9 @@ use crate::{
     control::Client,
     kernel::{self, AttachReport, Bpffs, Filter},
     load::{LoadError, Loaded, load, load_from},
-    operations::{Released, Request, emptied},
+    operations::{Released, Request, emptied_since},
     state::{self, BanStore},
+    table::Layout,
 };
 
 /// What `attach` prints for programs.
@@ -33,7 +34,7 @@ struct Detached {
 
 /// Those interfaces, or every one that nicgate filters.
 pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
-    let attached = kernel::attached().map_err(Failure::System)?;
+    let attached = kernel::attached()?;
     if names.is_empty() {
         return Ok(attached);
     }
@@ -49,16 +50,17 @@ pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
 /// The configuration or, where that cannot be loaded or has lost a list, the last good one. At boot, before the network is
 /// up, the alternative would be to leave the machine open.
 fn load_or_kept(path: &Path, bans_file: &Path, output: &Output) -> Result<(Loaded, Report), LoadError> {
-    let kept = state::read(&state::folder_beside(bans_file), path)
-        .ok()
-        .and_then(|kept| load_from(path, &kept, &|_| ()).ok());
+    let kept = || {
+        let kept = state::read(&state::folder_beside(bans_file), path).ok()?;
+        load_from(path, &kept, &|_| ()).ok()
+    };
     let now = load(path, &|_| ());
-    let Some(kept) = kept else { return now };
     let why = match &now {
-        Ok((now, _)) => emptied(&kept.0.config, &now.config),
+        Ok((now, _)) => emptied_since(&now.config, || Some(kept()?.0.config)),
         Err(error) => Some(error.to_string()),
     };
     let Some(why) = why else { return now };
+    let Some(kept) = kept() else { return now };
     output.warning(&format!(
         "the last good configuration is enforced, because this one cannot be loaded:\n{why}"
     ));
@@ -80,7 +82,7 @@ pub(super) fn attach(
     }
     let (loaded, report) = load_or_kept(path, bans_file, output)?;
     output.report(&report);
-    let layout = kernel::Layout::new(loaded.config.engine, loaded.compile())
+    let layout = Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
     let configured = &loaded.config.interfaces;
@@ -107,8 +109,7 @@ pub(super) fn attach(
     let bans = bans.map(|book| book.desired(&exempt));
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())
-            .map_err(Failure::System)?;
+        let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }
@@ -145,7 +146,7 @@ pub(super) fn detach(control: &Path, names: &[String], all: bool, output: &Outpu
         client.ask::<Released>(&Request::Release { interfaces: names.clone() })?;
     }
     for name in &names {
-        kernel::detach(&Bpffs::default(), name).map_err(Failure::System)?;
+        kernel::detach(&Bpffs::default(), name)?;
         if !output.json {
             writeln!(stdout(), "{name}: detached")?;
         }

@@ -19,7 +19,7 @@ use crate::{
     backend::BackendStatus,
     control::Client,
     gate::GateCounters,
-    kernel::{Filter, RuleStats, Stats},
+    kernel::{Reader, RuleStats, Stats},
     limits::LimitCount,
     operations::{Counters, Request},
     session::SessionCounters,
@@ -48,11 +48,11 @@ struct All<'a> {
 fn read_stats(names: &[String], output: &Output) -> Result<Vec<(String, Stats)>, Failure> {
     let mut all = Vec::new();
     for name in attached(names)? {
-        match Filter::open(&name).and_then(|filter| filter.stats()) {
+        match Reader::open(&name).and_then(|reader| reader.stats()) {
             Ok(stats) => all.push((name, stats)),
             // Nobody asked for it by name: the others are shown none the less.
-            Err(error) if names.is_empty() => output.warning(&format!("{name}: {error:#}")),
-            Err(error) => return Err(Failure::System(error)),
+            Err(error) if names.is_empty() => output.warning(&format!("{name}: {error}")),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(all)

@@ -128,12 +128,8 @@ async fn start(
 async fn first(path: &Path, last_good: &Path) -> Result<(Next, Option<(String, u64)>), ReloadError> {
     let error = match Next::load(path.to_owned()).await {
         Ok(next) => {
-            let guarded = match state::read(last_good, path) {
-                Ok(kept) => next.guard(path.to_owned(), kept).await,
-                // Nothing was in force before.
-                Err(_) => Ok(()),
-            };
-            match guarded {
+            let (folder, main) = (last_good.to_owned(), path.to_owned());
+            match next.guard(path.to_owned(), move || state::read(&folder, &main).ok()).await {
                 Ok(()) => return Ok((next, None)),
                 Err(error) => error,
             }

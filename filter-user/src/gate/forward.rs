@@ -115,10 +115,13 @@ pub(super) async fn forward(
     let upgrade = pending.waits();
     let client = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    let mut plan = judged.keep.as_ref().filter(|_| !upgrade).and_then(|keep| {
-        let asked = (&parts.method, judged.request, judged.raw_target);
+    let method = parts.method.clone();
+    let make = || {
+        let asked = (&method, judged.request, judged.raw_target);
+        let keep = judged.keep.as_ref().filter(|_| !upgrade)?;
         Plan::new(connection, judged.snapshot, gate, keep, asked)
-    });
+    };
+    let mut plan = if Plan::expected(&judged.request.path) { make() } else { None };
     headers::for_upstream(&mut parts.headers, judged.client, upgrade);
     if let Some(plan) = &mut plan {
         plan.ask(&mut parts.headers);
@@ -151,6 +154,9 @@ pub(super) async fn forward(
         return bad_gateway(connection, "upstream sent a transfer coding that nobody asked for".to_owned());
     }
     for_client(connection, &judged, gate, &mut parts);
+    if plan.is_none() && Plan::is_due(&parts.headers) {
+        plan = make();
+    }
     match plan {
         Some(plan) => match plan.pass(connection, parts, body, transfer).await {
             Ok(response) => (response, None),

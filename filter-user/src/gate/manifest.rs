@@ -17,7 +17,7 @@ use crate::{
     http::{read_target, read_target_with_segment},
     judge::Request,
     manifest::{Carrier, Form, Place, Places, Playlist, carry_mpd},
-    model::Gate,
+    model::{Gate, TokenFrom},
     session::{Cut, Snapshot, Transfer},
 };
 
@@ -50,6 +50,7 @@ pub(super) struct Plan {
     named: Named,
     /// Stands for the token in entity tags.
     mark: String,
+    from: TokenFrom,
     head: bool,
     /// A condition of the request was about an answer that was changed.
     by_tag: bool,
@@ -79,6 +80,17 @@ impl Places for OfTheStream {
 }
 
 impl Plan {
+    /// Whether the answer to a request for this path is likely enough to be a manifest that the request is changed for
+    /// it. Of everything else, segments above all, only the answer's type can say so.
+    pub(super) fn expected(path: &str) -> bool {
+        named(path) != Named::Other
+    }
+
+    /// Whether an answer that nobody expected to be a manifest says that it is one.
+    pub(super) fn is_due(headers: &HeaderMap) -> bool {
+        kind(headers.get(header::CONTENT_TYPE), Named::Other).is_some()
+    }
+
     /// `None` when nothing is to be written, or the request cannot ask for a manifest.
     pub(super) fn new(
         connection: &Connection,
@@ -101,6 +113,7 @@ impl Plan {
             path: request.path.clone(),
             named,
             mark: connection.shared.player_tokens.mark(&[name, &keep.token, written]),
+            from: gate.reads(),
             head: method == Method::HEAD,
             by_tag: false,
         })
@@ -114,9 +127,6 @@ impl Plan {
 
     /// Makes the request one whose answer can be changed.
     pub(super) fn ask(&mut self, headers: &mut HeaderMap) {
-        if self.named == Named::Other {
-            return;
-        }
         // Who accepts nothing in particular gets nothing compressed.
         if headers.contains_key(header::ACCEPT_ENCODING) {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -158,14 +168,14 @@ impl Plan {
     ) -> Result<Response<ResponseBody>, Broken> {
         let gate = &connection.gate;
         if parts.status == StatusCode::NOT_MODIFIED && self.by_tag {
-            validators::changed(&mut parts.headers, &self.mark);
+            validators::changed(&mut parts.headers, &self.mark, self.from);
         }
         let Some(kind) = self.kind(connection, &parts) else {
             return Ok(Response::from_parts(parts, ResponseBody::upstream(gate, body, transfer)));
         };
         if self.head {
             // How long it would be is only known with its body.
-            validators::changed(&mut parts.headers, &self.mark);
+            validators::changed(&mut parts.headers, &self.mark, self.from);
             parts.headers.remove(header::ETAG);
             return Ok(Response::from_parts(parts, ResponseBody::upstream(gate, body, transfer)));
         }
@@ -194,7 +204,7 @@ impl Plan {
                 Response::from_parts(parts, ResponseBody::begun(gate, read, rest, transfer))
             }
             Some(rest) => {
-                validators::changed(&mut parts.headers, &self.mark);
+                validators::changed(&mut parts.headers, &self.mark, self.from);
                 parts.status = StatusCode::OK;
                 add(&gate.manifests, 1);
                 Response::from_parts(parts, ResponseBody::playlist(gate, out, rest, playlist, transfer))
@@ -207,7 +217,7 @@ impl Plan {
                 if !playlist.changed() {
                     return Response::from_parts(parts, ResponseBody::whole(gate, read, transfer));
                 }
-                whole(&mut parts, &self.mark, out.len());
+                whole(&mut parts, (&self.mark, self.from), out.len());
                 add(&gate.manifests, 1);
                 Response::from_parts(parts, ResponseBody::whole(gate, out, transfer))
             }
@@ -229,7 +239,7 @@ impl Plan {
         }
         match carry_mpd(&self.carrier, &read) {
             Ok(Some(new)) => {
-                whole(&mut parts, &self.mark, new.len());
+                whole(&mut parts, (&self.mark, self.from), new.len());
                 add(&gate.manifests, 1);
                 return Response::from_parts(parts, ResponseBody::whole(gate, new, transfer));
             }
@@ -241,8 +251,8 @@ impl Plan {
 }
 
 /// Headers and status of an answer that was changed as a whole.
-fn whole(parts: &mut Parts, mark: &str, length: usize) {
-    validators::changed(&mut parts.headers, mark);
+fn whole(parts: &mut Parts, (mark, from): (&str, TokenFrom), length: usize) {
+    validators::changed(&mut parts.headers, mark, from);
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     // What was a part, and all of it.
     parts.status = StatusCode::OK;

@@ -113,9 +113,11 @@ async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<
     if response.status().is_server_error() {
         add(&connection.gate.server_errors, 1);
     }
-    let snapshot = connection.shared.sessions.snapshot();
-    let cors = gate_of(&snapshot.config, connection.gate.key).map_or(&Cors::Off, |gate| &gate.cors);
-    wishes.meet(connection, cors, &mut response);
+    if response.body().is_own() {
+        let snapshot = connection.shared.sessions.snapshot();
+        let cors = gate_of(&snapshot.config, connection.gate.key).map_or(&Cors::Off, |gate| &gate.cors);
+        wishes.meet(connection, cors, &mut response);
+    }
     response.body_mut().answer = Some(finished);
     response
 }

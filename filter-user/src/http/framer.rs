@@ -75,8 +75,8 @@ pub(crate) struct Framer<S> {
     fresh: bool,
     /// The client has sent its last byte.
     eof: bool,
-    /// The last request had a body, and it has come whole.
-    whole_body: bool,
+    /// The last request does something, and has come whole.
+    whole: bool,
     /// When the current head, body or pause has lasted too long.
     read_deadline: Timer,
     write_deadline: Timer,
@@ -95,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             output: BytesMut::new(),
             fresh: true,
             eof: false,
-            whole_body: false,
+            whole: false,
             read_deadline: Timer::default(),
             write_deadline: Timer::default(),
             linger_deadline: Timer::default(),
@@ -140,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 // The output is empty whenever this is called: the bytes move without a copy.
                 self.output.unsplit(self.input.split_to(taken));
                 self.read_deadline.stop();
-                self.whole_body = left == taken as u64;
+                self.whole = left == taken as u64;
                 self.reading = match left - taken as u64 {
                     0 => Reading::Head { looked: 0 },
                     left => Reading::Length(left),
@@ -154,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 Ok(Progress::Moved) => {
                     self.read_deadline.stop();
                     let done = state == Chunked::Done;
-                    self.whole_body = done;
+                    self.whole = done;
                     self.reading = if done { Reading::Head { looked: 0 } } else { Reading::Chunked(state) };
                 }
                 Err(fault) => {
@@ -223,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 if head.empty_chunks {
                     self.input.advance(NO_CHUNKS.len());
                 }
-                self.whole_body = false;
+                self.whole = head.acts && head.framing == Framing::Length(0);
                 self.output.extend_from_slice(&head.written);
                 self.reading = match head.framing {
                     _ if head.upgrade => Reading::Upgrade,
@@ -316,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
             if this.eof {
                 // A publisher closes right after its last byte. What came whole is delivered whole: hyper would give
                 // the request up when it learns of the end.
-                if this.whole_body && this.wire.poll_idle(cx).is_pending() {
+                if this.whole && this.wire.poll_idle(cx).is_pending() {
                     return Poll::Pending;
                 }
                 return Poll::Ready(Ok(()));

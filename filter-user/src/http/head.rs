@@ -24,6 +24,8 @@ pub struct Head {
     pub framing: Framing,
     /// Whether an empty chunked body has to follow, of which `written` says nothing: ffmpeg deletes with one.
     pub empty_chunks: bool,
+    /// Whether it does something at the upstream, so that it is delivered though its client does not wait.
+    pub acts: bool,
     /// Whether the client wants to switch to a protocol that passes; never with a body.
     pub upgrade: bool,
     /// The head for hyper: `/` as the target, header lines in canonical form.
@@ -127,13 +129,14 @@ pub fn read(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     if framing != Framing::Length(0) && BODILESS.contains(&method) {
         return Err(Reject::bad("body of a request that has none"));
     }
+    let acts = !matches!(method, b"GET" | b"HEAD" | b"OPTIONS");
     let upgrade = seen.websocket
         && seen.connection_upgrade
         && version == b"HTTP/1.1"
         && method == b"GET"
         && framing == Framing::Length(0);
     let written = [method, b" / ", version, b"\r\n", &fields, b"\r\n"].concat();
-    Ok(Head { target: target.to_vec(), framing, empty_chunks, upgrade, written })
+    Ok(Head { target: target.to_vec(), framing, empty_chunks, acts, upgrade, written })
 }
 
 struct Lines<'a>(Option<&'a [u8]>);

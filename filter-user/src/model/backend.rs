@@ -1,6 +1,6 @@
 //! How a backend is asked.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// How a backend is asked: what its block says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -11,6 +11,25 @@ pub struct BackendOptions {
     pub timeout: Option<Duration>,
     /// How long a question may wait for its turn.
     pub queue_timeout: Duration,
+    /// Headers that every question has: names in lower case, in file order.
+    pub headers: Arc<[(Arc<str>, Secret)]>,
+    /// The authorities that are trusted in place of the system's.
+    pub ca: Option<Pem>,
+    /// Who nicgate is to the backend: a certificate with its chain, and its key.
+    pub identity: Option<(Pem, Pem)>,
+}
+
+/// A text that nobody is to see who sees the rest of the configuration.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Arc<str>);
+
+/// A PEM text. Its bytes can be a key's, and are not shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Pem {
+    /// The file as the operator named it.
+    pub path: Arc<str>,
+    /// What is in it.
+    pub bytes: Arc<[u8]>,
 }
 
 impl BackendOptions {
@@ -22,6 +41,37 @@ impl BackendOptions {
 
 impl Default for BackendOptions {
     fn default() -> Self {
-        Self { max_questions: Self::MAX_QUESTIONS, timeout: None, queue_timeout: Self::QUEUE_TIMEOUT }
+        Self {
+            max_questions: Self::MAX_QUESTIONS,
+            timeout: None,
+            queue_timeout: Self::QUEUE_TIMEOUT,
+            headers: Arc::default(),
+            ca: None,
+            identity: None,
+        }
+    }
+}
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whom it is meant.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pem({:?})", self.path)
     }
 }

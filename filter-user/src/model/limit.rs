@@ -120,6 +120,7 @@ impl Limit {
     ///
     /// The defaults are for an edge with some ten thousand viewers: thousands of them can share the address of a
     /// carrier's NAT, or of a proxy in front.
+    #[expect(clippy::too_many_lines, reason = "one table, an entry for each limit")]
     pub fn setting(self) -> Option<Setting> {
         let setting = |default, shown, smallest, largest, unit, meaning| {
             Some(Setting { default, shown, smallest, largest, unit, meaning })

@@ -2,38 +2,27 @@
 
 mod backend;
 mod configuration;
+mod country;
 mod gate;
+mod index;
 mod interface;
 mod limit;
 mod mask;
 mod policy;
+mod rule;
 mod service;
 mod stream;
 mod trust;
 
-pub use backend::BackendOptions;
+pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
+pub use country::{Countries, Country};
 pub use gate::{Cors, Gate, PlayerToken, TokenFrom};
+pub(crate) use index::{AddressRules, RuleLabel};
 pub use interface::{Engine, Interface, InterfaceMode};
 pub use limit::{Limit, Limits, Setting, Unit};
-pub use policy::{
-    Action, Authority, BackendRule, Country, List, Matcher, Origin, Policy, PolicyBuilder, PolicyId, Rule,
-    RuleId, Stage,
-};
-pub(crate) use policy::{AddressRules, RuleLabel};
+pub use policy::{Policy, PolicyBuilder, PolicyId};
+pub use rule::{Action, Authority, BackendRule, List, Matcher, Origin, Rule, RuleId, Stage};
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
 pub use stream::{Access, Operation, Stream};
 pub use trust::{AddressHeader, RealIp, Trust};
-
-/// Knows the country of an address.
-pub trait Countries: Send + Sync {
-    /// The country, or `None` when the database does not know the address.
-    fn country(&self, address: std::net::IpAddr) -> Option<Country>;
-}
-
-/// Without a database no address has a country.
-impl Countries for () {
-    fn country(&self, _: std::net::IpAddr) -> Option<Country> {
-        None
-    }
-}

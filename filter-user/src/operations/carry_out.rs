@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use super::{
     Controller, ControllerStatus, Counters, Fault, Next, Released, ReloadError, Reloaded, Reply, Request,
-    Seconds, SessionList, Status, emptied, shrunk::shrunk,
+    Seconds, SessionList, Status,
+    shrunk::{emptied, shrunk},
 };
 use crate::{
     bans::BanTable,
@@ -205,11 +206,10 @@ impl Operations {
 
     async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
         let next = Next::load(self.parts.path.clone()).await?;
-        let before = &self.parts.sessions.snapshot().config;
-        if let Some(emptied) = emptied(before, &next.snapshot.config) {
+        let shrunk = shrunk(&self.parts.sessions.snapshot().config, &next.snapshot.config);
+        if let Some(emptied) = emptied(&shrunk, &next.snapshot.config) {
             return Err(ReloadError::ListEmptied(emptied));
         }
-        let shrunk = shrunk(before, &next.snapshot.config);
         let prepared = self.parts.gates.prepare(&next.snapshot);
         let mut notes: Vec<String> = prepared.not_bound().map(ToString::to_string).collect();
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
@@ -218,8 +218,8 @@ impl Operations {
             .enforcer
             .run("reload", move |enforced| enforced.change(&snapshot.config, &layout))
             .await
-            .map_err(|error| ReloadError::System(error.into()))?
-            .map_err(ReloadError::System)?;
+            .map_err(ReloadError::BrokeOff)?
+            .map_err(ReloadError::Kernel)?;
         let transfers = self.parts.gates.commit(prepared);
         notes.extend(shrunk.iter().map(ToString::to_string));
         notes.extend(change.notes);

@@ -110,7 +110,7 @@ impl Monitors {
                     watched.samplers.push(filter.sampler());
                 }
                 Err(error) => {
-                    tracing::warn!(interface, "`monitor` will not show this interface: {error:#}");
+                    tracing::warn!(interface, "`monitor` will not show this interface: {error}");
                 }
             }
         }

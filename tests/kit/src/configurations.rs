@@ -10,8 +10,10 @@ use std::{
 };
 
 use filter_user::{
+    backend::{Question, RequestType},
     gate::{Gates, Limits},
     http::Limits as HttpLimits,
+    judge::Request,
     model::{
         Access, Action, AddressHeader, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate,
         Matcher, Origin, Policy, PolicyBuilder, PolicyId, Proto, RealIp, Rule, Service, ServiceKey,
@@ -236,5 +238,21 @@ impl Running {
     /// Serves `made`.
     pub fn new(made: Made) -> Self {
         Self::with(made, quick(), SessionLimits::default())
+    }
+}
+
+/// The first question about a request for the stream `cam`.
+pub fn first_question(request: Request) -> Question {
+    Question {
+        name: "cam".into(),
+        address: request.address,
+        request: Arc::new(request),
+        request_type: RequestType::New,
+        request_number: 0,
+        session_id: "id".into(),
+        duration: Duration::ZERO,
+        bytes: 0,
+        stream_clients: 0,
+        total_clients: 0,
     }
 }

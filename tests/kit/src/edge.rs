@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -162,6 +163,11 @@ impl Edge {
         both[0]
     }
 
+    /// Where what filters the first interface is pinned.
+    pub fn pins(&self) -> PathBuf {
+        self.site.bpffs().join("nicgate").join(self.lab.interface())
+    }
+
     /// Deletes every ban from the kernel's maps behind the controller's back; how many entries there were.
     ///
     /// # Panics
@@ -169,8 +175,7 @@ impl Edge {
     /// When nothing is pinned.
     #[track_caller]
     pub fn lose_bans(&self) -> usize {
-        let pins = self.site.bpffs().join("nicgate").join(self.lab.interface());
-        let folders = std::fs::read_dir(pins).expect("the interface is filtered").flatten();
+        let folders = std::fs::read_dir(self.pins()).expect("the interface is filtered").flatten();
         let maps = folders.map(|entry| entry.path()).find(|path| path.is_dir()).expect("maps are pinned");
         let lost = ["BANS_V4", "BANS_V6"].map(|name| bpf::delete_all_pinned(&maps.join(name)));
         lost.into_iter().map(|lost| lost.expect("root may delete")).sum()

@@ -9,8 +9,15 @@ fn every_example_is_a_configuration_without_errors_and_warnings() {
     let examples: Vec<_> = directives().into_iter().flat_map(|place| place.directives).collect();
     let examples: Vec<_> = examples.iter().map(|doc| doc.example).filter(|text| !text.is_empty()).collect();
     assert!(examples.len() > 40, "{}", examples.len());
+    let made = rcgen::generate_simple_self_signed(["portal.example.com".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     for example in examples {
-        let (config, report) = memory(example).with("/etc/flussonic/flussonic.conf", "").load();
+        let files = memory(example)
+            .with("/etc/flussonic/flussonic.conf", "")
+            .with("/etc/nicgate/portal.pem", &certificate)
+            .with("/etc/nicgate/edge.pem", &certificate)
+            .with("/etc/nicgate/edge.key", &key);
+        let (config, report) = files.load();
         assert!(config.is_some(), "{example}\n{}", report.render(false));
         assert_eq!(report.warnings().count(), 0, "{example}\n{}", report.render(false));
         let passed = report.notes().any(|note| note.code == "passed-over");

@@ -104,6 +104,11 @@ mod lines {
         backend_is_a_policy: policy("backend auth://other;");
         backend_twice: policy("backend http://h/a;\n  backend http://h/a;");
         two_backends_on_a_line: policy("backend http://a/ http://b/;");
+        backend_socket_without_encoding: policy("backend http+unix:///run/auth.sock/a;");
+        backend_certificates_without_https: policy("backend http://a/ { ca a.pem; }");
+        backend_header_values: policy("backend http://a/ { header Host a; header \"a b\" c; header X \"a\\nb\"; header X; }");
+        backend_header_twice: policy("backend http://a/ { header X-Key a; header x-key b; }");
+        backend_key_alone: policy("backend https://a/ { key missing.pem; }");
         backend_option_unknown: policy("backend http://a/ { max_question 3; retries 1; }");
         backend_option_values: policy("backend http://a/ { max_questions 0; timeout soon; queue_timeout; }");
         backend_option_twice: policy("backend http://a/ { timeout 1s; timeout 2s; }");

@@ -142,7 +142,7 @@ impl BanController {
         let mut ids = BTreeSet::new();
         for (interface, maps) in &self.maps {
             let held = maps.held().unwrap_or_else(|error| {
-                tracing::error!(interface, "its bans cannot be taken over: {error:#}");
+                tracing::error!(interface, "its bans cannot be taken over: {error}");
                 BTreeMap::new()
             });
             for ((scope, net), label) in held {
@@ -191,7 +191,7 @@ impl BanController {
                         "the kernel's bans were not what they should be; putting them right"
                     );
                 }
-                Err(error) => tracing::error!(interface, "{error:#}"),
+                Err(error) => tracing::error!(interface, "{error}"),
             }
         }
         wrong
@@ -213,8 +213,8 @@ impl BanController {
         self.missing.clear();
         for (interface, maps) in &self.maps {
             if let Err(error) = maps.sync(&desired) {
-                tracing::error!(interface, "not every ban is in force, trying again soon: {error:#}");
-                self.missing.push(format!("{interface}: {error:#}"));
+                tracing::error!(interface, "not every ban is in force, trying again soon: {error}");
+                self.missing.push(format!("{interface}: {error}"));
             }
         }
         self.plan_retry();
@@ -481,7 +481,7 @@ impl BanController {
         for (interface, maps) in &self.maps {
             match maps.hits() {
                 Ok(hits) => hits.into_iter().for_each(|(id, count)| *all.entry(id).or_default() += count),
-                Err(error) => tracing::warn!(interface, "the bans' counters cannot be read: {error:#}"),
+                Err(error) => tracing::warn!(interface, "the bans' counters cannot be read: {error}"),
             }
         }
         all

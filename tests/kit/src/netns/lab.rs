@@ -1,3 +1,5 @@
+//! An edge host, a router and clients in network namespaces, joined by virtual cables; all of it goes when it is dropped.
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

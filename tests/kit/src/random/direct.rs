@@ -1,3 +1,5 @@
+//! Random configurations as nicgate's own model, without the parser in between.
+
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use filter_user::model::{

@@ -50,6 +50,7 @@ fn ban_viewer(edge: &Edge, arguments: &[&str]) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 #[test]
 fn a_ban_stops_who_it_names_and_nobody_else_until_it_is_lifted() {
     rights::need_root();
@@ -576,6 +577,7 @@ fn many_bans_are_one_change_or_none() {
     assert!(said.stderr.contains("203.0.113.10 is not banned on every service"), "{said:?}");
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 #[test]
 fn bans_are_made_while_reloads_go_on() {
     rights::need_root();

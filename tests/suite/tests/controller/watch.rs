@@ -75,7 +75,7 @@ fn a_filter_that_is_taken_off_by_hand_is_put_back() {
     edge.configure(RULES, "");
     let controller = edge.start();
     let interface = edge.lab.interface().to_owned();
-    let pins = edge.site.bpffs().join("nicgate").join(&interface);
+    let pins = edge.pins();
     assert!(edge.drops(&edge.banned));
     let count = || controller.log().matches("filtered again; it was not").count();
 

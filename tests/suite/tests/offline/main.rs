@@ -10,3 +10,4 @@ mod fuzz_packet;
 mod fuzz_path;
 mod fuzz_proxies;
 mod layering;
+mod objects;

@@ -17,7 +17,7 @@ use super::step::Temper;
 
 /// How long [`Temper::Slow`] takes, and how long a question may take.
 pub(crate) const SLOW: Duration = Duration::from_millis(300);
-pub(crate) const TIMEOUT: Duration = Duration::from_millis(1500);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running backend.
 pub(crate) struct Backend {

@@ -114,6 +114,12 @@ impl Expected {
         if verdict == Verdict::Allow { 200 } else { 403 }
     }
 
+    /// Whether the backend decides about a source, and no list does.
+    pub(crate) fn asks(&self, number: usize) -> bool {
+        let answering = Self { backend: Temper::Answers, ..self.clone() };
+        answering.status(number, "good") == 200 && answering.status(number, "bad") == 403
+    }
+
     /// Tokens that tell verdicts apart: a listed one, if it is, and new ones, whose answers nobody remembers.
     pub(crate) fn tokens(&self, serial: u64) -> Vec<String> {
         let listed = Value::Token(LISTED_TOKEN.to_owned());

@@ -13,7 +13,10 @@
 
 mod backend;
 mod expected;
+mod faults;
+mod files;
 mod probe;
+mod seen;
 mod shrink;
 mod step;
 mod world;
@@ -41,7 +44,7 @@ fn number<T: std::str::FromStr>(variable: &str) -> Option<T> {
 }
 
 /// Takes the steps; what was seen on the way.
-fn walk(steps: &[Step]) -> Result<world::Seen, Failure> {
+fn walk(steps: &[Step]) -> Result<seen::Seen, Failure> {
     let mut world = World::new();
     for (at, step) in steps.iter().enumerate() {
         world.take(step).map_err(|why| Failure { at, why: format!("{why}\n{}", world.last_words()) })?;

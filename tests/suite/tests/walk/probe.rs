@@ -7,6 +7,7 @@ use std::{
 };
 
 use kit::{
+    edge::{GATE, GUARD},
     http::Get,
     netns::{EDGE_V4, EDGE_V6, Namespace},
 };
@@ -16,14 +17,11 @@ use super::{
     step::{SOURCES, source},
 };
 
-/// The guarded port and the gate's.
-pub(crate) const GUARD: u16 = 9998;
-pub(crate) const GATE: u16 = 8000;
-
 /// How long the last datagram may take.
 const LAST_ONE: Duration = Duration::from_secs(2);
 
-fn edge(of: IpAddr) -> IpAddr {
+/// Where the edge host answers an address of this family.
+pub(super) fn edge(of: IpAddr) -> IpAddr {
     if of.is_ipv4() { EDGE_V4.into() } else { EDGE_V6.into() }
 }
 

@@ -185,6 +185,7 @@ fn step() -> impl Strategy<Value = Step> {
     let number = || 0..SOURCES.len();
     prop_oneof![
         12 => rules().prop_map(Step::Load),
+        3 => select(&[Damage::EmptyList, Damage::Everybody][..]).prop_map(Step::LoadDamaged),
         8 => select(DAMAGES.as_slice()).prop_map(Step::LoadDamaged),
         4 => select(DAMAGES.as_slice()).prop_map(Step::Damage),
         5 => Just(Step::Kill),
@@ -203,7 +204,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => number().prop_map(Step::Unban),
         4 => Just(Step::Backend(Temper::Answers)),
         6 => select(&[Temper::Slow, Temper::Fails, Temper::Closes, Temper::Hangs][..]).prop_map(Step::Backend),
-        1 => Just(Step::Flood),
+        3 => Just(Step::Flood),
         3 => (rules(), number()).prop_map(|(rules, ban)| Step::DiskFull(rules, ban)),
     ]
 }

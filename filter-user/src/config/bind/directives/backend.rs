@@ -53,6 +53,57 @@ impl Draft for BackendDraft {
                 }
             }),
         },
+        Directive {
+            names: &["header"],
+            form: "header NAME VALUE;",
+            about: "nicgate's own: a header that every question to the backend has; several are allowed. Its value is shown \
+                    nowhere.",
+            default: "",
+            example: "auth_backend viewers { backend http://127.0.0.1:9000/auth { header X-Api-Key \"a secret\"; } }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, draft| binder.backend_header(statement, draft)),
+        },
+        Directive {
+            names: &["ca"],
+            form: "ca PATH;",
+            about: "nicgate's own: a PEM file of the authorities whose certificates an `https` backend can have.",
+            default: "those that the system trusts",
+            example: "auth_backend viewers { backend https://portal.example.com/auth { ca /etc/nicgate/portal.pem; } }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, draft| binder.backend_ca(statement, draft)),
+        },
+        Directive {
+            names: &["certificate"],
+            form: "certificate PATH;",
+            about: "nicgate's own: a PEM file of the certificate that an `https` backend is shown, with its chain.",
+            default: "the backend is shown none",
+            example: "auth_backend viewers {\n  backend https://portal.example.com/auth {\n    certificate \
+                      /etc/nicgate/edge.pem;\n    key /etc/nicgate/edge.key;\n  }\n}",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, draft| {
+                draft.certificate = binder.pem(statement, draft).or_else(|| draft.certificate.take());
+            }),
+        },
+        Directive {
+            names: &["key"],
+            form: "key PATH;",
+            about: "nicgate's own: a PEM file of the key of `certificate`.",
+            default: "it is in the file of the certificate",
+            example: "auth_backend viewers {\n  backend https://portal.example.com/auth {\n    certificate \
+                      /etc/nicgate/edge.pem;\n    key /etc/nicgate/edge.key;\n  }\n}",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, draft| {
+                draft.key = binder.pem(statement, draft).or_else(|| draft.key.take());
+            }),
+        },
     ];
 
     fn unknown(binder: &mut Binder<'_>, statement: &Statement) {

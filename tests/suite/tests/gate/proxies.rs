@@ -1,7 +1,5 @@
 //! Gates behind trusted proxies: whose address is judged, and what is refused.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helping functions too")]
-
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,

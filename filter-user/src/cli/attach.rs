@@ -10,6 +10,7 @@ use super::{
     output::{grouped, stdout},
 };
 use crate::{
+    bans::Exempt,
     config::Report,
     control::Client,
     kernel::{self, AttachReport, Bpffs, Filter},
@@ -100,8 +101,8 @@ pub(super) fn attach(
         ));
         None
     });
-    let never_drop: Vec<_> = loaded.config.never_drop.iter().map(|(net, _)| *net).collect();
-    let bans = bans.map(|book| book.desired(&never_drop));
+    let exempt = Exempt::of(&loaded.config);
+    let bans = bans.map(|book| book.desired(&exempt));
     let mut reports = Vec::new();
     for interface in wanted {
         let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())?;

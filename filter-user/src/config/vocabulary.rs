@@ -19,6 +19,8 @@ pub(super) enum Context {
     Interface,
     /// The lists of a rule with `file`.
     List,
+    /// `real_ip`.
+    RealIp,
     /// A block that is passed over, or none.
     Other,
 }

@@ -12,6 +12,7 @@ mod policy;
 mod rule;
 mod service;
 mod stream;
+mod trust;
 
 pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
@@ -24,3 +25,4 @@ pub use policy::{Policy, PolicyBuilder, PolicyId};
 pub use rule::{Action, Authority, BackendRule, List, Matcher, Origin, Rule, RuleId, Stage};
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
 pub use stream::{Access, Operation, Stream};
+pub use trust::{AddressHeader, RealIp, Trust};

@@ -224,7 +224,8 @@ impl Enforced {
             Err(error) => {
                 tracing::error!("the filters could not be taken back, trying again every second: {error:#}");
                 let why = error.to_string();
-                self.missing.extend(missing_of(self.wanted.iter().map(|wish| (wish.name.clone(), why.clone()))));
+                self.missing
+                    .extend(missing_of(self.wanted.iter().map(|wish| (wish.name.clone(), why.clone()))));
             }
         }
         self.seen = Instant::now();

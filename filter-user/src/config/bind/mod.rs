@@ -15,6 +15,7 @@ mod resolve;
 mod service;
 mod setting;
 mod stream;
+mod trust;
 mod value;
 
 use std::{
@@ -43,7 +44,7 @@ use super::{
     vocabulary::{did_you_mean, suggest},
 };
 use crate::model::{
-    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder,
+    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder, RealIp,
 };
 
 /// How long a backend may take unless `backend_timeout` says otherwise.
@@ -67,6 +68,7 @@ struct Binder<'f> {
     services: Vec<ServiceDraft>,
     interfaces: Vec<(Interface, Span)>,
     never_drop: Vec<(IpNet, Origin)>,
+    real_ip: Vec<RealIp>,
     engine: Option<(Engine, Span)>,
     shadow: bool,
     list_guard: Option<(bool, Span)>,
@@ -106,6 +108,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
         services: Vec::new(),
         interfaces: Vec::new(),
         never_drop: Vec::new(),
+        real_ip: Vec::new(),
         engine: None,
         shadow: false,
         list_guard: None,
@@ -138,7 +141,7 @@ impl Binder<'_> {
         let streams = self.resolve_streams();
         let services = self.resolve_services(&streams);
         self.fill_lists();
-        self.lint();
+        self.lint(&services);
         self.warn_of_restrictions();
         self.name_passed_over();
         if self.sources.has_errors() {

@@ -64,6 +64,15 @@ fn build_policy(policy: &Policy) -> model::Policy {
     .build()
 }
 
+/// By a header or by the PROXY protocol: what is dropped is the same.
+fn trust(proxies: &[Prefix]) -> model::Trust {
+    let from = proxies.iter().map(|proxy| (net(proxy), origin(0))).collect();
+    model::Trust {
+        real_ip: vec![model::RealIp { from, header: model::AddressHeader::default() }],
+        proxy_protocol: Vec::new(),
+    }
+}
+
 /// The configuration as nicgate's own model, made without any text: what the text has to load as, but
 /// for the places and the wording of rules.
 pub fn build(config: &Config) -> model::Config {
@@ -84,7 +93,8 @@ pub fn build(config: &Config) -> model::Config {
         let kind = match service.kind {
             ServiceKind::Gate => {
                 let upstream = Url::parse("http://127.0.0.1:8080").expect("a URL");
-                model::ServiceKind::Gate(model::Gate::new(upstream))
+                let trust = trust(&service.proxies);
+                model::ServiceKind::Gate(model::Gate { trust, ..model::Gate::new(upstream) })
             }
             _ => model::ServiceKind::Guard,
         };

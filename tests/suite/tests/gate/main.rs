@@ -7,5 +7,7 @@ mod intermediary;
 mod overload;
 mod pages;
 mod playlists;
+mod proxies;
+mod proxies_of_others;
 mod sessions;
 mod tokens;

@@ -85,6 +85,8 @@ fn explain_prints_one_object_with_every_step() {
             "kernel": {"80/tcp": "pass", "9998/udp": "pass"},
             "kernel_rules": {},
             "kernel_bans": {},
+            "kernel_proxies": {},
+            "via": null,
             "shadow": false,
             "steps": [
                 step("drop", "no rule"),
@@ -101,6 +103,52 @@ fn explain_prints_one_object_with_every_step() {
     let other = explain_json(&site, &["--auth", "other", "--ip", "10.10.3.4"]);
     assert_eq!(other["kernel"], json!({"1935/tcp": "drop"}));
     assert_eq!(other["kernel_rules"], json!({"1935/tcp": rule("deny ip 10.10/16", 16)}));
+}
+
+#[test]
+fn what_comes_through_a_proxy_is_explained_and_checked() {
+    let site = site(
+        "auth_backend p { deny ip 203.0.113.0/24; deny ip 192.0.2.0/24; allow default; }\n\
+         stream s { on_play auth://p; }\n\
+         gate 80 { upstream http://127.0.0.1:8080; real_ip from 192.0.2.10; }\n\
+         gate 81 { upstream http://127.0.0.1:8080; }\nguard tcp 1935 streams;\n",
+    );
+    let through =
+        |ip: &str, via: &str| explain(&site, &["--stream", "s", "--ip", ip, "--via", via, "--json"]);
+    // The NIC sees the proxy, and the gate judges the viewer.
+    let said = through("203.0.113.7", "192.0.2.10").with(0).json();
+    assert_eq!((&said["verdict"], &said["rule"]["text"]), (&json!("deny"), &json!("deny ip 203.0.113.0/24")));
+    assert_eq!(said["via"], "192.0.2.10");
+    assert_eq!(said["kernel"], json!({"80/tcp": "pass", "81/tcp": "drop", "1935/tcp": "drop"}));
+    assert_eq!(said["kernel_proxies"], json!({"80/tcp": rule("192.0.2.10/32", 3)}));
+    assert_eq!(through("198.51.100.7", "192.0.2.10").with(0).json()["verdict"], "allow");
+    // Itself it is denied, though not at the NIC; and who comes directly is dropped there as before.
+    let own = explain_json(&site, &["--stream", "s", "--ip", "192.0.2.10"]);
+    assert_eq!((&own["verdict"], &own["kernel"]["80/tcp"]), (&json!("deny"), &json!("pass")));
+    let direct = explain_json(&site, &["--stream", "s", "--ip", "203.0.113.7"]);
+    assert_eq!((&direct["kernel"]["80/tcp"], &direct["kernel_proxies"]), (&json!("drop"), &json!({})));
+    let stranger = through("203.0.113.7", "192.0.2.11").with(1);
+    assert!(stranger.stderr.contains("no gate trusts 192.0.2.11"), "{}", stranger.stderr);
+    let text =
+        explain(&site, &["--stream", "s", "--ip", "203.0.113.7", "--via", "192.0.2.10"]).with(0).stdout;
+    assert!(text.contains("through the proxy 192.0.2.10"), "{text}");
+    assert!(text.contains("192.0.2.10/32 (nicgate.conf:3) is a trusted proxy"), "{text}");
+
+    let checked = site.run(&["check", "--json"]).with(0).json();
+    let services = checked["services"].as_array().unwrap();
+    let proxies: Vec<_> = services.iter().map(|service| &service["proxies"]).collect();
+    assert_eq!(proxies, [&json!(["192.0.2.10/32"]), &json!([]), &json!([])]);
+    let held_back = &checked["rules"][1]["services"][0];
+    let reason = held_back["reason"].as_str().unwrap();
+    assert!(reason.contains("192.0.2.10/32 (nicgate.conf:3) is a trusted proxy"), "{reason}");
+    assert_eq!(held_back["dropped"]["v4"], 255);
+    let text = site.run(&["check"]).with(0);
+    assert!(text.stdout.contains("trusted proxies 192.0.2.10/32 are never dropped there"), "{}", text.stdout);
+    assert!(
+        text.stderr.contains("meets 192.0.2.10/32 (nicgate.conf:3), a trusted proxy of 80/tcp"),
+        "{}",
+        text.stderr
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod backend;
 mod gate;
 mod interface;
 mod list;
+mod real_ip;
 mod source;
 mod stream;
 mod top;
@@ -18,6 +19,7 @@ use super::{
     service::GateDraft,
     setting::InterfaceDraft,
     stream::{SourceDraft, StreamDraft},
+    trust::RealIpDraft,
 };
 use crate::{
     config::{
@@ -41,6 +43,7 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Backend => BackendDraft::known(word),
         Context::Interface => InterfaceDraft::known(word),
         Context::List => ListDraft::known(word),
+        Context::RealIp => RealIpDraft::known(word),
         Context::Other => None,
     }
 }
@@ -54,6 +57,7 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<StreamDraft>(),
         place::<SourceDraft>(),
         place::<GateDraft>(),
+        place::<RealIpDraft>(),
         place::<InterfaceDraft>(),
         limits(),
         place::<ListDraft>(),
@@ -129,5 +133,6 @@ mod tests {
         check::<GateDraft>();
         check::<InterfaceDraft>();
         check::<ListDraft>();
+        check::<RealIpDraft>();
     }
 }

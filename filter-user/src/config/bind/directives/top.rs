@@ -65,6 +65,20 @@ impl Draft for Top {
             effect: Effect::Enforced(|binder, statement, _| binder.guard(statement)),
         },
         Directive {
+            names: &["real_ip"],
+            form: "real_ip from PREFIX… [{ header NAME; }]",
+            about: "nicgate's own: proxies in front of the gates, and the header in which they name the address of their \
+                    client. It is believed from these addresses only. What it names is judged, banned, logged, limited and \
+                    passed on in place of the proxy's address; a request without it is the proxy's own. The network card \
+                    never drops these addresses on a gate's port. Several are allowed, for proxies with different headers.",
+            default: "the address that the connection comes from is judged",
+            example: "real_ip from 192.0.2.10 192.0.2.11;",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::RealIp,
+            effect: Effect::Enforced(|binder, statement, _| binder.global_real_ip(statement)),
+        },
+        Directive {
             names: &["never_drop"],
             form: "never_drop PREFIX…;",
             about: "nicgate's own: addresses that nothing drops at the network card, neither rules nor bans. Gates judge \

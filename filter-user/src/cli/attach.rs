@@ -18,6 +18,7 @@ use crate::{
     operations::{Released, Request},
     state::{self, BanStore, Recording},
     table::Layout,
+    watch::{lockouts, ssh_client},
 };
 
 /// What `attach` prints for programs.
@@ -81,6 +82,9 @@ pub(super) fn attach(
     let layout = Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
+    for warning in lockouts(layout.compiled(), ssh_client()) {
+        output.warning(&warning);
+    }
     let configured = &loaded.config.interfaces;
     if let Some(unknown) =
         names.iter().find(|name| !configured.iter().any(|interface| *interface.name == **name))

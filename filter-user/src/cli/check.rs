@@ -1,6 +1,6 @@
 //! `nicgate check`.
 
-use std::{collections::HashMap, io::Write as _, net::IpAddr, path::Path};
+use std::{collections::HashMap, io::Write as _, path::Path};
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -14,6 +14,7 @@ use crate::{
     model::{ServiceKey, ServiceKind, Trust},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
     table::fits,
+    watch::{lockouts, ssh_client},
 };
 
 pub(super) fn run(path: &Path, all: bool, quiet: bool, output: &Output) -> Result<(), Failure> {
@@ -90,23 +91,8 @@ fn hints(loaded: &Loaded, compiled: &Compiled) -> Vec<String> {
             ));
         }
     }
-    hints.extend(operator(compiled));
+    hints.extend(lockouts(compiled, ssh_client()));
     hints
-}
-
-/// Warns when the operator would be dropped. sshd says where the operator comes from.
-fn operator(compiled: &Compiled) -> Option<String> {
-    let connection = std::env::var("SSH_CONNECTION").ok()?;
-    let address: IpAddr = connection.split_whitespace().next()?.parse().ok()?;
-    let (service, rule) =
-        compiled.services.iter().enumerate().find_map(|(index, service)| {
-            Some((service.key, compiled.rule(compiled.verdict(address, index)?)))
-        })?;
-    Some(format!(
-        "your own address {address} (SSH_CONNECTION) is dropped on {service} by `{}` ({}); `never_drop {address};` \
-         keeps it in",
-        rule.text, rule.origin
-    ))
 }
 
 /// A service in one line.

@@ -1,6 +1,6 @@
-//! `nicgate run`, `reload`, `upgrade` and `sessions`.
+//! `nicgate run`, `reload`, `confirm`, `upgrade` and `sessions`.
 
-use std::{io::Write as _, path::Path};
+use std::{io::Write as _, path::Path, time::Duration};
 
 use anyhow::anyhow;
 
@@ -11,7 +11,8 @@ use super::{
 use crate::{
     control::Client,
     daemon::{self, Options, RunError},
-    operations::{Fault, HandedOver, Reloaded, Request, SessionList},
+    operations::{Confirmed, Fault, HandedOver, Reloaded, Request, SessionList},
+    watch::ssh_client,
 };
 
 /// `nicgate run`.
@@ -30,8 +31,10 @@ pub(super) fn run(options: Options) -> Result<(), Failure> {
 }
 
 /// `nicgate reload`.
-pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask::<Reloaded>(&Request::Reload {})?;
+pub(super) fn reload(control: &Path, confirm: Option<Duration>, output: &Output) -> Result<(), Failure> {
+    let confirm_seconds = confirm.map(|time| time.as_secs());
+    let request = Request::Reload { confirm_seconds, operator: ssh_client() };
+    let reply = Client::require(control)?.ask::<Reloaded>(&request)?;
     if output.json {
         output.print_json(&reply)?;
     } else if !reply.message.is_empty() {
@@ -53,11 +56,35 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
             grouped(cut),
             if cut == 1 { "" } else { "s" },
         )?;
+        if let Some(seconds) = reloaded.confirm_within_seconds {
+            writeln!(
+                stdout(),
+                "the former configuration comes back in {seconds} s, unless you `nicgate confirm` before"
+            )?;
+        }
     }
     if !reply.ok {
         output.error(&anyhow!("parts were refused: their former contents stay in force, all else is new"));
         return Err(Failure::Told(1));
     }
+    Ok(())
+}
+
+/// `nicgate confirm`.
+pub(super) fn confirm(control: &Path, output: &Output) -> Result<(), Failure> {
+    let reply = Client::require(control)?.ask::<Confirmed>(&Request::Confirm {})?;
+    let Some(confirmed) = reply.result.filter(|_| reply.ok) else {
+        return Err(Failure::Request(anyhow!("{}", reply.message)));
+    };
+    if output.json {
+        output.print_json(&confirmed)?;
+        return Ok(());
+    }
+    writeln!(
+        stdout(),
+        "confirmed, {} s before the former configuration would have come back",
+        confirmed.seconds_left
+    )?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod bans;
 mod check;
 mod compile;
 mod control;
+mod diff;
 mod directives;
 mod explain;
 mod failure;
@@ -63,6 +64,12 @@ enum Command {
         /// Print only what is wrong.
         #[arg(short, long, conflicts_with = "all")]
         quiet: bool,
+        /// Print what would change at the NIC and for viewers, compared with what the controller enforces or, when none
+        /// runs, with the last good configuration.
+        #[arg(long, conflicts_with_all = ["all", "quiet"])]
+        diff: bool,
+        #[command(flatten)]
+        state: StateArgs,
     },
     /// Explain what becomes of one request, step by step, and of its packets at the NIC.
     Explain(ExplainArgs),
@@ -96,7 +103,17 @@ enum Command {
     /// runs: nobody who connects meanwhile is refused. If this fails, the former one goes on.
     Upgrade,
     /// Make the controller load the configuration again; a wrong one changes nothing.
-    Reload,
+    Reload {
+        /// Put the former configuration back unless `nicgate confirm` comes within this time: seconds, or a time such as
+        /// 5m. For changes that may lock you out.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60", value_parser = confirm_time)]
+        confirm: Option<Duration>,
+        /// Change nothing; print what would change at the NIC and for viewers.
+        #[arg(long, conflicts_with = "confirm")]
+        diff: bool,
+    },
+    /// Keep what `nicgate reload --confirm` has put into force.
+    Confirm,
     /// Show what is attached, loaded and served. Exits with 0 only when everything is in force that the
     /// configuration wants, else with 3.
     Status {
@@ -247,7 +264,8 @@ pub fn main() -> ExitCode {
     let Cli { config, json, control, command } = Cli::parse();
     let output = Output::new(json);
     let result = match command {
-        Command::Check { all, quiet } => check::run(&config, all, quiet, &output),
+        Command::Check { diff: true, state, .. } => diff::check(&config, &control, &state.state, &output),
+        Command::Check { all, quiet, .. } => check::run(&config, all, quiet, &output),
         Command::Explain(args) => explain::run(&config, &args, &output),
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
         Command::Directives { name } => directives::run(name.as_deref(), &output),
@@ -255,7 +273,9 @@ pub fn main() -> ExitCode {
             control::run(Options { config, control, bans, replace, stop_drain })
         }
         Command::Upgrade => control::upgrade(&control, &output),
-        Command::Reload => control::reload(&control, &output),
+        Command::Reload { diff: true, .. } => diff::reload(&control, &output),
+        Command::Reload { confirm, .. } => control::reload(&control, confirm, &output),
+        Command::Confirm => control::confirm(&control, &output),
         Command::Status { quiet } => status::status(&control, quiet, &output),
         Command::Stats { interfaces } => stats::stats(&control, &interfaces, &output),
         Command::Top { interfaces, interval } => stats::top(&interfaces, interval, &output),
@@ -285,6 +305,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Reads a time that a confirmation is waited for: seconds, or a time as for bans.
+fn confirm_time(text: &str) -> Result<Duration, String> {
+    let read = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => parse_duration(text)?,
+    };
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
+    if range.contains(&read) { Ok(read) } else { Err("it is not between a second and a day".to_owned()) }
+}
+
 /// Reads a time between two looks: seconds, also parts of one, or a time as for bans.
 fn interval(text: &str) -> Result<Duration, String> {
     let range = Duration::from_millis(100)..=Duration::from_secs(3600);
@@ -298,6 +328,16 @@ fn interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_confirmation_is_waited_for_in_seconds_or_times() {
+        for (text, seconds) in [("60", 60), ("90s", 90), ("5m", 300), ("1d", 86_400)] {
+            assert_eq!(confirm_time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["0", "-1", "86401", "2d", "", "soon", "1.5"] {
+            assert!(confirm_time(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn intervals_are_seconds_or_times_and_nothing_else() {

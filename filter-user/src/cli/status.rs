@@ -68,6 +68,12 @@ fn print(status: &Status) -> std::io::Result<()> {
                 controller.config.display(),
                 controller.reloads
             )?;
+            if let Some(seconds) = controller.confirm_within_seconds {
+                writeln!(
+                    out,
+                    "the former configuration comes back in {seconds} s, unless you `nicgate confirm` before"
+                )?;
+            }
             if *mended > 0 {
                 writeln!(out, "put right by the watcher: {} times", grouped(*mended))?;
             }

@@ -79,6 +79,8 @@ pub async fn run(options: Options) -> Result<(), RunError> {
     };
     let (operations, manager) = (Arc::new(operations), Arc::new(manager));
     tokio::spawn(watch(operations.clone(), manager.clone()));
+    let minded = operations.clone();
+    tokio::spawn(async move { minded.mind_confirmations().await });
     manager.ready();
     tracing::info!(config = %options.config.display(), control = %options.control.display(), "nicgate is running");
 
@@ -164,7 +166,7 @@ impl Controller {
                 },
                 _ = signals.hangup.recv() => {
                     let operations = self.operations.clone();
-                    tokio::spawn(async move { operations.reload().await });
+                    tokio::spawn(async move { operations.reload(None, None).await });
                 }
                 _ = signals.user2.recv() => self.upgrade(None),
                 stream = socket.accept() => match stream {

@@ -15,7 +15,7 @@ use crate::{
     operations::{Next, Operations, Parts, ReloadError},
     session::{SessionLimits, Sessions},
     state::{self, Recording},
-    watch::{Enforced, Enforcer, Monitors},
+    watch::{Enforced, Enforcer, Monitors, lockouts, ssh_client},
 };
 
 /// Puts everything into force. `sockets` were passed by the service manager.
@@ -93,6 +93,9 @@ async fn enforce(
     for error in prepared.not_bound() {
         tracing::error!("{error}; trying again every second");
     }
+    let compiled = next.layout.compiled().clone();
+    let warnings = tokio::task::spawn_blocking(move || lockouts(&compiled, ssh_client())).await;
+    warnings.unwrap_or_default().iter().for_each(|warning| tracing::warn!("{warning}"));
     let monitors = Monitors::new(sessions.hits().clone());
     let begin = {
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,20 +14,19 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Controller, ControllerStatus, Counters, Fault, Next, Released, ReloadError, Reloaded, Reply, Request,
-    Seconds, SessionList, Status,
+    Controller, ControllerStatus, Counters, Fault, Released, Reply, Request, SessionList, Status,
+    confirm::Pending,
+    history::History,
     ownership::{Held, Ownership, moved},
-    shrunk::{emptied, shrunk},
 };
 use crate::{
     bans::BanTable,
-    config::{Part, Refused},
+    config::Refused,
     gate::Gates,
     kernel::wall_clock,
     limits::LimitCount,
     model::Limit,
     session::Sessions,
-    state::{self, Recording},
     watch::{
         Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, MONITOR_BACKLOG, Monitors, Subscription,
         alarms_of,
@@ -55,51 +54,37 @@ pub struct Parts {
 
 /// Carries out what operators ask for.
 pub struct Operations {
-    parts: Parts,
+    pub(super) parts: Parts,
     started: Instant,
-    ownership: Ownership,
+    pub(super) ownership: Ownership,
     /// One reload at a time; nothing else waits for it.
-    reloading: tokio::sync::Mutex<()>,
+    pub(super) reloading: tokio::sync::Mutex<()>,
     history: Mutex<History>,
+    /// What was loaded and waits to be confirmed.
+    pub(super) pending: Pending,
     /// Since when each alarm has been there that does not know it itself.
     since: Mutex<BTreeMap<(Code, String), u64>>,
     /// Somebody looked and saw that the kernel's maps hold less than they should.
     missing: AtomicBool,
 }
 
-/// What became of the loads so far; times are seconds since 1970.
-struct History {
-    loaded_at: u64,
-    /// When what is enforced in place of the configuration was kept.
-    last_good_of: Option<u64>,
-    reloads: u64,
-    last_error: Option<(String, u64)>,
-    /// Why the configuration in force is not kept for the next start.
-    not_kept: Option<(String, u64)>,
-    /// Parts of it that were refused.
-    refused: Vec<Refused>,
-}
-
 impl Operations {
     /// With a first configuration in force, of which these parts were refused: the one in the files or, with the reason
     /// why not and the time of its keeping (seconds since 1970), the last good one.
     pub fn new(parts: Parts, refused: Vec<Refused>, in_place: Option<(String, u64)>) -> Self {
-        let now = wall_clock().as_secs();
-        let (last_error, last_good_of) = in_place.map(|(error, kept)| ((error, now), kept)).unzip();
-        let history =
-            History { loaded_at: now, last_good_of, reloads: 0, last_error, not_kept: None, refused };
         Self {
             parts,
             started: Instant::now(),
             missing: AtomicBool::new(false),
             ownership: Ownership::new(),
             reloading: tokio::sync::Mutex::default(),
-            history: Mutex::new(history),
+            history: Mutex::new(History::new(refused, in_place)),
+            pending: Pending::default(),
             since: Mutex::default(),
         }
     }
 
-    fn history(&self) -> MutexGuard<'_, History> {
+    pub(super) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -169,7 +154,11 @@ impl Operations {
     /// Carries a request out that has one reply.
     pub async fn carry_out(&self, request: Request) -> Reply<Value> {
         match request {
-            Request::Reload {} => self.reload().await.erased(),
+            Request::Reload { confirm_seconds, operator } => {
+                self.reload(confirm_seconds.map(Duration::from_secs), operator).await.erased()
+            }
+            Request::Diff { config, operator } => self.diff(config, operator).await.erased(),
+            Request::Confirm {} => self.confirm().await.erased(),
             // It only looks, and must not wait.
             Request::Status {} => self.status().await.erased(),
             request => match self.ownership.work().await {
@@ -218,7 +207,9 @@ impl Operations {
             Request::Bans {} => {
                 reply(enforcer.run("list of bans", |enforced| enforced.bans().list()).await).erased()
             }
-            Request::Reload {}
+            Request::Reload { .. }
+            | Request::Diff { .. }
+            | Request::Confirm {}
             | Request::Status {}
             | Request::Monitor { .. }
             | Request::Upgrade {}
@@ -226,88 +217,6 @@ impl Operations {
                 Reply::refused(Fault::Request, "it is carried out in another place".to_owned())
             }
         }
-    }
-
-    /// Loads the configuration again and enforces it, or changes nothing.
-    pub async fn reload(&self) -> Reply<Reloaded> {
-        // One at a time; the others wait.
-        let _reloading = self.reloading.lock().await;
-        let Some(_owner) = self.ownership.work().await else { return moved() };
-        let begin = Instant::now();
-        match self.try_reload(begin).await {
-            Ok((mut next, notes, result)) => {
-                self.keep(next.read.take()).await;
-                {
-                    let mut history = self.history();
-                    history.reloads += 1;
-                    history.loaded_at = wall_clock().as_secs();
-                    history.last_good_of = None;
-                    history.last_error = None;
-                    history.refused.clone_from(&next.report.refused);
-                }
-                next.log_report();
-                notes.iter().for_each(|note| tracing::warn!("{note}"));
-                let seconds = begin.elapsed().as_secs_f64();
-                tracing::info!(seconds, "the configuration was loaded again");
-                let report = next.report.render(false);
-                let notes = notes.iter().map(|note| format!("warning: {note}"));
-                let report = Some(report.trim_end().to_owned()).filter(|report| !report.is_empty());
-                let message = report.into_iter().chain(notes).collect::<Vec<_>>().join("\n");
-                // What was refused is the configuration's fault, although all the rest was done.
-                let whole = next.report.refused.is_empty();
-                let fault = (!whole).then_some(Fault::Request);
-                Reply { ok: whole, message, result: Some(result), fault }
-            }
-            Err(error) => {
-                let message = format!("{error}");
-                tracing::error!(error = %message, "the configuration was not loaded again; what was enforced still is");
-                self.history().last_error = Some((message.clone(), wall_clock().as_secs()));
-                Reply::refused(error.fault(), message)
-            }
-        }
-    }
-
-    async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
-        let next = Next::load(self.parts.path.clone(), self.files()).await?;
-        let shrunk = shrunk(&self.parts.sessions.snapshot().config, &next.snapshot.config);
-        if let Some(emptied) = emptied(&shrunk, &next.snapshot.config) {
-            return Err(ReloadError::ListEmptied(emptied));
-        }
-        let prepared = self.parts.gates.prepare(&next.snapshot);
-        let mut notes: Vec<String> = prepared.not_bound().map(ToString::to_string).collect();
-        let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
-        let change = self
-            .parts
-            .enforcer
-            .run("reload", move |enforced| enforced.change(&snapshot.config, &layout))
-            .await
-            .map_err(ReloadError::BrokeOff)?
-            .map_err(ReloadError::Kernel)?;
-        let transfers = self.parts.gates.commit(prepared);
-        notes.extend(shrunk.iter().map(ToString::to_string));
-        notes.extend(change.notes);
-        let seconds = Seconds::new(next.took, change.spent, begin.elapsed());
-        Ok((next, notes, Reloaded { interfaces: change.published, transfers, seconds }))
-    }
-
-    /// Where the next configuration comes from. What is kept stands in for lists and databases that cannot be used, as
-    /// long as it is what is in force.
-    fn files(&self) -> Recording {
-        match self.history().not_kept {
-            None => Recording::with_former(&self.parts.last_good, &self.parts.path),
-            Some(_) => Recording::default(),
-        }
-    }
-
-    /// Keeps what was read for a configuration that is in force now, for a start with one that cannot be loaded.
-    pub async fn keep(&self, read: Option<Recording>) {
-        let Some(read) = read else { return };
-        let kept = keep(&self.parts.last_good, &self.parts.path, read).await;
-        let error = kept.err().map(|error| (format!("{error:#}"), wall_clock().as_secs()));
-        if let Some((error, _)) = &error {
-            tracing::error!("the configuration is in force, but is not kept for the next start: {error}");
-        }
-        self.history().not_kept = error;
     }
 
     async fn status(&self) -> Reply<Status> {
@@ -336,17 +245,7 @@ impl Operations {
             alarms.push(Alarm::new(Code::WatchBroken, what, remedy));
         }
         let history = self.history();
-        if let Some((error, at)) = &history.last_error {
-            let what = refused(error, history.last_good_of, wall_clock().as_secs());
-            let remedy = "correct the configuration and `nicgate reload`";
-            alarms.push(Alarm::new(Code::ReloadFailed, what, remedy).since(*at));
-        }
-        alarms.extend(history.refused.iter().map(|part| refused_part(part, wall_clock().as_secs())));
-        if let Some((error, at)) = &history.not_kept {
-            let what = format!("the configuration in force is not kept for the next start: {error}");
-            let remedy = "make room or permit writing, then `nicgate reload`";
-            alarms.push(Alarm::new(Code::LastGoodNotKept, what, remedy).since(*at));
-        }
+        alarms.extend(history.alarms(wall_clock().as_secs()));
         let controller = Controller {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -356,6 +255,7 @@ impl Operations {
             last_good_of: history.last_good_of,
             reloads: history.reloads,
             last_reload_error: history.last_error.as_ref().map(|(error, _)| error.clone()),
+            confirm_within_seconds: self.pending.seconds_left(),
         };
         drop(history);
         Reply::done(Status {
@@ -405,36 +305,6 @@ impl Operations {
     }
 }
 
-async fn keep(folder: &Path, path: &Path, read: Recording) -> anyhow::Result<()> {
-    let (folder, path) = (folder.to_owned(), path.to_owned());
-    tokio::task::spawn_blocking(move || state::keep(&folder, &path, &read)).await?
-}
-
-/// What a refused load means, with when the last good configuration was kept if it is in force; times are seconds
-/// since 1970. The clock may have been put back since then.
-fn refused(error: &str, kept: Option<u64>, now: u64) -> String {
-    let in_force = kept.map_or_else(
-        || "what was enforced before still is".to_owned(),
-        |kept| format!("the last good one is in force, kept {} s ago", now.saturating_sub(kept)),
-    );
-    format!("the configuration was refused, {in_force}: {error}")
-}
-
-/// The alarm of a part that was refused alone, at a time in seconds since 1970.
-fn refused_part(refused: &Refused, now: u64) -> Alarm {
-    let Refused { part, path, origin, why, read_at } = refused;
-    let code = match part {
-        Part::List => Code::ListRefused,
-        Part::Database => Code::DatabaseRefused,
-    };
-    let what = format!(
-        "the {part} {} ({origin}) is refused: {why}; its contents of {} s ago are in force",
-        path.display(),
-        now.saturating_sub(*read_at)
-    );
-    Alarm::new(code, what, "correct it and `nicgate reload`")
-}
-
 fn reply<T>(done: Result<T, BrokeOff>) -> Reply<T> {
     match done {
         Ok(result) => Reply::done(result),
@@ -451,22 +321,5 @@ fn changed<T: Serialize>(changed: Result<Result<Done<T>, BanError>, BrokeOff>) -
         }
         Ok(Err(error)) => Reply::refused(Fault::Request, error.to_string()),
         Err(error) => Reply::refused(Fault::System, error.to_string()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_load_tells_what_is_in_force() {
-        let before = "the configuration was refused, what was enforced before still is: bad";
-        assert_eq!(refused("bad", None, 1000), before);
-        for (now, ago) in [(1000, 100), (900, 0), (800, 0)] {
-            let kept = format!(
-                "the configuration was refused, the last good one is in force, kept {ago} s ago: bad"
-            );
-            assert_eq!(refused("bad", Some(900), now), kept);
-        }
     }
 }

@@ -5,16 +5,21 @@
 //! field names are stable, and fields are only ever added.
 
 mod carry_out;
+mod confirm;
+mod diff;
+mod history;
 mod next;
 mod ownership;
+mod reload;
 mod reply;
 mod request;
 mod shrunk;
 
 pub use carry_out::{Operations, Parts};
+pub use diff::difference;
 pub use next::{Next, ReloadError, Seconds};
 pub use reply::{
-    Controller, ControllerStatus, Counters, Fault, HandedOver, HandingOver, Released, Reloaded, Reply,
-    SessionList, Status,
+    Confirmed, Controller, ControllerStatus, Counters, Difference, Fault, HandedOver, HandingOver, Released,
+    Reloaded, Reply, SessionList, Status, ViewersChange,
 };
 pub use request::{Heir, Request};

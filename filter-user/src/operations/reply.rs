@@ -10,6 +10,7 @@ use crate::{
     backend::BackendStatus,
     gate::GateCounters,
     limits::LimitCount,
+    offload::ServiceChange,
     session::{Rejudged, SessionCounters, SessionInfo},
     watch::{Alarm, BanCounters, BansStatus, InterfaceStatus, Published},
 };
@@ -85,6 +86,9 @@ pub struct Controller {
     pub reloads: u64,
     /// Why the last time failed, if it did.
     pub last_reload_error: Option<String>,
+    /// In how many seconds the former configuration comes back unless what is in force is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within_seconds: Option<u64>,
 }
 
 /// Whether a controller runs, and which.
@@ -159,6 +163,40 @@ pub struct Reloaded {
     pub transfers: Rejudged,
     /// Where the time went.
     pub seconds: Seconds,
+    /// In how many seconds the former configuration comes back unless this one is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm_within_seconds: Option<u64>,
+}
+
+/// What a reload would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The services at which other addresses would be dropped.
+    pub services: Vec<ServiceChange>,
+    /// Whether shadow mode would begin or end: then nothing more is dropped, or everything that was only counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<bool>,
+    /// What would become of the sessions; `None` without a controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewers: Option<ViewersChange>,
+}
+
+/// What a reload would do to those who watch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewersChange {
+    /// The sessions.
+    pub sessions: u64,
+    /// Those of addresses that every gate's port would drop.
+    pub sessions_dropped: u64,
+    /// The transfers that are under way now.
+    pub transfers: Rejudged,
+}
+
+/// What was confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// How many seconds before the former configuration would have come back.
+    pub seconds_left: u64,
 }
 
 /// The controller is about to hand over; what follows is said over the descriptor beside this reply.

@@ -1,6 +1,6 @@
 //! What can be asked.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,25 @@ use crate::watch::BanOrder;
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     /// Load the configuration again and enforce it: [`Reloaded`](super::Reloaded).
-    Reload {},
+    Reload {
+        /// Put the former configuration back after this many seconds unless [`Confirm`](Self::Confirm) comes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        confirm_seconds: Option<u64>,
+        /// Where the operator's own connection comes from, to be warned if it would be dropped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operator: Option<IpAddr>,
+    },
+    /// Say what loading the configuration again would change, and change nothing: [`Difference`](super::Difference).
+    Diff {
+        /// The configuration file, by its whole path; the controller's own without it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        config: Option<PathBuf>,
+        /// As for a reload.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operator: Option<IpAddr>,
+    },
+    /// What was loaded last stays in force: [`Confirmed`](super::Confirmed).
+    Confirm {},
     /// Leave these interfaces without a filter until the next reload, because it is about to be taken off:
     /// [`Released`](super::Released).
     Release {
@@ -79,7 +97,13 @@ mod tests {
     fn requests_are_written_as_before_and_unknown_fields_are_refused() {
         let ban = Request::Ban(BanOrder { prefix: "192.0.2.1".into(), yes: true, ..BanOrder::default() });
         for (request, text) in [
-            (Request::Reload {}, r#"{"command":"reload"}"#),
+            (Request::Reload { confirm_seconds: None, operator: None }, r#"{"command":"reload"}"#),
+            (
+                Request::Reload { confirm_seconds: Some(60), operator: Some(IpAddr::from([192, 0, 2, 9])) },
+                r#"{"command":"reload","confirm_seconds":60,"operator":"192.0.2.9"}"#,
+            ),
+            (Request::Diff { config: None, operator: None }, r#"{"command":"diff"}"#),
+            (Request::Confirm {}, r#"{"command":"confirm"}"#),
             (
                 ban,
                 r#"{"command":"ban","prefix":"192.0.2.1","service":null,"seconds":null,"reason":null,"yes":true}"#,

@@ -53,6 +53,19 @@ impl Sessions {
         rejudged
     }
 
+    /// What [`Self::rejudge`] would do to the live transfers, without doing it.
+    pub fn outlook(&self, snapshot: &Snapshot) -> Rejudged {
+        let mut outlook = Rejudged::default();
+        for (session, running) in self.table().running(None) {
+            match self.verdict_now(snapshot, &session, &running) {
+                Now::Keep => outlook.kept += 1,
+                Now::Cut(_) => outlook.cut += 1,
+                Now::Ask(_) => outlook.asked += 1,
+            }
+        }
+        outlook
+    }
+
     /// Replaces whom the gates refuse, and cuts the live transfers of those who are banned now.
     ///
     /// Returns what became of them; nothing is cut in shadow mode.

@@ -257,6 +257,11 @@ impl Enforced {
         }
     }
 
+    /// What the filters drop by.
+    pub fn compiled(&self) -> &Arc<Compiled> {
+        &self.compiled
+    }
+
     /// Puts a new table on every interface, attaches to new ones, leaves those that are gone.
     ///
     /// # Errors

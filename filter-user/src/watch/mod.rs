@@ -8,6 +8,7 @@ mod alarm;
 mod bans;
 mod enforced;
 mod enforcer;
+mod lockout;
 mod monitor;
 mod status;
 
@@ -18,5 +19,6 @@ pub use bans::{
 };
 pub use enforced::{Change, Enforced, Published, Spent};
 pub use enforcer::{BrokeOff, Enforcer, View};
+pub use lockout::{lockouts, ssh_client};
 pub use monitor::{BACKLOG as MONITOR_BACKLOG, Missed, Monitors, Observed, Subscription};
 pub use status::{InterfaceStatus, alarms_of};

@@ -86,6 +86,9 @@ fn agree(operations: &Operations, heir: &Heir, asker: &Asker) -> anyhow::Result<
             heir.version
         );
     }
+    if operations.waits_for_confirmation() {
+        bail!("what was loaded last waits to be confirmed, or goes back: `nicgate confirm`, or wait");
+    }
     let state = operations.bans_file();
     if !same_file(&heir.state, &state) {
         bail!(

@@ -14,6 +14,7 @@ use super::{
     counters::add,
     headers, log,
     manifest::{Broken, Plan},
+    pace::Pace,
     player_token::{self, Keep},
     resource,
     tunnel::{self, PendingUpgrade},
@@ -149,14 +150,19 @@ pub(super) async fn forward(
         return bad_gateway(connection, "upstream sent a transfer coding that nobody asked for".to_owned());
     }
     for_client(connection, &judged, gate, &mut parts);
-    match plan {
+    let pace = Pace::of(&parts, &judged.request.path, &transfer);
+    let mut response = match plan {
         Some(plan) => match plan.pass(connection, parts, body, transfer).await {
-            Ok(response) => (response, None),
-            Err(Broken::Cut(why)) => cut(connection, why),
-            Err(Broken::Upstream(status, why)) => no_answer(connection, Fault { status, why }, false),
+            Ok(response) => response,
+            Err(Broken::Cut(why)) => return cut(connection, why),
+            Err(Broken::Upstream(status, why)) => {
+                return no_answer(connection, Fault { status, why }, false);
+            }
         },
-        None => (Response::from_parts(parts, ResponseBody::upstream(&connection.gate, body, transfer)), None),
-    }
+        None => Response::from_parts(parts, ResponseBody::upstream(&connection.gate, body, transfer)),
+    };
+    response.body_mut().pace = pace;
+    (response, None)
 }
 
 /// Makes the upstream's head one for the client.

@@ -28,7 +28,7 @@ use crate::{
     address::canonical,
     http::Wire,
     model::{Config, Proto, ServiceKey, ServiceKind},
-    session::{Rejudged, Sessions, Snapshot},
+    session::{Presence, Rejudged, Sessions, Snapshot},
 };
 
 /// How long to pause when the system cannot give another connection, for example for want of descriptors.
@@ -307,6 +307,7 @@ impl Inner {
             client,
             wire: Wire::new(),
             phases: phases.clone(),
+            presence: Presence::new(),
             place: Arc::new(place),
         };
         tokio::spawn(serve::run(connection, stream));

@@ -1,14 +1,12 @@
 //! The access log.
 
-use std::sync::Arc;
-
 use http::Method;
 
 use super::connection::Connection;
 use crate::{
     http::Reject,
     judge::{Ground, Limit, Request},
-    session::{Admission, Snapshot},
+    session::{Admission, SessionId, Snapshot},
 };
 
 /// One event for each request, when its answer begins, or its client is gone before that: then nothing was judged.
@@ -50,7 +48,7 @@ pub(super) fn request(
         reason = ban.and_then(|ban| ban.reason.as_deref()),
         at = origin.map(tracing::field::display),
         stream = judgement.and_then(|judgement| judgement.stream.as_deref()),
-        session = end.session.as_deref(),
+        session = end.session.map(tracing::field::display),
         answers = answers.map(tracing::field::debug),
         fault = end.fault.as_deref(),
         "request"
@@ -67,6 +65,7 @@ fn stage(ground: Ground) -> String {
         Ground::Limited(Limit::Sessions) => "session table is full".to_owned(),
         Ground::Limited(Limit::Questions) => "the backends could not be asked".to_owned(),
         Ground::Banned => "ban".to_owned(),
+        Ground::Refused(why) => why.as_str().to_owned(),
         Ground::Judged(_, decision) => decision.stage.to_string(),
     }
 }
@@ -117,7 +116,7 @@ pub(super) struct End {
     /// The status; [`GONE`] when there was nobody to answer.
     pub(super) status: u16,
     /// The session's id, when the request was admitted.
-    pub(super) session: Option<Arc<str>>,
+    pub(super) session: Option<SessionId>,
     /// What went wrong behind us.
     pub(super) fault: Option<String>,
 }

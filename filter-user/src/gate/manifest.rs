@@ -18,7 +18,7 @@ use crate::{
     judge::Request,
     manifest::{Carrier, Form, Place, Places, Playlist, carry_mpd},
     model::Gate,
-    session::{Cut, Snapshot, Transfer},
+    session::{Cut, Protocol, Snapshot, Transfer},
 };
 
 /// How much of a playlist is kept until it goes on, in bytes: almost every one is shorter.
@@ -304,6 +304,14 @@ fn named(path: &str) -> Named {
         Some(_) => Named::Other,
         None => Named::Unknown,
     }
+}
+
+/// The protocol of a manifest, and `None` for whatever else an answer is.
+pub(super) fn protocol(headers: &HeaderMap, path: &str) -> Option<Protocol> {
+    Some(match kind(headers.get(header::CONTENT_TYPE), named(path))? {
+        Kind::Hls => Protocol::named("hls"),
+        Kind::Dash => Protocol::named("dash"),
+    })
 }
 
 /// What an answer is by its type, and by its name where the type says nothing.

@@ -16,6 +16,7 @@ mod listen;
 mod log;
 mod manifest;
 mod operation;
+mod pace;
 mod player_token;
 mod resource;
 mod serve;

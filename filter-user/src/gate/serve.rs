@@ -25,6 +25,7 @@ use crate::{
     http::{Ambiguous, Fact, Framer, Reject, Target, excerpt, read_target, read_target_with_segment},
     judge,
     model::{Config, Cors, Gate, PlayerToken},
+    session::Transfer,
 };
 
 /// Serves a connection until it ends.
@@ -142,13 +143,13 @@ async fn judge(
             }
         };
         unanswered.request = Some(read.request.clone());
-        if let Some(admission) = sessions.admit(&snapshot, &read.request).await {
+        if let Some(admission) = sessions.admit(&snapshot, &read.request, &connection.presence).await {
             break (snapshot, read, admission);
         }
     };
     connection.gate.judged(&snapshot, &admission);
     let transfer = admission.transfer.take();
-    let session = transfer.as_ref().map(|transfer| transfer.session_id().clone());
+    let session = transfer.as_ref().map(Transfer::session_id);
     let (response, fault) = match transfer {
         Some(transfer) => {
             let Read { request: judged, target, resource, keep } = &read;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Engine, Interface, Origin, Policy, PolicyId, Service, ServiceKey, Stream};
+use super::{Engine, Interface, Origin, Policy, PolicyId, Service, ServiceKey, SessionSettings, Stream};
 
 /// A port that the media server itself listens on, found in its own configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Config {
     pub no_auto_token: bool,
     /// How long a backend may take in all, connect included.
     pub backend_timeout: Duration,
+    /// How sessions are kept.
+    pub sessions: SessionSettings,
     /// Ports of the media server itself.
     pub listeners: Vec<Listener>,
     /// Every file that was read, the main one first.

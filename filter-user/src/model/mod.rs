@@ -6,6 +6,7 @@ mod interface;
 mod mask;
 mod policy;
 mod service;
+mod session;
 mod stream;
 
 pub use configuration::{Config, Listener};
@@ -17,6 +18,7 @@ pub use policy::{
 };
 pub(crate) use policy::{AddressRules, RuleLabel};
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
+pub use session::{Follows, MaxSessions, SessionSettings};
 pub use stream::{Access, Operation, Stream};
 
 /// Knows the country of an address.

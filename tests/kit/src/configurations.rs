@@ -13,8 +13,9 @@ use filter_user::{
     gate::{Gates, Limits},
     http::Limits as HttpLimits,
     model::{
-        Access, Action, Authority, BackendRule, Config, Country, Engine, Gate, Matcher, Origin, Policy,
-        PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind, Stream,
+        Access, Action, Authority, BackendRule, Config, Country, Engine, Gate, Matcher, MaxSessions, Origin,
+        Policy, PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind, SessionSettings,
+        Stream,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -37,6 +38,7 @@ impl Rules {
             rules: Vec::new(),
             backends: Vec::new(),
             default_allow: None,
+            max_sessions: MaxSessions::default(),
         })
     }
 
@@ -131,6 +133,7 @@ impl Made {
                 token_name: "token".into(),
                 no_auto_token: false,
                 backend_timeout: Duration::from_secs(3),
+                sessions: SessionSettings::default(),
                 listeners: Vec::new(),
                 files: Vec::new(),
             },

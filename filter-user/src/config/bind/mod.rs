@@ -36,7 +36,7 @@ use super::{
     syntax::Statement,
     vocabulary::{did_you_mean, suggest},
 };
-use crate::model::{Config, Engine, Interface, Listener, Origin, PolicyBuilder};
+use crate::model::{Config, Engine, Interface, Listener, Origin, PolicyBuilder, SessionSettings};
 
 /// Files included deeper than this are refused.
 const DEEPEST_INCLUDE: usize = 16;
@@ -138,9 +138,18 @@ impl Binder<'_> {
             return (None, self.sources.into_report());
         }
         let build = |draft: PolicyDraft| {
-            let PolicyDraft { name, at: _, origin, rules, places: _, backends, default_allow, seen: _ } =
-                draft;
-            PolicyBuilder { name, origin, rules, backends, default_allow }.build()
+            let PolicyDraft {
+                name,
+                at: _,
+                origin,
+                rules,
+                places: _,
+                backends,
+                default_allow,
+                max_sessions,
+                seen: _,
+            } = draft;
+            PolicyBuilder { name, origin, rules, backends, default_allow, max_sessions }.build()
         };
         let geoip = self.geoip.map(|(path, at)| (path, self.sources.origin(at)));
         let mut files = self.config_files;
@@ -158,6 +167,7 @@ impl Binder<'_> {
             token_name: self.auth_token.map_or_else(|| "token".into(), |(name, _)| name),
             no_auto_token: self.no_auto_token,
             backend_timeout: self.backend_timeout.map_or(BACKEND_TIMEOUT, |(timeout, _)| timeout),
+            sessions: SessionSettings::default(),
             listeners: self.listeners,
             files,
         };

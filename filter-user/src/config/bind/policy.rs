@@ -18,7 +18,7 @@ use crate::{
         syntax::Statement,
         vocabulary::did_you_mean,
     },
-    model::{Action, BackendRule, Country, List, Matcher, Origin, Rule},
+    model::{Action, BackendRule, Country, List, Matcher, MaxSessions, Origin, Rule},
 };
 
 /// A policy that is being read.
@@ -32,6 +32,7 @@ pub(super) struct PolicyDraft {
     pub(super) places: Vec<Span>,
     pub(super) backends: Vec<BackendRule>,
     pub(super) default_allow: Option<Origin>,
+    pub(super) max_sessions: MaxSessions,
     /// Its values so far, for as long as its block is read.
     pub(super) seen: Seen,
 }
@@ -85,6 +86,7 @@ impl Binder<'_> {
             places: Vec::new(),
             backends: Vec::new(),
             default_allow: None,
+            max_sessions: MaxSessions::default(),
             seen: Seen::new(),
         };
         for line in statement.statements() {

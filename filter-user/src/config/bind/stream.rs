@@ -8,7 +8,9 @@ use std::{
 use super::{Binder, policy::PolicyDraft};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement, vocabulary::suggest},
-    model::{Access, Authority, BackendRule, Listener, Origin, PolicyId, Proto, ServiceKey, Stream},
+    model::{
+        Access, Authority, BackendRule, Listener, MaxSessions, Origin, PolicyId, Proto, ServiceKey, Stream,
+    },
 };
 
 /// What `on_play` or `on_publish` names.
@@ -255,6 +257,7 @@ impl Binder<'_> {
             places: Vec::new(),
             backends: vec![backend],
             default_allow: None,
+            max_sessions: MaxSessions::default(),
             seen: HashMap::new(),
         });
         implied.insert(key, id);

@@ -57,6 +57,7 @@ fn build_policy(policy: &Policy) -> model::Policy {
         rules: rules.collect(),
         backends: backends.collect(),
         default_allow: policy.default_allow.then(|| origin(0)),
+        max_sessions: Default::default(),
     }
     .build()
 }

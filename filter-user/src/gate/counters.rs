@@ -140,7 +140,9 @@ impl GateState {
         match admission.judgement.ground {
             Ground::NoStream => add(&self.not_found, 1),
             Ground::Open => add(&self.allowed, 1),
-            Ground::Closed | Ground::NoToken | Ground::Limited(_) | Ground::Refused(_) => add(&self.denied, 1),
+            Ground::Closed | Ground::NoToken | Ground::Limited(_) | Ground::Refused(_) => {
+                add(&self.denied, 1)
+            }
             Ground::Banned => {
                 add(&self.denied, 1);
                 add(&self.banned, 1);

@@ -56,6 +56,8 @@ impl Sessions {
                     None => {
                         let (pending, answer) = pending();
                         state.asking = Some(pending.clone());
+                        // What was denied, or said by other backends, was no session of these.
+                        state.number = 0;
                         self.spawn_question(session, pending, (snapshot.clone(), id, request.clone()), true);
                         answer
                     }

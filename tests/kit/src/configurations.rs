@@ -85,6 +85,18 @@ impl Rules {
         self
     }
 
+    /// `max_sessions MOST per token`.
+    pub fn most_per_token(mut self, most: u32) -> Self {
+        self.0.max_sessions.per_token = Some((most, origin(60)));
+        self
+    }
+
+    /// `max_sessions MOST per address`.
+    pub fn most_per_address(mut self, most: u32) -> Self {
+        self.0.max_sessions.per_address = Some((most, origin(61)));
+        self
+    }
+
     /// `allow default`.
     pub fn allow_default(mut self) -> Self {
         self.0.default_allow = Some(origin(99));

@@ -112,6 +112,7 @@ pub fn build(config: &Config) -> model::Config {
         token_name: "token".into(),
         no_auto_token: false,
         backend_timeout: Duration::from_secs(3),
+        sessions: model::SessionSettings::default(),
         listeners: Vec::new(),
         files: Vec::new(),
     }

@@ -11,7 +11,12 @@ use filter_ebpf::{
     parse::{Address, Numbers},
 };
 
-use crate::{Cause, HIDDEN, NO_PREALLOC, STATE, Target, report, sampled};
+use crate::{
+    NO_PREALLOC,
+    counters::{Cause, report, sampled},
+    lookup::STATE,
+    target::{HIDDEN, Target},
+};
 
 #[btf_map]
 static BANS_V4: LpmTrie<KeyV4, Ban, { bans::MAX_ENTRIES as usize }> = LpmTrie::new();

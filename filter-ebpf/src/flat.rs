@@ -1,20 +1,41 @@
 //! The `flat` engine's memory, and the lookup that both the program and the host's tests run.
 //!
-//! A generation's addresses lie in *buckets* of 32 bytes, two in a cache line, numbered from 0. A family's
-//! [`Root`] says how many bits of an address select a bucket: directly, without an index in between, so that
-//! most lookups touch one line. An address is taken as 64 bits (IPv4's 32 above zeros; IPv6's upper half, and
-//! the lower half only where prefixes longer than /64 are), of which each step uses up some from the left.
+//! It is a multibit trie. As in DIR-24-8 (Gupta, Lin and McKeown, 1998) the first bits of an address index an array
+//! directly. As in DXR (Zec, Rizzo and Mikuc, 2012) what lies there is a short sorted array of ranges: here so short
+//! that it fills half a cache line, and all of it is compared at once, by SWAR (SIMD within a register).
 //!
-//! A *narrow* bucket divides its addresses by their next 15 bits into up to eight pieces: seven starts and
-//! eight classes of 16 bits each. All starts are compared at once, four to a word, because a start has a spare
-//! bit that catches the borrow; there is no branch for random sources to mispredict. Instead of a class a
-//! piece can have a pointer ([`DEEP`]) to where it is divided further:
+//! ```text
+//! an address: 64 bits (IPv4: its 32, then zeros; IPv6: the upper half first), used up from the left
+//!  ┌───── skip ─────┬────── width ───────┬────── 15 bits ───────┬──────────── rest ─────────────┐
+//!  │  Root.prefix   │  which bucket      │  which of its ranges │  only below a range that has  │
+//!  │                │                    │                      │  a pointer in place of a class│
+//!  └────────────────┴─────────┬──────────┴──────────┬───────────┴───────────────────────────────┘
+//!                             │                     │
+//!  buckets  │ others │ 0 │ 1 │ 2 │ … │ 2^width-1 │  │  further arrays of buckets, and single ones
+//!           └ Root.first      │                     │
+//!  ┌──────────────────────────┴──┐                  │
+//!  a narrow bucket: 32 bytes, two to a cache line   │
+//!    word 0  │ start 1 │ start 2 │ start 3 │ start 4  │  where ranges begin: 15 bits and a spare one
+//!    word 1  │ start 5 │ start 6 │ start 7 │ pointers │  the upper bits of all its pointers
+//!    word 2  │ range 0 │ range 1 │ range 2 │ range 3  │  a class, or DEEP and the lower bits of a pointer
+//!    word 3  │ range 4 │ range 5 │ range 6 │ range 7  │
+//!  a wide bucket: the same bytes, two starts of all 64 bits
+//!    word 0  │               start 1                  │
+//!    word 1  │               start 2                  │
+//!    word 2  │ range 0 │ range 1 │ range 2 │          │
+//!    word 3  │ pointers │                             │
+//! ```
 //!
-//! - 2^k buckets, selected by the next k bits, for a bucket that would need more than eight pieces;
+//! A family's [`Root`] says how many bits select a bucket: directly, without an index in between, so that most lookups
+//! touch one line. A *narrow* bucket divides its addresses by their next 15 bits into up to eight ranges. All starts
+//! are compared at once, four to a word, because the spare bit of each catches the borrow of a subtraction; there is no
+//! branch for random sources to mispredict. A pointer leads to where a range is divided further:
+//!
+//! - 2^k buckets, selected by the next k bits, for a bucket that would need more than eight ranges;
 //! - a bucket for the bits below the 15, where prefixes are longer;
-//! - a *wide* bucket, which has two starts of the full 64 bits and finishes a single long prefix at once.
+//! - a *wide* bucket, which finishes a single long prefix at once.
 //!
-//! # What was measured
+//! IPv6's lower half is looked at only where prefixes longer than /64 are.
 //!
 //! BENCHMARKS.md has the figures of this layout and of the ones that it took the place of.
 
@@ -29,16 +50,16 @@ pub const LINE_BYTES: usize = size_of::<Line>();
 /// Buckets in a line.
 pub const LINE_BUCKETS: usize = size_of::<Line>() / size_of::<Bucket>();
 /// Bits by which a narrow bucket tells its addresses apart.
-pub const CELL_BITS: u32 = 15;
-/// Pieces in a narrow bucket.
-pub const PIECES: usize = 8;
-/// Pieces in a wide bucket.
-pub const WIDE_PIECES: usize = 3;
+pub const KEY_BITS: u32 = 15;
+/// Ranges in a narrow bucket.
+pub const RANGES: usize = 8;
+/// Ranges in a wide bucket.
+pub const WIDE_RANGES: usize = 3;
 /// A start that no address reaches: it fills a narrow bucket's unused places.
-pub const NEVER: u16 = 1 << CELL_BITS;
-/// Classes that a piece has room for.
+pub const NEVER: u16 = 1 << KEY_BITS;
+/// Classes that a range has room for.
 pub const CLASSES: usize = 1 << 15;
-/// Set where a piece has a pointer in place of a class.
+/// Set where a range has a pointer in place of a class.
 pub const DEEP: u32 = 1 << 15;
 /// Steps of a lookup, at most. Most use 15 bits; an array has at least four buckets while two bits are left, so
 /// that 128 bits are used up after 64 steps and two where a half ends.
@@ -49,9 +70,9 @@ pub const WIDEST_ROOT: u32 = 20;
 /// One in each 16-bit lane.
 const LANES: u64 = 0x0001_0001_0001_0001;
 /// The spare bit of each lane of starts.
-const SPARE: u64 = LANES << CELL_BITS;
+const SPARE: u64 = LANES << KEY_BITS;
 
-/// Where a piece is divided further. A bucket's pieces share the upper bits of their pointers, so that all
+/// Where a range is divided further. A bucket's ranges share the upper bits of their pointers, so that all
 /// targets of one bucket lie within [`pointer::BLOCK`] buckets.
 pub mod pointer {
     /// The bucket's number inside its block.
@@ -95,9 +116,9 @@ pub trait Lines {
     /// One line; `None` outside.
     fn line(&self, index: u32) -> Option<&Line>;
 
-    /// Goes on from a piece that has a pointer.
-    fn deeper(&self, way: Way) -> Option<u32> {
-        deeper(self, way)
+    /// Walks on from a range that has a pointer.
+    fn walk(&self, cursor: Cursor) -> Option<u32> {
+        walk(self, cursor)
     }
 }
 
@@ -109,7 +130,7 @@ impl Lines for [Line] {
 
 /// How far a lookup got.
 #[derive(Clone, Copy, Debug)]
-pub struct Way {
+pub struct Cursor {
     /// A class, or with [`DEEP`] the lower bits of a pointer; above them the pointer's upper bits.
     pub found: u32,
     /// What is left of the half in use.
@@ -134,37 +155,37 @@ pub fn class<L: Lines + ?Sized>(lines: &L, root: &Root, upper: u64, lower: u64) 
     if found & DEEP == 0 {
         return Some(found & (DEEP - 1));
     }
-    let mut way = Way { found, rest, half: upper, lower };
+    let mut cursor = Cursor { found, rest, half: upper, lower };
     // Prefixes of up to 48 bits and crowded places need one step more, single addresses two: here, because a call
     // costs more than either.
-    way.step(lines)?;
-    if way.found & DEEP != 0 {
-        way.step(lines)?;
+    cursor.step(lines)?;
+    if cursor.found & DEEP != 0 {
+        cursor.step(lines)?;
     }
-    if way.found & DEEP == 0 { Some(way.found & (DEEP - 1)) } else { lines.deeper(way) }
+    if cursor.found & DEEP == 0 { Some(cursor.found & (DEEP - 1)) } else { lines.walk(cursor) }
 }
 
 /// Follows pointers to a class.
 #[inline(always)]
-pub fn deeper<L: Lines + ?Sized>(lines: &L, mut way: Way) -> Option<u32> {
+pub fn walk<L: Lines + ?Sized>(lines: &L, mut cursor: Cursor) -> Option<u32> {
     // The compiler must not know how often, or it writes the loop out as often.
     for _ in 0..opaque(STEPS) {
-        if way.found & DEEP == 0 {
-            return Some(way.found & (DEEP - 1));
+        if cursor.found & DEEP == 0 {
+            return Some(cursor.found & (DEEP - 1));
         }
-        way.step(lines)?;
+        cursor.step(lines)?;
     }
     None
 }
 
-impl Way {
+impl Cursor {
     /// Follows one pointer. Nearly without a branch: the verifier would follow each in every step.
     #[inline(always)]
     fn step<L: Lines + ?Sized>(&mut self, lines: &L) -> Option<()> {
         let found = u64::from(self.found);
         let lower = all_or_none(found, pointer::LOWER);
         self.half ^= (self.half ^ self.lower) & lower;
-        let rest = self.rest << (all_or_none(found, pointer::BELOW) & u64::from(CELL_BITS));
+        let rest = self.rest << (all_or_none(found, pointer::BELOW) & u64::from(KEY_BITS));
         let rest = rest ^ (rest ^ self.lower) & lower;
         let width = found >> pointer::WIDTH_SHIFT & u64::from(pointer::WIDTH_MASK);
         let first = found >> 16 << pointer::OFFSET_BITS | found & u64::from(pointer::BLOCK - 1);
@@ -225,33 +246,33 @@ fn at<L: Lines + ?Sized>(lines: &L, bucket: u64) -> Option<&Bucket> {
     Some(unsafe { &*core::ptr::from_ref(line).cast::<Bucket>().add((bucket & 1) as usize) })
 }
 
-/// The piece that begins with `rest`: its class, or the lower bits of a pointer; and above them the pointer's
+/// The range that begins with `rest`: its class, or the lower bits of a pointer; and above them the pointer's
 /// upper bits.
 #[inline(always)]
 fn narrow(bucket: &Bucket, rest: u64) -> u32 {
     // In each lane the spare bit, and below it what is searched for. Where a start is not above that, taking it
     // away leaves the spare bit; and it never borrows from the next lane.
-    let key = (rest >> (64 - CELL_BITS)).wrapping_mul(LANES) | SPARE;
-    let reached = (key.wrapping_sub(bucket[0]) & SPARE) >> CELL_BITS;
+    let key = (rest >> (64 - KEY_BITS)).wrapping_mul(LANES) | SPARE;
+    let reached = (key.wrapping_sub(bucket[0]) & SPARE) >> KEY_BITS;
     // The uppermost lane holds a part of a pointer.
-    let more = (key.wrapping_sub(bucket[1]) & (SPARE >> 16)) >> CELL_BITS;
+    let more = (key.wrapping_sub(bucket[1]) & (SPARE >> 16)) >> KEY_BITS;
     // The sum of all lanes, in the uppermost.
-    let piece = (reached + more).wrapping_mul(LANES) >> 48;
-    piece_of(bucket, piece & 7, bucket[1] >> 48)
+    let range = (reached + more).wrapping_mul(LANES) >> 48;
+    range_of(bucket, range & 7, bucket[1] >> 48)
 }
 
 /// The same of a wide bucket.
 #[inline(always)]
 fn wide(bucket: &Bucket, half: u64) -> u32 {
-    let piece = (at_most(bucket[0], half) & 1) + (at_most(bucket[1], half) & 1);
-    piece_of(bucket, piece & 3, bucket[3])
+    let range = (at_most(bucket[0], half) & 1) + (at_most(bucket[1], half) & 1);
+    range_of(bucket, range & 3, bucket[3])
 }
 
 #[inline(always)]
-fn piece_of(bucket: &Bucket, piece: u64, upper: u64) -> u32 {
+fn range_of(bucket: &Bucket, range: u64, upper: u64) -> u32 {
     // SAFETY: as many bytes, less aligned, and every bit pattern is a u16.
     let quarters = unsafe { &*core::ptr::from_ref(bucket).cast::<[u16; 16]>() };
-    (upper as u32) << 16 | u32::from(quarters[PIECES + piece as usize])
+    (upper as u32) << 16 | u32::from(quarters[RANGES + range as usize])
 }
 
 /// All bits set if `a <= b`, else none.

@@ -3,6 +3,7 @@
 //! A change of any of these is a new [`VERSION`]: programs of different versions never share maps.
 
 use crate::flat::Root;
+pub use crate::outcome::{EVENTS_LOST, OUTCOME_ENTRIES, Outcome};
 
 /// The version of everything in this module. It is part of the pins' path.
 pub const VERSION: u32 = 3;
@@ -66,12 +67,6 @@ pub const PROGRAM_LINEAR: &str = "nicgate_linear";
 /// Name of the read-only global that turns on the program's own debug lines.
 pub const DEBUG_GLOBAL: &str = "NICGATE_DEBUG";
 
-/// Name of the program that only looks up addresses, for measurements.
-pub const PROGRAM_LOOKUPS: &str = "nicgate_lookups";
-/// Name of the program that draws addresses and looks up none, for measurements.
-pub const PROGRAM_DRAWS: &str = "nicgate_draws";
-/// Name of the program that drops everything, for measurements.
-pub const PROGRAM_BARE: &str = "nicgate_bare";
 /// Name of the read-only global that selects the engine: see [`engine`].
 pub const ENGINE_GLOBAL: &str = "NICGATE_ENGINE";
 /// Name of the read-only global with the number of lines that a generation has in [`map::LINES`].
@@ -147,7 +142,7 @@ impl Proto {
 pub struct State {
     /// What userspace changes while packets are judged.
     pub control: Control,
-    /// Two tables' own figures.
+    /// Two tables.
     pub generations: [Generation; GENERATIONS as usize],
 }
 
@@ -172,18 +167,18 @@ pub struct Control {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Generation {
-    /// Its figures.
-    pub figures: Figures,
+    /// What is the same for all its packets.
+    pub header: TableHeader,
     /// What stands on a port, by [`Proto`]: see [`service`]. The first is for ports on which nothing does.
     pub groups: [[u32; 4]; GROUPS],
     /// The group of each port, by the port in network byte order; 0 if it is not protected.
     pub ports: [u16; PORT_COUNT],
 }
 
-/// A table's own figures.
+/// What a packet needs of a table whatever it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Figures {
+pub struct TableHeader {
     /// Cells in a row of the verdict table.
     pub columns: u32,
     /// The column for packets whose port cannot be seen.
@@ -209,7 +204,7 @@ pub struct Figures {
     pub padding: [u64; 3],
 }
 
-/// Flags in [`Figures`].
+/// Flags in [`TableHeader`].
 pub mod flags {
     /// Judge and count, drop nothing.
     pub const SHADOW: u32 = 1;
@@ -253,51 +248,6 @@ pub struct ServiceHits {
     pub dropped_packets: u64,
     /// Their bytes, link-layer header included.
     pub dropped_bytes: u64,
-}
-
-/// Lookups in one run of [`PROGRAM_LOOKUPS`].
-pub const LOOKUPS: u32 = 64;
-
-/// What [`PROGRAM_LOOKUPS`] looks up; the frame begins with it, and has it again afterwards. The host makes the
-/// same addresses with the same functions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Lookups {
-    /// The random generator's state.
-    pub seed: u64,
-    /// The sum of all classes so far.
-    pub sum: u64,
-    /// Bits that are random in an address's upper 64 bits; IPv4 lies in the uppermost 32.
-    pub random: u64,
-    /// Bits that are set in all of them.
-    pub set: u64,
-    /// Not 0: the next address depends on the class of the one before, so that no two lookups overlap.
-    pub chained: u64,
-    /// 0 for IPv4, 1 for IPv6.
-    pub v6: u64,
-}
-
-impl Lookups {
-    /// The next address, as its upper and lower 64 bits.
-    #[inline(always)]
-    pub fn draw(&mut self) -> (u64, u64) {
-        // A Weyl sequence through a multiplicative hash: a few instructions, every bit depends on the state.
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.seed;
-        bits = (bits ^ bits >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-        bits ^= bits >> 32;
-        (bits & self.random | self.set, bits.wrapping_mul(0xd6e8_feb8_6659_fd93))
-    }
-
-    /// Takes a class into account.
-    #[inline(always)]
-    pub fn found(&mut self, class: u32) {
-        self.sum = self.sum.wrapping_add(u64::from(class));
-        // A branch, and not a mask: a sum with zero would still have to wait for the class.
-        if self.chained != 0 {
-            self.seed = self.seed.wrapping_add(u64::from(class));
-        }
-    }
 }
 
 /// Bytes for each of a rule's texts in a [`RuleNote`]; longer ones are cut.
@@ -360,77 +310,6 @@ pub struct Event {
     /// Zero.
     pub padding: [u8; 2],
 }
-
-macro_rules! outcomes {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// What became of a packet. Each has a counter, and every packet counts once.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u32)]
-        pub enum Outcome {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Outcome {
-            /// All, in the order of their counters.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The stable name.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-outcomes! {
-    /// To a port that is not protected: passed.
-    PassUnprotected = "pass_unprotected",
-    /// To a protected port, not decided by the address alone: passed.
-    PassProtected = "pass_protected",
-    /// Dropped on account of a rule.
-    Drop = "drop",
-    /// Would have been dropped, by a rule or a ban, but the configuration says `shadow`: passed.
-    ShadowDrop = "shadow_drop",
-    /// The port cannot be seen, and the source is not dropped everywhere: passed.
-    HiddenPass = "hidden_pass",
-    /// The port cannot be seen, and the source is dropped on every protected port: dropped.
-    HiddenDrop = "hidden_drop",
-    /// Dropped on account of a ban, whether or not the port can be seen.
-    BanDrop = "ban_drop",
-    /// Neither IPv4 nor IPv6 (ARP, for example): passed.
-    NotIp = "not_ip",
-    /// More VLAN tags than are looked through, and nothing is protected or only shadowed: passed.
-    VlanDepth = "vlan_depth",
-    /// More VLAN tags than are looked through: dropped. The kernel would strip any number of priority
-    /// tags, so that passing these would be a way around the filter.
-    VlanDepthDrop = "vlan_depth_drop",
-    /// Too short for an IP header, or not one: passed; the kernel discards it.
-    Truncated = "truncated",
-    /// A fragment that is not the first: passed; without its first one it goes nowhere.
-    Fragment = "fragment",
-    /// ICMP or another protocol without ports: passed.
-    OtherProtocol = "other_protocol",
-    /// No table was published yet: passed.
-    NoTable = "no_table",
-}
-
-impl Outcome {
-    /// How many there are.
-    pub const COUNT: u32 = Self::ALL.len() as u32;
-
-    /// Whether the packet dies.
-    #[inline(always)]
-    pub const fn drops(self) -> bool {
-        matches!(self, Self::Drop | Self::HiddenDrop | Self::BanDrop | Self::VlanDepthDrop)
-    }
-}
-
-/// The counter after those of the outcomes: drops that were to be reported but found the ring buffer full.
-pub const EVENTS_LOST: u32 = Outcome::COUNT;
-/// Counters in the map of outcomes.
-pub const OUTCOME_ENTRIES: u32 = Outcome::COUNT + 1;
 
 #[cfg(feature = "user")]
 mod pod {

@@ -7,4 +7,6 @@
 pub mod bans;
 pub mod flat;
 pub mod layout;
+pub mod measure;
+mod outcome;
 pub mod parse;

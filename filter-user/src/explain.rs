@@ -157,6 +157,7 @@ pub struct Explanation {
 /// # Errors
 ///
 /// When no policy or stream has the name, or the number of supposed answers is not that of the backends.
+#[expect(clippy::too_many_lines, reason = "one case for each way in which a request can be decided")]
 pub fn explain(
     config: &Config,
     countries: &dyn Countries,

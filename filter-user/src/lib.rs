@@ -49,15 +49,18 @@
 //! | [`http`] | reading HTTP strictly, in front of any listener |
 //! | [`state`] | what outlives the process: the last good configuration, the bans |
 //! | [`kernel`] | the program, its maps, its link and its pins: the only room that knows aya |
+//! | [`limits`] | how often limits of nicgate's own were reached |
+//! | [`tls`] | from PEM texts to what rustls needs |
 //! | [`load`] | from files on a disk to all that is enforced |
 //! | [`config`] | text to model, and what to say when it is wrong |
 //! | [`manifest`] | playlists and manifests: which references get the token |
 //! | [`explain`] | why a request is admitted or refused, step by step |
 //! | [`judge`] | a request in, a verdict with stage, rule and reason out |
+//! | [`table`] | what may be dropped, as the kernel's maps will hold it |
 //! | [`offload`] | the model to what may be dropped by address and port alone |
 //! | [`bans`], [`country`], [`model`], [`address`] | runtime bans; countries; what a configuration means; addresses |
 //!
-//! The last six rows do no input or output and know neither tokio nor aya, so that random configurations and
+//! The last seven rows do no input or output and know neither tokio nor aya, so that random configurations and
 //! requests are compared with a naive oracle by the million.
 //!
 //! # What holds
@@ -80,6 +83,7 @@ pub mod gate;
 pub mod http;
 pub mod judge;
 pub mod kernel;
+pub mod limits;
 pub mod load;
 pub mod manifest;
 pub mod model;
@@ -87,4 +91,6 @@ pub mod offload;
 pub mod operations;
 pub mod session;
 pub mod state;
+pub mod table;
+pub mod tls;
 pub mod watch;

@@ -30,6 +30,20 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |dir| workspace().join(dir))
 }
 
+/// What qemu runs a machine with.
+///
+/// `/dev/kvm` alone proves nothing: in some guests it can be opened, and nothing ever boots. The processor has
+/// to say that it virtualises.
+pub(crate) fn accelerator() -> &'static str {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let virtualises = processor
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .is_some_and(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"));
+    let usable = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
+    if virtualises && usable { "kvm" } else { "tcg" }
+}
+
 /// A command with no standard input, that finds what `cargo install` and the administrator's directories hold.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);

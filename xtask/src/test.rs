@@ -15,6 +15,9 @@ use crate::{
 /// How long `--long` runs each fuzz target, in milliseconds; bolero reads this variable.
 const FUZZ_TIME: (&str, &str) = ("BOLERO_RANDOM_TEST_TIME_MS", "60000");
 
+/// How many steps the random walk over faults takes in a long run; it reads this variable.
+const WALK: (&str, &str) = ("NICGATE_WALK_STEPS", "5000");
+
 /// Runs the checks and prints `N passed, N failed` last.
 ///
 /// # Errors
@@ -49,6 +52,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
             }
             if long {
                 tally.add(run.fuzz()?);
+                tally.add(run.walk()?);
             }
             if filter.is_none() || long {
                 // Three minutes of two cores. Only a long run insists on machines: elsewhere qemu or the kernels
@@ -67,7 +71,7 @@ pub(crate) fn run(long: bool, filter: Option<&str>) -> anyhow::Result<ExitCode> 
 
 /// The tests that make network namespaces or load XDP programs: these of the package `suite`, and modules of this name
 /// anywhere.
-const AS_ROOT: ([&str; 3], &str) = (["controller", "kernel", "verifier"], "as_root");
+const AS_ROOT: ([&str; 4], &str) = (["controller", "kernel", "verifier", "walk"], "as_root");
 
 /// How tests become root.
 enum Root {
@@ -155,6 +159,12 @@ impl TestRun {
         self.counted(&mut command)
     }
 
+    fn walk(&self) -> anyhow::Result<Tally> {
+        println!("walk: {} steps, about an hour", WALK.1);
+        let mut command = self.tests("binary(walk)", &["nobody_slips_in"]);
+        self.counted(command.env(WALK.0, WALK.1))
+    }
+
     /// The tests of a filter of nextest's, where it is installed. Building it would take longer than it saves, so
     /// `cargo test` is the other way, with its own filter. Without rights, only those that need none.
     fn tests(&self, filter: &str, names: &[&str]) -> Command {
@@ -169,7 +179,9 @@ impl TestRun {
         } else {
             command.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
             if never {
-                command.args(["--test", "gate", "--test", "judgement", "--test", "offline"]);
+                for name in ["gate", "judgement", "offline", "players"] {
+                    command.args(["--test", name]);
+                }
             } else {
                 command.arg("--tests");
             }

@@ -7,52 +7,84 @@ use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
 
-use crate::address::subscriber;
+use super::concurrency::{Concurrency, Outcome};
 
-/// How many questions of one address may wait. An address can be a carrier's NAT with thousands of viewers; what
-/// keeps others from waiting behind it is that addresses take turns.
-const WAITING_PER_ADDRESS: usize = 1024;
-/// How many questions may wait in all.
-const WAITING: usize = 16_384;
+/// How many questions may wait for one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// In all.
+    pub(super) all: usize,
+    /// For one address. It can be a carrier's NAT with thousands of viewers; what keeps others from waiting behind it is
+    /// that addresses take turns.
+    pub(super) per_address: usize,
+}
 
-/// The turns of one backend.
+/// The turns of one backend. Addresses are those that a single client controls.
 #[derive(Debug)]
 pub(super) struct Turns(Mutex<Queue>);
 
 #[derive(Debug)]
 struct Queue {
-    free: usize,
-    /// How many turns one address can have at once: half of all, so that a backend that hangs on the questions of one
-    /// leaves room for those of others.
-    most: usize,
-    /// The turns that each address has now.
+    concurrency: Concurrency,
+    /// The turns that each address has now, and all of them.
     held: HashMap<IpAddr, usize>,
-    waiting: HashMap<IpAddr, VecDeque<oneshot::Sender<Turn>>>,
-    /// Each address that waits, once: the first one is served next, and goes to the end.
+    in_flight: usize,
+    /// The questions of each address that has a place in `order`, and of no other.
+    lines: HashMap<IpAddr, Line>,
+    /// The first address is served next, and goes to the end.
     order: VecDeque<IpAddr>,
+    /// How many wait.
     count: usize,
 }
+
+/// The questions of one address.
+#[derive(Debug, Default)]
+struct Line {
+    /// The first one waits longest. Those who gave up are still here, closed.
+    senders: VecDeque<oneshot::Sender<Answer>>,
+    /// How many wait.
+    count: usize,
+}
+
+/// What becomes of a question that waits.
+type Answer = Result<Turn, NoTurn>;
 
 /// The right to ask now; dropping it lets the next one ask.
 #[derive(Debug)]
 pub(super) struct Turn(Option<(Arc<Turns>, IpAddr)>);
 
-/// Too many questions wait already.
+/// Why there is no turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LineFull;
+pub(super) enum NoTurn {
+    /// Too many questions wait already.
+    Full,
+    /// Too many questions of this address wait already.
+    AddressFull,
+    /// The backend does not respond: nobody waits for it any more.
+    NotResponding,
+}
+
+/// How the turns stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) in_flight: usize,
+    pub(super) waiting: usize,
+    pub(super) limit: usize,
+}
 
 impl Turns {
-    /// So many at once.
+    /// So many at once at most.
     pub(super) fn new(at_once: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Queue {
-            free: at_once,
-            most: at_once.div_ceil(2),
+            concurrency: Concurrency::new(at_once, Instant::now()),
             held: HashMap::new(),
-            waiting: HashMap::new(),
+            in_flight: 0,
+            lines: HashMap::new(),
             order: VecDeque::new(),
             count: 0,
         })))
@@ -63,55 +95,120 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn. Dropping the future gives the place up.
-    pub(super) async fn take(self: &Arc<Self>, address: IpAddr) -> Result<Turn, LineFull> {
-        let address = subscriber(address);
-        let waiting = {
-            let mut queue = self.queue();
-            if queue.free > 0 && queue.may_have(address) {
-                queue.free -= 1;
-                queue.give(address);
-                return Ok(Turn(Some((self.clone(), address))));
-            }
-            queue.wait(address)?
-        };
-        // The sender is in the queue as long as the queue is there, and we hold it.
-        waiting.await.map_err(|_| LineFull)
+    /// How the turns stand now.
+    pub(super) fn load(&self) -> Load {
+        let queue = self.queue();
+        Load { in_flight: queue.in_flight, waiting: queue.count, limit: queue.concurrency.limit() }
     }
 
-    /// Takes a turn back, and hands it on to who waits longest of the address that is next.
-    fn hand_on(self: Arc<Self>, from: IpAddr) {
-        let mut queue = self.queue();
-        queue.take_back(from);
-        loop {
-            let Some((address, next)) = queue.next() else {
-                queue.free += 1;
-                return;
-            };
-            queue.give(address);
-            // Dropping a turn comes back here.
-            drop(queue);
-            match next.send(Turn(Some((self.clone(), address)))) {
-                Ok(()) => return,
-                // That one has given up; its turn is ours again.
-                Err(mut back) => back.0 = None,
+    /// A turn now, or none.
+    pub(super) fn try_take(self: &Arc<Self>, address: IpAddr) -> Option<Turn> {
+        self.queue().give(address).then(|| Turn(Some((self.clone(), address))))
+    }
+
+    /// Waits for a turn. Dropping the future gives the place up.
+    pub(super) async fn take(self: &Arc<Self>, address: IpAddr, room: Room) -> Answer {
+        let receiver = {
+            let mut queue = self.queue();
+            if queue.give(address) {
+                return Ok(Turn(Some((self.clone(), address))));
             }
-            queue = self.queue();
-            queue.take_back(address);
+            queue.wait(address, room)?
+        };
+        let mut waiting = Waiting { turns: self, address, receiver, over: false };
+        let answer = (&mut waiting.receiver).await;
+        waiting.over = true;
+        // The sender is in the queue as long as the queue is there, and we hold it.
+        answer.unwrap_or(Err(NoTurn::Full))
+    }
+
+    /// Nobody waits any more: the backend does not respond.
+    pub(super) fn not_responding(&self) {
+        let mut queue = self.queue();
+        queue.order.clear();
+        queue.count = 0;
+        for sender in std::mem::take(&mut queue.lines).into_values().flat_map(|line| line.senders) {
+            // Who has given up needs to know nothing.
+            let _ = sender.send(Err(NoTurn::NotResponding));
+        }
+    }
+
+    /// After a silence: few questions at first.
+    pub(super) fn restart(&self) {
+        self.queue().concurrency.restart(Instant::now());
+    }
+
+    /// Hands on what is free to those who wait longest of the addresses that are next.
+    fn hand_on(self: &Arc<Self>) {
+        let mut queue = self.queue();
+        while let Some((address, next)) = queue.next() {
+            // Sent while the queue is held, so that whoever gives up finds either its place or its turn.
+            if let Err(Ok(mut back)) = next.send(Ok(Turn(Some((self.clone(), address))))) {
+                // Dropping a turn comes back here.
+                back.0 = None;
+                queue.take_back(address);
+            }
         }
     }
 }
 
+/// A place in the line. Dropping it gives it up.
+struct Waiting<'a> {
+    turns: &'a Arc<Turns>,
+    address: IpAddr,
+    receiver: oneshot::Receiver<Answer>,
+    /// The answer was taken.
+    over: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        let mut queue = self.turns.queue();
+        self.receiver.close();
+        let came_late = self.receiver.try_recv();
+        if came_late.is_err() {
+            queue.gave_up(self.address);
+        }
+        // A turn that came late is handed on, which needs the queue.
+        drop(queue);
+        drop(came_late);
+    }
+}
+
+impl Turn {
+    /// Takes note of how the question that was sent at `sent` ended.
+    pub(super) fn note(&self, outcome: Outcome, sent: Instant, timeout: Duration) {
+        let Some((turns, _)) = &self.0 else { return };
+        let mut queue = turns.queue();
+        let busy = queue.in_flight * 2 >= queue.concurrency.limit();
+        queue.concurrency.ended(outcome, sent, Instant::now(), timeout, busy);
+    }
+}
+
 impl Queue {
+    /// Whether the address may have one more. One address has half of the turns at most, so that a backend that hangs on
+    /// the questions of one leaves room for those of others.
     fn may_have(&self, address: IpAddr) -> bool {
-        self.held.get(&address).is_none_or(|held| *held < self.most)
+        let limit = self.concurrency.limit();
+        let most = limit.div_ceil(2);
+        self.in_flight < limit && self.held.get(&address).is_none_or(|held| *held < most)
     }
 
-    fn give(&mut self, address: IpAddr) {
-        *self.held.entry(address).or_default() += 1;
+    /// Gives a turn if there is one.
+    fn give(&mut self, address: IpAddr) -> bool {
+        let gives = self.may_have(address);
+        if gives {
+            *self.held.entry(address).or_default() += 1;
+            self.in_flight += 1;
+        }
+        gives
     }
 
     fn take_back(&mut self, address: IpAddr) {
+        self.in_flight -= 1;
         if let Some(held) = self.held.get_mut(&address) {
             *held -= 1;
             if *held == 0 {
@@ -120,48 +217,64 @@ impl Queue {
         }
     }
 
-    fn wait(&mut self, address: IpAddr) -> Result<oneshot::Receiver<Turn>, LineFull> {
-        let mine = self.waiting.entry(address).or_default();
-        if self.count >= WAITING || mine.len() >= WAITING_PER_ADDRESS {
-            // Those who gave up still stand in line; only they can be many without anybody who waits.
-            let before = mine.len();
-            mine.retain(|sender| !sender.is_closed());
-            self.count -= before - mine.len();
-            if self.count >= WAITING || mine.len() >= WAITING_PER_ADDRESS {
-                if mine.is_empty() {
-                    self.waiting.remove(&address);
-                    self.order.retain(|other| *other != address);
-                }
-                return Err(LineFull);
-            }
+    fn wait(&mut self, address: IpAddr, room: Room) -> Result<oneshot::Receiver<Answer>, NoTurn> {
+        if self.count >= room.all {
+            return Err(NoTurn::Full);
         }
-        let mine = self.waiting.entry(address).or_default();
-        if mine.is_empty() && !self.order.contains(&address) {
+        let mine = self.lines.entry(address).or_insert_with(|| {
             self.order.push_back(address);
+            Line::default()
+        });
+        if mine.count >= room.per_address {
+            return Err(NoTurn::AddressFull);
         }
         let (sender, receiver) = oneshot::channel();
-        mine.push_back(sender);
+        mine.senders.push_back(sender);
+        mine.count += 1;
         self.count += 1;
         Ok(receiver)
     }
 
-    /// Who is next, of those that may have one more.
-    fn next(&mut self) -> Option<(IpAddr, oneshot::Sender<Turn>)> {
+    /// One that waited does no longer; its sender is closed.
+    fn gave_up(&mut self, address: IpAddr) {
+        // A line that is gone was told that the backend does not respond.
+        let Some(mine) = self.lines.get_mut(&address) else { return };
+        mine.count -= 1;
+        self.count -= 1;
+        // Now and then those who left are taken out, so that they never are the most.
+        if mine.senders.len() > 2 * mine.count + 64 {
+            mine.senders.retain(|sender| !sender.is_closed());
+        }
+        if self.order.len() > 2 * self.count + 64 {
+            self.lines.retain(|_, line| line.count > 0);
+            let Self { order, lines, .. } = self;
+            order.retain(|address| lines.contains_key(address));
+        }
+    }
+
+    /// Gives a turn to who is next, of those that may have one more.
+    fn next(&mut self) -> Option<(IpAddr, oneshot::Sender<Answer>)> {
         for _ in 0..self.order.len() {
+            if self.in_flight >= self.concurrency.limit() {
+                return None;
+            }
             let address = self.order.pop_front()?;
-            if !self.may_have(address) {
+            let may_have = self.may_have(address);
+            let Some(mine) = self.lines.get_mut(&address) else { continue };
+            if mine.count > 0 && !may_have {
                 self.order.push_back(address);
                 continue;
             }
-            let Some(mine) = self.waiting.get_mut(&address) else { continue };
-            let next = mine.pop_front();
-            if mine.is_empty() {
-                self.waiting.remove(&address);
-            } else {
+            let next = std::iter::from_fn(|| mine.senders.pop_front()).find(|sender| !sender.is_closed());
+            mine.count = mine.count.saturating_sub(1);
+            if mine.count > 0 {
                 self.order.push_back(address);
+            } else {
+                self.lines.remove(&address);
             }
             if let Some(next) = next {
                 self.count -= 1;
+                self.give(address);
                 return Some((address, next));
             }
         }
@@ -172,7 +285,8 @@ impl Queue {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some((turns, address)) = self.0.take() {
-            turns.hand_on(address);
+            turns.queue().take_back(address);
+            turns.hand_on();
         }
     }
 }
@@ -199,17 +313,31 @@ mod tests {
         }
     }
 
+    const ROOM: Room = Room { all: 2000, per_address: 1000 };
+
     fn address(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
+    }
+
+    fn take(turns: &Arc<Turns>, address: IpAddr) -> impl Future<Output = Answer> {
+        let turns = turns.clone();
+        async move { turns.take(address, ROOM).await }
+    }
+
+    /// That nothing is left of turns that were all given back.
+    fn is_empty(turns: &Turns) {
+        let queue = turns.queue();
+        assert_eq!((queue.in_flight, queue.held.len(), queue.count), (0, 0, 0));
+        assert!(queue.lines.len() <= 65 && queue.lines.len() == queue.order.len());
     }
 
     #[test]
     fn addresses_take_turns_however_many_questions_one_of_them_has() {
         let turns = Turns::new(1);
-        let first = poll_once(Box::pin(turns.take(address(1))).as_mut()).unwrap().unwrap();
-        let mut flood: Vec<_> = (0..500).map(|_| Box::pin(turns.take(address(1)))).collect();
+        let first = poll_once(Box::pin(take(&turns, address(1))).as_mut()).unwrap().unwrap();
+        let mut flood: Vec<_> = (0..500).map(|_| Box::pin(take(&turns, address(1)))).collect();
         assert!(flood.iter_mut().all(|waiting| poll_once(waiting.as_mut()).is_none()));
-        let mut viewer = Box::pin(turns.take(address(2)));
+        let mut viewer = Box::pin(take(&turns, address(2)));
         assert!(poll_once(viewer.as_mut()).is_none());
         drop(first);
         // The flood came first, and has one turn; the viewer is next.
@@ -225,64 +353,112 @@ mod tests {
     #[test]
     fn who_gives_up_costs_nobody_a_turn() {
         let turns = Turns::new(2);
-        let take = |last| poll_once(Box::pin(turns.take(address(last))).as_mut()).unwrap().unwrap();
-        let (one, two) = (take(1), take(2));
-        let mut waiting: Vec<_> = (0..10).map(|last| Box::pin(turns.take(address(last)))).collect();
+        let now = |last| poll_once(Box::pin(take(&turns, address(last))).as_mut()).unwrap().unwrap();
+        let (one, two) = (now(1), now(2));
+        let mut waiting: Vec<_> = (0..10).map(|last| Box::pin(take(&turns, address(last)))).collect();
         waiting.iter_mut().for_each(|waiting| assert!(poll_once(waiting.as_mut()).is_none()));
-        let mut last = Box::pin(turns.take(address(99)));
+        let mut last = Box::pin(take(&turns, address(99)));
         assert!(poll_once(last.as_mut()).is_none());
+        assert_eq!(turns.load(), Load { in_flight: 2, waiting: 11, limit: 2 });
         drop(waiting);
+        assert_eq!(turns.load().waiting, 1);
         drop(one);
         let last = poll_once(last.as_mut()).unwrap().unwrap();
         drop((last, two));
-        let queue = turns.queue();
-        assert_eq!((queue.free, queue.count, queue.waiting.len(), queue.order.len()), (2, 0, 0, 0));
-        assert!(queue.held.is_empty());
+        is_empty(&turns);
+    }
+
+    #[test]
+    fn a_turn_that_comes_to_who_has_just_left_is_handed_on() {
+        let turns = Turns::new(1);
+        let first = poll_once(Box::pin(take(&turns, address(1))).as_mut()).unwrap().unwrap();
+        let mut leaving = Box::pin(take(&turns, address(2)));
+        let mut staying = Box::pin(take(&turns, address(3)));
+        assert!(poll_once(leaving.as_mut()).is_none() && poll_once(staying.as_mut()).is_none());
+        drop(first);
+        // It has its turn and has not looked.
+        drop(leaving);
+        drop(poll_once(staying.as_mut()).unwrap().unwrap());
+        is_empty(&turns);
+    }
+
+    #[test]
+    fn who_waits_for_a_backend_that_does_not_respond_is_told() {
+        let turns = Turns::new(1);
+        let first = poll_once(Box::pin(take(&turns, address(1))).as_mut()).unwrap().unwrap();
+        let mut waiting: Vec<_> = (0..5).map(|last| Box::pin(take(&turns, address(last)))).collect();
+        waiting.iter_mut().for_each(|waiting| assert!(poll_once(waiting.as_mut()).is_none()));
+        turns.not_responding();
+        for waiting in waiting.iter_mut().take(3) {
+            assert_eq!(poll_once(waiting.as_mut()).unwrap().unwrap_err(), NoTurn::NotResponding);
+        }
+        assert!(turns.try_take(address(9)).is_none(), "the turn is still taken");
+        drop((first, waiting));
+        drop(turns.try_take(address(9)).unwrap());
+        is_empty(&turns);
+    }
+
+    #[test]
+    fn fewer_turns_are_given_when_there_are_fewer() {
+        let turns = Turns::new(64);
+        let mut held: Vec<_> = (0..64).map(|last| turns.try_take(address(last)).unwrap()).collect();
+        let mut waiting: Vec<_> = (0..64).map(|last| Box::pin(take(&turns, address(last)))).collect();
+        waiting.iter_mut().for_each(|waiting| assert!(poll_once(waiting.as_mut()).is_none()));
+        turns.restart();
+        let limit = turns.load().limit;
+        assert!(limit < 64);
+        held.truncate(limit);
+        assert_eq!(turns.load(), Load { in_flight: limit, waiting: 64, limit });
+        held.pop();
+        let mut got: Vec<_> = waiting.iter_mut().filter_map(|waiting| poll_once(waiting.as_mut())).collect();
+        assert_eq!(got.len(), 1);
+        drop((held, got.pop(), got, waiting));
+        is_empty(&turns);
     }
 
     #[test]
     fn one_address_leaves_half_of_the_turns_to_others() {
         let turns = Turns::new(4);
-        let take = |last| poll_once(Box::pin(turns.take(address(last))).as_mut());
+        let now = |last| poll_once(Box::pin(take(&turns, address(last))).as_mut());
         // The backend hangs on them.
-        let hanging = [take(1).unwrap().unwrap(), take(1).unwrap().unwrap()];
-        let mut flood: Vec<_> = (0..100).map(|_| Box::pin(turns.take(address(1)))).collect();
+        let hanging = [now(1).unwrap().unwrap(), now(1).unwrap().unwrap()];
+        let mut flood: Vec<_> = (0..100).map(|_| Box::pin(take(&turns, address(1)))).collect();
         assert!(flood.iter_mut().all(|waiting| poll_once(waiting.as_mut()).is_none()));
-        let viewers = [take(2).unwrap().unwrap(), take(3).unwrap().unwrap()];
+        let viewers = [now(2).unwrap().unwrap(), now(3).unwrap().unwrap()];
         drop(viewers);
         assert!(
             flood.iter_mut().all(|waiting| poll_once(waiting.as_mut()).is_none()),
             "they have their share"
         );
-        let viewer = take(2).unwrap().unwrap();
+        let viewer = now(2).unwrap().unwrap();
         let [one, two] = hanging;
         drop(one);
         let mut more = flood.iter_mut().filter_map(|waiting| poll_once(waiting.as_mut())).collect::<Vec<_>>();
         assert_eq!(more.len(), 1);
         drop((two, viewer, more.pop(), flood));
-        let queue = turns.queue();
-        assert_eq!((queue.free, queue.held.len(), queue.count), (4, 0, 0));
+        is_empty(&turns);
     }
 
     #[test]
     fn only_so_many_wait_and_the_rest_is_told_at_once() {
         let turns = Turns::new(1);
-        let _first = poll_once(Box::pin(turns.take(address(1))).as_mut()).unwrap().unwrap();
-        let mut flood: Vec<_> = (0..WAITING_PER_ADDRESS).map(|_| Box::pin(turns.take(address(1)))).collect();
+        let first = poll_once(Box::pin(take(&turns, address(1))).as_mut()).unwrap().unwrap();
+        let mut flood: Vec<_> = (0..ROOM.per_address).map(|_| Box::pin(take(&turns, address(1)))).collect();
         flood.iter_mut().for_each(|waiting| assert!(poll_once(waiting.as_mut()).is_none()));
-        assert_eq!(poll_once(Box::pin(turns.take(address(1))).as_mut()).unwrap().unwrap_err(), LineFull);
-        assert!(poll_once(Box::pin(turns.take(address(2))).as_mut()).is_none(), "others may wait");
+        let refused = |last| poll_once(Box::pin(take(&turns, address(last))).as_mut()).unwrap().unwrap_err();
+        assert_eq!(refused(1), NoTurn::AddressFull);
+        let mut others: Vec<_> = (0..ROOM.all - ROOM.per_address)
+            .map(|n| Box::pin(take(&turns, address(2 + (n % 100) as u8))))
+            .collect();
+        others.iter_mut().for_each(|waiting| assert!(poll_once(waiting.as_mut()).is_none()));
+        assert_eq!(refused(200), NoTurn::Full);
         // Places of those who gave up are free again.
         flood.truncate(10);
-        assert!(poll_once(Box::pin(turns.take(address(1))).as_mut()).is_none());
-    }
-
-    #[test]
-    fn a_subscriber_is_an_address_or_a_network_of_ipv6() {
-        let of = |text: &str| subscriber(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        let mut again = Box::pin(take(&turns, address(1)));
+        assert!(poll_once(again.as_mut()).is_none());
+        let kept = turns.queue().lines[&address(1)].senders.len();
+        assert!(kept <= 11 + 11 + 64 + 1, "{kept} places are kept for 11 that wait");
+        drop((flood, others, again, first));
+        is_empty(&turns);
     }
 }

@@ -10,11 +10,13 @@ use super::{
     output::{grouped, stdout},
 };
 use crate::{
+    config::Report,
     control::Client,
     kernel::{self, AttachReport, Bpffs, Filter},
-    load::{load, load_from},
-    operations::{Released, Request},
+    load::{LoadError, Loaded, load, load_from},
+    operations::{Released, Request, emptied_since},
     state::{self, BanStore},
+    table::Layout,
 };
 
 /// What `attach` prints for programs.
@@ -31,7 +33,7 @@ struct Detached {
 
 /// Those interfaces, or every one that nicgate filters.
 pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
-    let attached = kernel::attached().map_err(Failure::System)?;
+    let attached = kernel::attached()?;
     if names.is_empty() {
         return Ok(attached);
     }
@@ -42,6 +44,26 @@ pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
             list(&attached)
         ))),
     }
+}
+
+/// The configuration or, where that cannot be loaded or has lost a list, the last good one. At boot, before the network is
+/// up, the alternative would be to leave the machine open.
+fn load_or_kept(path: &Path, bans_file: &Path, output: &Output) -> Result<(Loaded, Report), LoadError> {
+    let kept = || {
+        let kept = state::read(&state::folder_beside(bans_file), path).ok()?;
+        load_from(path, &kept, &|_| ()).ok()
+    };
+    let now = load(path, &|_| ());
+    let why = match &now {
+        Ok((now, _)) => emptied_since(&now.config, || Some(kept()?.0.config)),
+        Err(error) => Some(error.to_string()),
+    };
+    let Some(why) = why else { return now };
+    let Some(kept) = kept() else { return now };
+    output.warning(&format!(
+        "the last good configuration is enforced, because this one cannot be loaded:\n{why}"
+    ));
+    Ok(kept)
 }
 
 /// `nicgate attach`: what the controller does at its start, without a controller.
@@ -57,23 +79,9 @@ pub(super) fn attach(
             "a controller runs and owns the interfaces: name them in the configuration and `nicgate reload`"
         )));
     }
-    let (loaded, report) = load(path, &|_| ()).or_else(|error| {
-        // At boot, before the network is up, the alternative would be to leave the machine open.
-        let kept = state::read(&state::folder_beside(bans_file), path)
-            .map_err(|_| ())
-            .and_then(|kept| load_from(path, &kept, &|_| ()).map_err(|_| ()));
-        match kept {
-            Ok(kept) => {
-                output.warning(&format!(
-                    "the last good configuration is enforced, because this one cannot be loaded:\n{error}"
-                ));
-                Ok(kept)
-            }
-            Err(()) => Err(error),
-        }
-    })?;
+    let (loaded, report) = load_or_kept(path, bans_file, output)?;
     output.report(&report);
-    let layout = kernel::Layout::new(loaded.config.engine, loaded.compile())
+    let layout = Layout::new(loaded.config.engine, loaded.compile())
         .context("the kernel's tables cannot hold this configuration")
         .map_err(Failure::Request)?;
     let configured = &loaded.config.interfaces;
@@ -100,8 +108,7 @@ pub(super) fn attach(
     let bans = bans.map(|book| book.desired(&never_drop));
     let mut reports = Vec::new();
     for interface in wanted {
-        let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())
-            .map_err(Failure::System)?;
+        let (_, report) = Filter::attach_with(&interface.name, interface.mode, &layout, bans.as_ref())?;
         for note in report.notes.iter().chain(&report.published.warnings) {
             output.warning(&format!("{}: {note}", interface.name));
         }
@@ -138,7 +145,7 @@ pub(super) fn detach(control: &Path, names: &[String], all: bool, output: &Outpu
         client.ask::<Released>(&Request::Release { interfaces: names.clone() })?;
     }
     for name in &names {
-        kernel::detach(&Bpffs::default(), name).map_err(Failure::System)?;
+        kernel::detach(&Bpffs::default(), name)?;
         if !output.json {
             writeln!(stdout(), "{name}: detached")?;
         }

@@ -10,10 +10,10 @@ use super::{
     output::{Progress, grouped, stdout, table},
 };
 use crate::{
-    kernel,
     load::{Loaded, load},
     model::{ServiceKey, ServiceKind},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
+    table::fits,
 };
 
 pub(super) fn run(path: &Path, all: bool, quiet: bool, output: &Output) -> Result<(), Failure> {
@@ -22,7 +22,7 @@ pub(super) fn run(path: &Path, all: bool, quiet: bool, output: &Output) -> Resul
     progress.step("compiling");
     let decisions = loaded.decisions();
     let compiled = compile(&loaded.config, &decisions);
-    kernel::fits(loaded.config.engine, &compiled)
+    fits(loaded.config.engine, &compiled)
         .with_context(|| format!("{}: the kernel's tables cannot hold this configuration", path.display()))
         .map_err(Failure::Request)?;
     progress.step("explaining");

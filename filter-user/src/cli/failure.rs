@@ -6,6 +6,7 @@ use super::Output;
 use crate::{
     config::{Diagnostic, Report},
     control::ClientError,
+    kernel,
     load::LoadError,
     operations::ReloadError,
 };
@@ -85,10 +86,20 @@ impl From<ReloadError> for Failure {
     fn from(error: ReloadError) -> Self {
         match error {
             ReloadError::Load(error) => error.into(),
-            ReloadError::TooLarge(error) => Self::Request(error),
-            ReloadError::ListEmptied(_) => Self::Request(anyhow::Error::msg(error.to_string())),
-            ReloadError::System(error) => Self::System(error),
+            ReloadError::TooLarge(_) | ReloadError::ListEmptied(_) => {
+                Self::Request(anyhow::Error::msg(error.to_string()))
+            }
+            ReloadError::Kernel(error) => error.into(),
+            ReloadError::BrokeOff(_) | ReloadError::LoadBrokeOff(_) => {
+                Self::System(anyhow::Error::msg(error.to_string()))
+            }
         }
+    }
+}
+
+impl From<kernel::Error> for Failure {
+    fn from(error: kernel::Error) -> Self {
+        if error.is_request() { Self::Request(error.into()) } else { Self::System(error.into()) }
     }
 }
 

@@ -16,9 +16,11 @@ use super::{
     output::{grouped, stdout, table},
 };
 use crate::{
+    backend::BackendStatus,
     control::Client,
     gate::GateCounters,
-    kernel::{Filter, RuleStats, Stats},
+    kernel::{Reader, RuleStats, Stats},
+    limits::LimitCount,
     operations::{Counters, Request},
     session::SessionCounters,
     watch::BanCounters,
@@ -39,16 +41,18 @@ struct All<'a> {
     bans: Option<BanCounters>,
     gates: Option<&'a [GateCounters]>,
     sessions: Option<SessionCounters>,
+    backends: Option<&'a [BackendStatus]>,
+    limits: Option<&'a [LimitCount]>,
 }
 
 fn read_stats(names: &[String], output: &Output) -> Result<Vec<(String, Stats)>, Failure> {
     let mut all = Vec::new();
     for name in attached(names)? {
-        match Filter::open(&name).and_then(|filter| filter.stats()) {
+        match Reader::open(&name).and_then(|reader| reader.stats()) {
             Ok(stats) => all.push((name, stats)),
             // Nobody asked for it by name: the others are shown none the less.
-            Err(error) if names.is_empty() => output.warning(&format!("{name}: {error:#}")),
-            Err(error) => return Err(Failure::System(error)),
+            Err(error) if names.is_empty() => output.warning(&format!("{name}: {error}")),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(all)
@@ -68,6 +72,8 @@ pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result
             bans: counters.as_ref().map(|counters| counters.bans),
             gates: counters.as_ref().map(|counters| &*counters.gates),
             sessions: counters.as_ref().map(|counters| counters.sessions),
+            backends: counters.as_ref().map(|counters| &*counters.backends),
+            limits: counters.as_ref().map(|counters| &*counters.limits),
         })?;
         return Ok(());
     }
@@ -78,12 +84,14 @@ pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result
     for (name, stats) in &interfaces {
         interface_stats(&mut out, name, stats, None)?;
     }
-    if let Some(Counters { bans, gates, .. }) = &counters {
+    if let Some(Counters { bans, gates, sessions: _, backends, limits }) = &counters {
         if bans.count > 0 {
             let [count, packets, requests] = [bans.count as u64, bans.packets, bans.requests].map(grouped);
             writeln!(out, "{count} bans: {packets} packets dropped, {requests} requests refused")?;
         }
         gate_stats(&mut out, gates)?;
+        backend_stats(&mut out, backends)?;
+        limit_stats(&mut out, limits)?;
     }
     out.flush()?;
     Ok(())
@@ -168,6 +176,32 @@ fn gate_stats(out: &mut impl Write, gates: &[GateCounters]) -> std::io::Result<(
         table(out, "  ", &rules)?;
     }
     Ok(())
+}
+
+fn backend_stats(out: &mut impl Write, backends: &[BackendStatus]) -> std::io::Result<()> {
+    for backend in backends {
+        writeln!(out, "backend {}", backend.backend)?;
+        let mut rows: Vec<Vec<String>> = backend
+            .figures()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| vec![name.to_owned(), grouped(count)])
+            .collect();
+        for (name, share) in [("half of the answers within", 0.5), ("99 of 100 within", 0.99)] {
+            if let Some(time) = backend.latency.within(share) {
+                rows.push(vec![name.to_owned(), format!("{time:?}")]);
+            }
+        }
+        table(out, "  ", &rows)?;
+    }
+    Ok(())
+}
+
+fn limit_stats(out: &mut impl Write, limits: &[LimitCount]) -> std::io::Result<()> {
+    let mut rows = vec![vec!["LIMIT".into(), "VALUE".into(), "REACHED".into()]];
+    for LimitCount { limit, value, hits } in limits.iter().filter(|limit| limit.hits > 0) {
+        rows.push(vec![limit.to_string(), value.map_or_else(String::new, grouped), grouped(*hits)]);
+    }
+    if rows.len() > 1 { table(out, "", &rows) } else { Ok(()) }
 }
 
 /// `nicgate top`: the counters and their rates, again and again.

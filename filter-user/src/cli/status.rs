@@ -10,8 +10,10 @@ use super::{
     output::{grouped, stdout},
 };
 use crate::{
+    backend::BackendStatus,
     control::Client,
     kernel,
+    limits::LimitCount,
     operations::{ControllerStatus, Request, Status},
     watch::{InterfaceStatus, alarms_of},
 };
@@ -47,11 +49,14 @@ fn unattended() -> Result<Status, Failure> {
         bans: None,
         gates: Vec::new(),
         sessions: None,
+        backends: Vec::new(),
+        limits: Vec::new(),
     })
 }
 
 fn print(status: &Status) -> std::io::Result<()> {
-    let Status { controller, alarms, mended, interfaces, bans, gates, .. } = status;
+    let Status { controller, alarms, mended, interfaces, bans, gates, sessions: _, backends, limits } =
+        status;
     let mut out = stdout();
     match &controller.controller {
         Some(controller) => {
@@ -89,10 +94,29 @@ fn print(status: &Status) -> std::io::Result<()> {
             gate.service, gate.connections_open, gate.requests, gate.allowed, gate.denied
         )?;
     }
+    for backend in backends {
+        backend_status(&mut out, backend)?;
+    }
+    for LimitCount { limit, hits, .. } in limits.iter().filter(|limit| limit.hits > 0) {
+        writeln!(out, "limit {limit}: reached {} times", grouped(*hits))?;
+    }
     for alarm in alarms {
         writeln!(out, "ALARM {}: {}; {}", alarm.code, alarm.what, alarm.remedy)?;
     }
     out.flush()
+}
+
+fn backend_status(out: &mut impl Write, status: &BackendStatus) -> std::io::Result<()> {
+    let BackendStatus { backend, in_flight, waiting, limit, max_questions, .. } = status;
+    write!(out, "backend {backend}: ")?;
+    match status.not_responding_seconds {
+        Some(seconds) => write!(out, "DOES NOT RESPOND, for {seconds} s")?,
+        None => write!(out, "{in_flight} of {limit} questions asked, {waiting} wait")?,
+    }
+    if limit < max_questions {
+        write!(out, "; slow: fewer than {max_questions} at once")?;
+    }
+    writeln!(out)
 }
 
 fn interface_status(out: &mut impl Write, status: &kernel::Status) -> std::io::Result<()> {

@@ -9,6 +9,7 @@ mod lexer;
 mod list;
 mod parser;
 mod prefix;
+mod quantity;
 mod reference;
 mod source;
 mod syntax;

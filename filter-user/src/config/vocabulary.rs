@@ -13,6 +13,8 @@ pub(super) enum Context {
     Source,
     /// `gate`.
     Gate,
+    /// `backend`, in an `auth_backend`.
+    Backend,
     /// `interface`.
     Interface,
     /// A block that is passed over, or none.

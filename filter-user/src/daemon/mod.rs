@@ -49,12 +49,12 @@ pub enum RunError {
 /// socket.
 pub async fn run(path: &Path, control: &Path, bans_file: &Path) -> Result<(), RunError> {
     logging::init();
-    raise_file_limit();
+    let open_files = raise_file_limit();
     let mut terminate = signal(SignalKind::terminate()).context("waiting for signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for signals")?;
     let mut hangup = signal(SignalKind::hangup()).context("waiting for signals")?;
 
-    let (operations, socket) = start(path, control, bans_file).await?;
+    let (operations, socket) = start(path, control, bans_file, open_files).await?;
     let operations = Arc::new(operations);
     tokio::spawn(watch(operations.clone()));
     tracing::info!(config = %path.display(), control = %control.display(), "nicgate is running");
@@ -95,6 +95,7 @@ async fn start(
     path: &Path,
     control: &Path,
     bans_file: &Path,
+    open_files: u64,
 ) -> Result<(Operations, ControlSocket), RunError> {
     let last_good = state::folder_beside(bans_file);
     let (mut next, refused) = first(path, &last_good).await.map_err(RunError::Configuration)?;
@@ -102,12 +103,12 @@ async fn start(
     // Before anything is enforced, so that a second controller stops here.
     let socket = ControlSocket::bind(control)?;
     let sessions = Sessions::new(next.snapshot.clone(), SessionLimits::default());
-    let gates = Gates::new(sessions.clone(), Limits::default());
+    let gates = Gates::new(sessions.clone(), Limits { open_files, ..Limits::default() });
     let prepared = gates.prepare(&next.snapshot);
     for error in prepared.not_bound() {
         tracing::error!("{error}; trying again every second");
     }
-    let monitors = Monitors::new();
+    let monitors = Monitors::new(sessions.hits().clone());
     let begin = {
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
         let (bans_file, sessions, monitors) = (bans_file.to_owned(), sessions.clone(), monitors.clone());
@@ -126,7 +127,13 @@ async fn start(
 /// why, and when it was kept. After a restart of the machine the alternative would be to leave it open.
 async fn first(path: &Path, last_good: &Path) -> Result<(Next, Option<(String, u64)>), ReloadError> {
     let error = match Next::load(path.to_owned()).await {
-        Ok(next) => return Ok((next, None)),
+        Ok(next) => {
+            let (folder, main) = (last_good.to_owned(), path.to_owned());
+            match next.guard(path.to_owned(), move || state::read(&folder, &main).ok()).await {
+                Ok(()) => return Ok((next, None)),
+                Err(error) => error,
+            }
+        }
         Err(error) => error,
     };
     let kept = match state::read(last_good, path) {
@@ -174,7 +181,8 @@ async fn watch(operations: Arc<Operations>) {
             }
         };
         round = round.wrapping_add(u32::from(ticked));
-        let contents = ticked && round.is_multiple_of(AUDITS_BETWEEN_CONTENTS);
+        let due = ticked && round.is_multiple_of(AUDITS_BETWEEN_CONTENTS);
+        let contents = due || operations.take_missing();
         // One that breaks off leaves an alarm, and the next one is soon.
         let _ = operations.enforcer().run("audit", move |enforced| enforced.audit(contents)).await;
         operations.gates().bind_again();
@@ -194,16 +202,11 @@ async fn stop(operations: &Operations) {
     }
 }
 
-/// Each connection of a viewer takes two descriptors, and many systems start services with 1024.
-fn raise_file_limit() {
-    let enough = 2 * Limits::default().connections as u64;
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) if limit >= enough => {}
-        Ok(limit) => tracing::warn!(
-            limit,
-            "no more than {limit} files can be open, which is {} connections: raise the hard limit (LimitNOFILE={enough})",
-            limit / 2
-        ),
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
-    }
+/// Raises the soft limit of open files to the hard one: many systems start services with 1024. Returns what it is then.
+fn raise_file_limit() -> u64 {
+    let raised = rlimit::increase_nofile_limit(u64::MAX);
+    raised.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+        rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX)
+    })
 }

@@ -51,7 +51,7 @@ impl Wishes {
 
     /// Gives an answer of nicgate's own the form that the client wants.
     pub(super) fn meet(&self, connection: &Connection, cors: &Cors, response: &mut Response<ResponseBody>) {
-        if !response.body().is_own() || response.status().is_informational() {
+        if response.status().is_informational() {
             return;
         }
         if let Some(said) = response.extensions_mut().remove::<Said>()

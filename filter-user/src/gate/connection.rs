@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) sessions: Arc<Sessions>,
     pub(super) upstreams: Upstreams,
     pub(super) player_tokens: PlayerTokens,
+    /// Where the configuration sets no other ones.
     pub(super) limits: Limits,
 }
 
@@ -49,6 +50,8 @@ pub(super) struct Shared {
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) gate: Arc<GateState>,
+    /// As they were when the connection was made.
+    pub(super) limits: Limits,
     /// The client; IPv4-mapped addresses as IPv4.
     pub(super) client: IpAddr,
     pub(super) wire: Wire,

@@ -1,24 +1,60 @@
-//! How many connections there may be, in all and from one client.
+//! How many connections there may be, in all and from one client, and which go when there are too many.
+//!
+//! A connection that waits for its next request can be closed without harm: its client makes another one (RFC 9112, 9.5).
+//! So those that have waited longest make room for new ones, and a new one is refused only where too few wait.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{
     Limits,
     counters::{GateState, add},
 };
-use crate::address::subscriber;
+use crate::{address::subscriber, http::Wire, limits::Throttle, model::Limit};
+
+/// How long a connection has to have waited before it makes room: a new one gets this long for its first request.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Looking through all connections is paid for by closing this share of them.
+const SHARE: usize = 64;
 
 /// Counts connections, by the addresses that a single client controls.
 #[derive(Debug)]
 pub(super) struct ConnectionLimits {
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    state: Mutex<State>,
     total: watch::Sender<usize>,
+    said: Throttle,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    owners: HashMap<IpAddr, Owner>,
+    next_id: u64,
+    /// Those of all connections that were asked to leave and have not yet.
+    leaving: usize,
+}
+
+#[derive(Debug, Default)]
+struct Owner {
+    connections: HashMap<u64, Arc<Open>>,
+    leaving: usize,
+}
+
+/// An open connection.
+#[derive(Debug)]
+struct Open {
+    wire: Wire,
+    gate: Arc<GateState>,
+    leave: Notify,
+    leaving: AtomicBool,
 }
 
 /// A connection's place. Dropping it gives the place back.
@@ -26,31 +62,98 @@ pub(super) struct ConnectionLimits {
 pub(super) struct Place {
     counts: Arc<ConnectionLimits>,
     owner: IpAddr,
-    gate: Arc<GateState>,
+    id: u64,
+    open: Arc<Open>,
 }
 
 impl ConnectionLimits {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { taken: Mutex::default(), total: watch::Sender::new(0) })
+        Arc::new(Self { state: Mutex::default(), total: watch::Sender::new(0), said: Throttle::default() })
     }
 
-    /// A place for a connection of `gate` from `address`; `None` when there are too many.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection of `gate` from `address`, or the limit that leaves none.
     pub(super) fn take(
         self: &Arc<Self>,
         address: IpAddr,
         gate: &Arc<GateState>,
+        wire: &Wire,
         limits: &Limits,
-    ) -> Option<Place> {
+    ) -> Result<Place, Limit> {
         let owner = subscriber(address);
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = taken.get(&owner).copied().unwrap_or(0);
-        if mine >= limits.connections_per_address || *self.total.borrow() >= limits.connections {
-            return None;
+        let mut state = self.state();
+        let mine = state.owners.get(&owner).map_or(0, Owner::staying);
+        if mine >= limits.connections_per_address && !self.close_idle(&mut state, Some(owner), mine / SHARE) {
+            return Err(Limit::ConnectionsPerAddress);
         }
-        taken.insert(owner, mine + 1);
+        let (most, limit) = limits.most_connections();
+        let all = *self.total.borrow() - state.leaving;
+        if all >= most && !self.close_idle(&mut state, None, all / SHARE) {
+            return Err(limit);
+        }
+        let id = state.next_id;
+        state.next_id += 1;
+        let open = Arc::new(Open {
+            wire: wire.clone(),
+            gate: gate.clone(),
+            leave: Notify::new(),
+            leaving: AtomicBool::new(false),
+        });
+        state.owners.entry(owner).or_default().connections.insert(id, open.clone());
         self.total.send_modify(|total| *total += 1);
         add(&gate.connections_open, 1);
-        Some(Place { counts: self.clone(), owner, gate: gate.clone() })
+        Ok(Place { counts: self.clone(), owner, id, open })
+    }
+
+    /// Closes connections that wait for a request, because the system has no room for more. False when none do.
+    pub(super) fn make_room(&self) -> bool {
+        let mut state = self.state();
+        let all = *self.total.borrow() - state.leaving;
+        self.close_idle(&mut state, None, all / SHARE)
+    }
+
+    /// Closes `count` of the connections that have waited longest for a request, and one at least; of one owner or of all.
+    fn close_idle(&self, state: &mut State, of: Option<IpAddr>, count: usize) -> bool {
+        let owners = state.owners.iter().filter(|(owner, _)| of.is_none_or(|of| of == **owner));
+        let mut idle: Vec<(Duration, IpAddr, &Arc<Open>)> = owners
+            .flat_map(|(owner, connections)| connections.connections.values().map(move |open| (*owner, open)))
+            .filter(|(_, open)| !open.leaving.load(Ordering::Relaxed))
+            .filter_map(|(owner, open)| Some((open.wire.idle_for()?, owner, open)))
+            .filter(|(waited, ..)| *waited >= SETTLED)
+            .collect();
+        if idle.is_empty() {
+            return false;
+        }
+        let count = count.clamp(1, idle.len());
+        idle.select_nth_unstable_by_key(count - 1, |(waited, ..)| std::cmp::Reverse(*waited));
+        let gone: Vec<IpAddr> = idle[..count]
+            .iter()
+            .map(|(_, owner, open)| {
+                open.leaving.store(true, Ordering::Relaxed);
+                open.leave.notify_one();
+                add(&open.gate.connections_closed_idle, 1);
+                *owner
+            })
+            .collect();
+        state.leaving += count;
+        for owner in gone {
+            if let Some(owner) = state.owners.get_mut(&owner) {
+                owner.leaving += 1;
+            }
+        }
+        if let Some(held_back) = self.said.say() {
+            tracing::warn!(
+                of = of.map(tracing::field::display),
+                closed = count,
+                since_last_said = held_back,
+                "connections that wait for a request are closed to make room for others; \
+                 `connections_closed_idle` counts them all, one a minute is logged"
+            );
+        }
+        true
     }
 
     /// How many places are taken.
@@ -65,16 +168,32 @@ impl ConnectionLimits {
     }
 }
 
+impl Owner {
+    fn staying(&self) -> usize {
+        self.connections.len() - self.leaving
+    }
+}
+
+impl Place {
+    /// Ends when the connection has to make room for others.
+    pub(super) async fn leave(&self) {
+        self.open.leave.notified().await;
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.counts.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.owner) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.owner);
+        let mut state = self.counts.state();
+        let left = usize::from(self.open.leaving.load(Ordering::Relaxed));
+        state.leaving -= left;
+        if let Some(owner) = state.owners.get_mut(&self.owner) {
+            owner.leaving -= left;
+            owner.connections.remove(&self.id);
+            if owner.connections.is_empty() {
+                state.owners.remove(&self.owner);
             }
         }
         self.counts.total.send_modify(|total| *total -= 1);
-        self.gate.connections_open.fetch_sub(1, Ordering::Relaxed);
+        self.open.gate.connections_open.fetch_sub(1, Ordering::Relaxed);
     }
 }

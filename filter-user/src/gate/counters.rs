@@ -95,8 +95,11 @@ counters! {
     connections_open,
     /// Connections ever accepted.
     connections,
-    /// Connections closed at once because their address, or all together, had too many.
+    /// Connections answered 503 and closed at once because their address, or all together, had too many.
     connections_refused,
+    /// Connections closed while they waited for a request, to make room for others.
+    #[serde(default)]
+    connections_closed_idle,
     /// Requests, ambiguous ones included.
     requests,
     /// Requests that were admitted.
@@ -105,6 +108,9 @@ counters! {
     denied,
     /// Those of them that came from a banned address.
     banned,
+    /// Requests that a limit of nicgate's own kept from being judged: 503. `limits` says which.
+    #[serde(default)]
+    limited,
     /// Requests for a path that no stream has.
     not_found,
     /// Requests that were malformed, ambiguous, too large or too slow.
@@ -140,9 +146,9 @@ impl GateState {
         match admission.judgement.ground {
             Ground::NoStream => add(&self.not_found, 1),
             Ground::Open => add(&self.allowed, 1),
-            Ground::Closed | Ground::NoToken | Ground::Limited(_) | Ground::Refused(_) => {
-                add(&self.denied, 1)
-            }
+            Ground::Closed | Ground::NoToken | Ground::Refused(_) => add(&self.denied, 1),
+            // Nobody was denied: it was not judged.
+            Ground::Limited(_) => add(&self.limited, 1),
             Ground::Banned => {
                 add(&self.denied, 1);
                 add(&self.banned, 1);

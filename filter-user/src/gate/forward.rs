@@ -24,7 +24,7 @@ use crate::{
     http::{Reject, Target, read_target},
     judge,
     manifest::Form,
-    model::{Config, Gate, ServiceKey, ServiceKind},
+    model::{Config, Gate, Limit, ServiceKey, ServiceKind},
     session::{Cut, Snapshot, Transfer},
 };
 
@@ -114,10 +114,13 @@ pub(super) async fn forward(
     let upgrade = pending.waits();
     let client = upgrade.then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    let mut plan = judged.keep.as_ref().filter(|_| !upgrade).and_then(|keep| {
-        let asked = (&parts.method, judged.request, judged.raw_target);
+    let method = parts.method.clone();
+    let make = || {
+        let asked = (&method, judged.request, judged.raw_target);
+        let keep = judged.keep.as_ref().filter(|_| !upgrade)?;
         Plan::new(connection, judged.snapshot, gate, keep, asked)
-    });
+    };
+    let mut plan = if Plan::expected(&judged.request.path) { make() } else { None };
     headers::for_upstream(&mut parts.headers, connection.client, upgrade);
     if let Some(plan) = &mut plan {
         plan.ask(&mut parts.headers);
@@ -150,19 +153,30 @@ pub(super) async fn forward(
         return bad_gateway(connection, "upstream sent a transfer coding that nobody asked for".to_owned());
     }
     for_client(connection, &judged, gate, &mut parts);
+    if plan.is_none() && Plan::is_due(&parts.headers) {
+        plan = make();
+    }
     let pace = Pace::of(&parts, &judged.request.path, &transfer);
-    let mut response = match plan {
-        Some(plan) => match plan.pass(connection, parts, body, transfer).await {
-            Ok(response) => response,
-            Err(Broken::Cut(why)) => return cut(connection, why),
-            Err(Broken::Upstream(status, why)) => {
-                return no_answer(connection, Fault { status, why }, false);
-            }
-        },
-        None => Response::from_parts(parts, ResponseBody::upstream(&connection.gate, body, transfer)),
+    let (mut response, fault) = match plan {
+        Some(plan) => planned(connection, plan, (parts, body), transfer).await,
+        None => (Response::from_parts(parts, ResponseBody::upstream(&connection.gate, body, transfer)), None),
     };
     response.body_mut().pace = pace;
-    (response, None)
+    (response, fault)
+}
+
+/// Passes an answer on that may be a manifest, with the player's token in it.
+async fn planned(
+    connection: &Connection,
+    plan: Plan,
+    (parts, body): (Parts, Incoming),
+    transfer: Transfer,
+) -> Outcome {
+    match plan.pass(connection, parts, body, transfer).await {
+        Ok(response) => (response, None),
+        Err(Broken::Cut(why)) => cut(connection, why),
+        Err(Broken::Upstream(status, why)) => no_answer(connection, Fault { status, why }, false),
+    }
 }
 
 /// Makes the upstream's head one for the client.
@@ -199,6 +213,14 @@ fn no_answer(connection: &Connection, fault: Fault, broken_off: bool) -> Outcome
         add(&gate.client_gone, 1);
         let response = answer(connection, StatusCode::BAD_REQUEST, "body_broke_off", "body broke off");
         return (response, Some("the client broke its body off".to_owned()));
+    }
+    if fault.status == StatusCode::SERVICE_UNAVAILABLE {
+        add(&gate.limited, 1);
+        let remedy =
+            "answered 503, the media server could not be connected to: raise the hard limit of open files";
+        let hits = connection.shared.sessions.hits();
+        hits.hit(Limit::OpenFiles, connection.limits.open_files, &fault.why, remedy);
+        return (answer(connection, fault.status, "busy", "busy"), Some(fault.why));
     }
     if fault.status != StatusCode::GATEWAY_TIMEOUT {
         return bad_gateway(connection, fault.why);

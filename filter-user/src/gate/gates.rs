@@ -2,10 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{Read as _, Write as _},
-    net::{IpAddr, SocketAddr},
+    io::{self, Read as _, Write as _},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::{
@@ -27,14 +27,13 @@ use super::{
 use crate::{
     address::canonical,
     http::Wire,
-    model::{Config, Proto, ServiceKey, ServiceKind},
+    limits::{Throttle, out_of_files},
+    model::{Config, Limit, Proto, ServiceKey, ServiceKind},
     session::{Presence, Rejudged, Sessions, Snapshot},
 };
 
 /// How long to pause when the system cannot give another connection, for example for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often a refused connection is logged.
-const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How long connections get to notice that they are closed.
 const CLOSE_TIME: Duration = Duration::from_secs(1);
 
@@ -49,8 +48,8 @@ struct Inner {
     shared: Arc<Shared>,
     connections: Arc<ConnectionLimits>,
     state: Mutex<State>,
-    /// When a refused connection was last logged.
-    refused_at: Mutex<Option<Instant>>,
+    /// Connections that the system could not give, for another reason than open files.
+    not_accepted: Throttle,
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +97,7 @@ impl Gates {
                 shared,
                 connections: ConnectionLimits::new(),
                 state: Mutex::default(),
-                refused_at: Mutex::default(),
+                not_accepted: Throttle::default(),
             }),
         }
     }
@@ -175,6 +174,7 @@ impl Gates {
             self.inner.serve(&mut state, bound);
         }
         state.not_bound = not_bound;
+        self.inner.shared.limits.set_by(&snapshot.config.limits).warn_of_files();
         rejudged
     }
 
@@ -214,6 +214,11 @@ impl Gates {
             .collect();
         counters.sort_by_key(|counters| counters.service);
         counters
+    }
+
+    /// How many files and sockets the process can have open.
+    pub fn open_files(&self) -> u64 {
+        self.inner.shared.limits.open_files
     }
 
     /// Where a gate listens: the port that the system chose when the configuration says 0.
@@ -266,55 +271,70 @@ impl Inner {
     }
 
     /// The gate that a connection belongs to: the one that names its local address goes first.
-    fn gate(&self, key: ServiceKey, stream: &TcpStream) -> Option<Arc<GateState>> {
+    fn gate(&self, config: &Config, key: ServiceKey, stream: &TcpStream) -> Option<Arc<GateState>> {
         let local = stream.local_addr().ok()?;
         let exact = ServiceKey { address: Some(canonical(local.ip())), ..key };
-        let config = self.shared.sessions.snapshot();
-        let keys = gate_keys(&config.config);
+        let keys = gate_keys(config);
         let key = [exact, key].into_iter().find(|key| keys.contains(key))?;
         self.state().gates.get(&key).cloned()
     }
 
-    /// Logs one refused connection a minute; the counter has them all.
-    fn say_refused(&self, client: IpAddr, key: ServiceKey) {
-        let mut last = self.refused_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_some_and(|last| last.elapsed() < REFUSAL_LOG_INTERVAL) {
-            return;
-        }
-        *last = Some(Instant::now());
-        let Limits { connections_per_address, connections, .. } = self.shared.limits;
-        tracing::warn!(
-            %client, service = %key, connections_per_address, connections,
-            "too many connections: answered 503; `connections_refused` counts them all, one a minute is logged"
-        );
-    }
-
     fn connect(&self, key: ServiceKey, stream: TcpStream, peer: SocketAddr, phases: &Phases) {
-        let Some(gate) = self.gate(key, &stream) else { return };
+        let snapshot = self.shared.sessions.snapshot();
+        let Some(gate) = self.gate(&snapshot.config, key, &stream) else { return };
         let client = canonical(peer.ip());
+        let limits = self.shared.limits.set_by(&snapshot.config.limits);
         add(&gate.connections, 1);
-        let Some(place) = self.connections.take(client, &gate, &self.shared.limits) else {
-            add(&gate.connections_refused, 1);
-            self.say_refused(client, key);
-            refuse(stream);
-            return;
+        let wire = Wire::new();
+        let place = match self.connections.take(client, &gate, &wire, &limits) {
+            Ok(place) => place,
+            Err(limit) => {
+                add(&gate.connections_refused, 1);
+                let value = match limit {
+                    Limit::ConnectionsPerAddress => limits.connections_per_address,
+                    _ => limits.most_connections().0,
+                };
+                self.shared.sessions.hits().hit(limit, value, client, REFUSED);
+                refuse(stream);
+                return;
+            }
         };
         // Without it, small answers wait for the client's acknowledgement; nothing is lost if it fails.
         let _ = stream.set_nodelay(true);
         let connection = Connection {
             shared: self.shared.clone(),
             gate,
+            limits,
             client,
-            wire: Wire::new(),
+            wire,
             phases: phases.clone(),
             presence: Presence::new(),
             place: Arc::new(place),
         };
         tokio::spawn(serve::run(connection, stream));
     }
+
+    /// Takes note of a connection that the system could not give.
+    fn not_accepted(&self, key: ServiceKey, error: &io::Error) {
+        if out_of_files(error) {
+            let room = self.connections.make_room();
+            let remedy = if room {
+                "connections that wait for a request are closed: raise the hard limit of open files (LimitNOFILE=)"
+            } else {
+                "new connections wait: raise the hard limit of open files (LimitNOFILE=)"
+            };
+            self.shared.sessions.hits().hit(Limit::OpenFiles, self.shared.limits.open_files, key, remedy);
+        } else if let Some(held_back) = self.not_accepted.say() {
+            tracing::warn!(service = %key, %error, since_last_said = held_back, "cannot accept a connection; trying again");
+        }
+    }
 }
 
-/// Answers a connection that has no seat, and closes it. A fresh socket's buffer takes the answer at once: it costs no
+/// What becomes of a connection that has no place.
+const REFUSED: &str = "the connection is answered 503 and closed, since no other could be closed for it; behind a proxy or a \
+                       carrier's NAT, `limit` raises it";
+
+/// Answers a connection that has no place, and closes it. A fresh socket's buffer takes the answer at once: it costs no
 /// task and waits for nothing.
 fn refuse(stream: TcpStream) {
     let answer = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nCache-Control: no-store\r\n\
@@ -341,7 +361,7 @@ async fn accept(inner: Arc<Inner>, key: ServiceKey, listener: TcpListener, mut p
         match accepted {
             Ok((stream, peer)) => inner.connect(key, stream, peer, &phases),
             Err(error) => {
-                tracing::warn!(service = %key, %error, "cannot accept a connection; trying again");
+                inner.not_accepted(key, &error);
                 tokio::select! {
                     () = tokio::time::sleep(ACCEPT_PAUSE) => {}
                     () = phases.reach(Phase::Draining) => return,

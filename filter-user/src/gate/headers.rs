@@ -72,8 +72,7 @@ const OURS: [&str; 42] = [
 
 /// Prepares a client's headers for the upstream.
 pub(super) fn for_upstream(headers: &mut HeaderMap, client: IpAddr, upgrade: bool) {
-    let protocol = headers.get(header::UPGRADE).cloned();
-    strip_hop_by_hop(headers);
+    strip_hop_by_hop(headers, upgrade);
     remove_where(headers, |name| {
         let name = canonical_name(name.as_str().as_bytes());
         let name = std::str::from_utf8(&name).unwrap_or_default();
@@ -86,10 +85,6 @@ pub(super) fn for_upstream(headers: &mut HeaderMap, client: IpAddr, upgrade: boo
     let client = HeaderValue::try_from(client.to_string()).expect("an address is visible ASCII");
     headers.insert("x-forwarded-for", client.clone());
     headers.insert("x-real-ip", client);
-    if upgrade && let Some(protocol) = protocol {
-        headers.insert(header::UPGRADE, protocol);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    }
 }
 
 /// Whether a body of the upstream's arrives as it can be passed on: with no coding of the transfer but chunks.
@@ -108,12 +103,7 @@ pub(super) fn for_client(headers: &mut HeaderMap, upgrade: bool) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    let protocol = headers.get(header::UPGRADE).cloned();
-    strip_hop_by_hop(headers);
-    if upgrade && let Some(protocol) = protocol {
-        headers.insert(header::UPGRADE, protocol);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    }
+    strip_hop_by_hop(headers, upgrade);
 }
 
 /// References of the upstream's to itself become references to the gate: a path without a host, which is the gate's to
@@ -187,8 +177,9 @@ fn mapped(
 }
 
 /// Removes hop-by-hop headers, their aliases, and what Connection names; but never Host or Content-Length,
-/// which a client must not be able to take away.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// which a client must not be able to take away. An upgrade that passes keeps its protocol.
+fn strip_hop_by_hop(headers: &mut HeaderMap, upgrade: bool) {
+    let protocol = headers.get(header::UPGRADE).filter(|_| upgrade).cloned();
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -203,6 +194,10 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         let name = canonical_name(name.as_str().as_bytes());
         HOP_BY_HOP.iter().any(|hop| hop.as_bytes() == name)
     });
+    if let Some(protocol) = protocol {
+        headers.insert(header::UPGRADE, protocol);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
 }
 
 fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {

@@ -5,7 +5,7 @@ use http::Method;
 use super::connection::Connection;
 use crate::{
     http::Reject,
-    judge::{Ground, Limit, Request},
+    judge::{Ground, Request},
     session::{Admission, SessionId, Snapshot},
 };
 
@@ -62,8 +62,7 @@ fn stage(ground: Ground) -> String {
         Ground::Open => "no policy".to_owned(),
         Ground::Closed => "no such operation".to_owned(),
         Ground::NoToken => "no_auto_token".to_owned(),
-        Ground::Limited(Limit::Sessions) => "session table is full".to_owned(),
-        Ground::Limited(Limit::Questions) => "the backends could not be asked".to_owned(),
+        Ground::Limited(limit) => format!("limit {limit}"),
         Ground::Banned => "ban".to_owned(),
         Ground::Refused(why) => why.as_str().to_owned(),
         Ground::Judged(_, decision) => decision.stage.to_string(),

@@ -12,35 +12,26 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, respons
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use super::{body::ResponseBody, connection::Connection, counters::add, player_token::Keep, validators};
+use super::{
+    body::ResponseBody,
+    connection::Connection,
+    counters::add,
+    kind::{Kind, Named, kind, named},
+    player_token::Keep,
+    validators,
+};
 use crate::{
     http::{read_target, read_target_with_segment},
     judge::Request,
     manifest::{Carrier, Form, Place, Places, Playlist, carry_mpd},
-    model::Gate,
-    session::{Cut, Protocol, Snapshot, Transfer},
+    model::{Gate, TokenFrom},
+    session::{Cut, Snapshot, Transfer},
 };
 
 /// How much of a playlist is kept until it goes on, in bytes: almost every one is shorter.
 const SHORT: usize = 128 * 1024;
 /// The longest DASH manifest that is read, in bytes.
 const LONGEST_MPD: usize = 1024 * 1024;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Hls,
-    Dash,
-}
-
-/// What a path's ending says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Named {
-    Manifest(Kind),
-    /// It has no ending.
-    Unknown,
-    /// Something else.
-    Other,
-}
 
 /// What has to be done with an answer, if it is a manifest.
 #[derive(Debug)]
@@ -50,6 +41,7 @@ pub(super) struct Plan {
     named: Named,
     /// Stands for the token in entity tags.
     mark: String,
+    from: TokenFrom,
     head: bool,
     /// A condition of the request was about an answer that was changed.
     by_tag: bool,
@@ -79,6 +71,17 @@ impl Places for OfTheStream {
 }
 
 impl Plan {
+    /// Whether the answer to a request for this path is likely enough to be a manifest that the request is changed for
+    /// it. Of everything else, segments above all, only the answer's type can say so.
+    pub(super) fn expected(path: &str) -> bool {
+        named(path) != Named::Other
+    }
+
+    /// Whether an answer that nobody expected to be a manifest says that it is one.
+    pub(super) fn is_due(headers: &HeaderMap) -> bool {
+        kind(headers.get(header::CONTENT_TYPE), Named::Other).is_some()
+    }
+
     /// `None` when nothing is to be written, or the request cannot ask for a manifest.
     pub(super) fn new(
         connection: &Connection,
@@ -101,6 +104,7 @@ impl Plan {
             path: request.path.clone(),
             named,
             mark: connection.shared.player_tokens.mark(&[name, &keep.token, written]),
+            from: gate.reads(),
             head: method == Method::HEAD,
             by_tag: false,
         })
@@ -114,9 +118,6 @@ impl Plan {
 
     /// Makes the request one whose answer can be changed.
     pub(super) fn ask(&mut self, headers: &mut HeaderMap) {
-        if self.named == Named::Other {
-            return;
-        }
         // Who accepts nothing in particular gets nothing compressed.
         if headers.contains_key(header::ACCEPT_ENCODING) {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -158,14 +159,14 @@ impl Plan {
     ) -> Result<Response<ResponseBody>, Broken> {
         let gate = &connection.gate;
         if parts.status == StatusCode::NOT_MODIFIED && self.by_tag {
-            validators::changed(&mut parts.headers, &self.mark);
+            validators::changed(&mut parts.headers, &self.mark, self.from);
         }
         let Some(kind) = self.kind(connection, &parts) else {
             return Ok(Response::from_parts(parts, ResponseBody::upstream(gate, body, transfer)));
         };
         if self.head {
             // How long it would be is only known with its body.
-            validators::changed(&mut parts.headers, &self.mark);
+            validators::changed(&mut parts.headers, &self.mark, self.from);
             parts.headers.remove(header::ETAG);
             return Ok(Response::from_parts(parts, ResponseBody::upstream(gate, body, transfer)));
         }
@@ -194,7 +195,7 @@ impl Plan {
                 Response::from_parts(parts, ResponseBody::begun(gate, read, rest, transfer))
             }
             Some(rest) => {
-                validators::changed(&mut parts.headers, &self.mark);
+                validators::changed(&mut parts.headers, &self.mark, self.from);
                 parts.status = StatusCode::OK;
                 add(&gate.manifests, 1);
                 Response::from_parts(parts, ResponseBody::playlist(gate, out, rest, playlist, transfer))
@@ -207,7 +208,7 @@ impl Plan {
                 if !playlist.changed() {
                     return Response::from_parts(parts, ResponseBody::whole(gate, read, transfer));
                 }
-                whole(&mut parts, &self.mark, out.len());
+                whole(&mut parts, (&self.mark, self.from), out.len());
                 add(&gate.manifests, 1);
                 Response::from_parts(parts, ResponseBody::whole(gate, out, transfer))
             }
@@ -229,7 +230,7 @@ impl Plan {
         }
         match carry_mpd(&self.carrier, &read) {
             Ok(Some(new)) => {
-                whole(&mut parts, &self.mark, new.len());
+                whole(&mut parts, (&self.mark, self.from), new.len());
                 add(&gate.manifests, 1);
                 return Response::from_parts(parts, ResponseBody::whole(gate, new, transfer));
             }
@@ -241,8 +242,8 @@ impl Plan {
 }
 
 /// Headers and status of an answer that was changed as a whole.
-fn whole(parts: &mut Parts, mark: &str, length: usize) {
-    validators::changed(&mut parts.headers, mark);
+fn whole(parts: &mut Parts, (mark, from): (&str, TokenFrom), length: usize) {
+    validators::changed(&mut parts.headers, mark, from);
     parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     // What was a part, and all of it.
     parts.status = StatusCode::OK;
@@ -296,49 +297,6 @@ async fn begin(
     Ok((read.into(), (!ended).then_some(body)))
 }
 
-fn named(path: &str) -> Named {
-    let file = path.rsplit('/').next().unwrap_or_default();
-    match file.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
-        Some("m3u8" | "m3u") => Named::Manifest(Kind::Hls),
-        Some("mpd") => Named::Manifest(Kind::Dash),
-        Some(_) => Named::Other,
-        None => Named::Unknown,
-    }
-}
-
-/// The protocol of a manifest, and `None` for whatever else an answer is.
-pub(super) fn protocol(headers: &HeaderMap, path: &str) -> Option<Protocol> {
-    Some(match kind(headers.get(header::CONTENT_TYPE), named(path))? {
-        Kind::Hls => Protocol::named("hls"),
-        Kind::Dash => Protocol::named("dash"),
-    })
-}
-
-/// What an answer is by its type, and by its name where the type says nothing.
-fn kind(content_type: Option<&HeaderValue>, named: Named) -> Option<Kind> {
-    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match &*essence {
-        "application/vnd.apple.mpegurl"
-        | "application/x-mpegurl"
-        | "application/mpegurl"
-        | "audio/mpegurl"
-        | "audio/x-mpegurl"
-        | "vnd.apple.mpegurl" => Some(Kind::Hls),
-        "application/dash+xml" => Some(Kind::Dash),
-        ""
-        | "application/octet-stream"
-        | "application/xml"
-        | "binary/octet-stream"
-        | "text/plain"
-        | "text/xml" => match named {
-            Named::Manifest(kind) => Some(kind),
-            Named::Unknown | Named::Other => None,
-        },
-        _ => None,
-    }
-}
-
 /// Whether a part is all of it: some players ask for everything from byte 0 on.
 fn is_whole(headers: &HeaderMap) -> bool {
     let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
@@ -352,24 +310,6 @@ fn is_whole(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_is_a_manifest_by_its_type_or_by_its_name() {
-        for (path, content_type, expected) in [
-            ("cam/a.m3u8", Some("application/vnd.apple.mpegurl"), Some(Kind::Hls)),
-            ("cam/play", Some("Audio/MpegURL; charset=utf-8"), Some(Kind::Hls)),
-            ("cam/a.M3U8", Some("text/plain"), Some(Kind::Hls)),
-            ("cam/a.mpd", Some("application/octet-stream"), Some(Kind::Dash)),
-            ("cam/a.mpd", None, Some(Kind::Dash)),
-            ("cam/a.php", Some("application/dash+xml"), Some(Kind::Dash)),
-            ("cam/a.m3u8", Some("text/html"), None),
-            ("cam/a.ts", Some("application/octet-stream"), None),
-            ("cam/play", Some("text/plain"), None),
-        ] {
-            let content_type = content_type.map(HeaderValue::from_static);
-            assert_eq!(kind(content_type.as_ref(), named(path)), expected, "{path} {content_type:?}");
-        }
-    }
 
     #[test]
     fn a_part_can_be_all_of_it() {

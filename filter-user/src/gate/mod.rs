@@ -11,6 +11,7 @@ mod counters;
 mod forward;
 mod gates;
 mod headers;
+mod kind;
 mod limits;
 mod listen;
 mod log;

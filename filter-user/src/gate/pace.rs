@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode, header, response::Parts};
 
-use super::manifest;
+use super::kind::protocol;
 use crate::session::Transfer;
 
 /// How much of a manifest is looked at, in bytes: it is said at its beginning.
@@ -18,7 +18,7 @@ impl Pace {
     /// For an answer that is a manifest, and can be read; the session learns its protocol.
     pub(super) fn of(parts: &Parts, path: &str, transfer: &Transfer) -> Option<Self> {
         let whole = matches!(parts.status, StatusCode::OK | StatusCode::PARTIAL_CONTENT);
-        let protocol = manifest::protocol(&parts.headers, path).filter(|_| whole)?;
+        let protocol = protocol(&parts.headers, path).filter(|_| whole)?;
         transfer.learn(Some(protocol), None);
         is_plain(&parts.headers).then(Self::default)
     }

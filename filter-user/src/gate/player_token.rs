@@ -95,8 +95,9 @@ impl PlayerTokens {
                 && gate.player_token != PlayerToken::Off
                 && request.operation == Operation::Play;
             new = gave.is_none();
-            request.auto_token =
-                gave.or_else(|| self.give(gate, stream, request, headers)).filter(|_| wanted);
+            if wanted {
+                request.auto_token = gave.or_else(|| self.give(gate, stream, request, headers));
+            }
         } else {
             request.token = given;
         }

@@ -33,7 +33,7 @@ pub(super) fn shown(tokens: &PlayerTokens, stream: &str, path: &str) -> Option<S
         return None;
     }
     let (signature, digits) = last.strip_prefix(MARK)?.split_at_checked(SIGNATURE)?;
-    if digits.len() > 2 * LONGEST || digits.len() % 2 != 0 || !digits.is_ascii() {
+    if digits.len() > 2 * LONGEST || !digits.len().is_multiple_of(2) || !digits.is_ascii() {
         return None;
     }
     let bytes: Option<Vec<u8>> =

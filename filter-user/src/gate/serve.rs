@@ -24,14 +24,15 @@ use super::{
 use crate::{
     http::{Ambiguous, Fact, Framer, Reject, Target, excerpt, read_target, read_target_with_segment},
     judge,
-    model::{Config, Cors, Gate, PlayerToken},
+    model::{Config, Cors, Gate, Limit, PlayerToken},
     session::Transfer,
 };
 
 /// Serves a connection until it ends.
 pub(super) async fn run(connection: Connection, stream: TcpStream) {
     let connection = Arc::new(connection);
-    let limits = connection.shared.limits;
+    let limits = connection.limits;
+    let place = connection.place.clone();
     let framer = Framer::new(stream, connection.wire.clone(), limits.http);
     let mut phases = connection.phases.clone();
     let client = connection.client;
@@ -43,10 +44,12 @@ pub(super) async fn run(connection: Connection, stream: TcpStream) {
         // The framer has the deadlines and the limits; hyper only needs room for what it hands on.
         .header_read_timeout(None::<Duration>)
         .max_buf_size(2 * limits.http.head_bytes.max(64 * 1024))
+        .max_headers(limits.http.headers)
         .serve_connection(TokioIo::new(framer), service)
         .with_upgrades();
     let mut serving = std::pin::pin!(serving);
     let mut next = Phase::Draining;
+    let mut leaving = false;
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
@@ -54,6 +57,11 @@ pub(super) async fn run(connection: Connection, stream: TcpStream) {
                     tracing::debug!(%client, %error, "a connection ended early");
                 }
                 return;
+            }
+            // A request that comes at the same moment is still answered.
+            () = place.leave(), if !leaving => {
+                leaving = true;
+                serving.as_mut().graceful_shutdown();
             }
             () = phases.reach(next) => match next {
                 Phase::Draining => {
@@ -82,9 +90,11 @@ async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<
     if response.status().is_server_error() {
         add(&connection.gate.server_errors, 1);
     }
-    let snapshot = connection.shared.sessions.snapshot();
-    let cors = gate_of(&snapshot.config, connection.gate.key).map_or(&Cors::Off, |gate| &gate.cors);
-    wishes.meet(connection, cors, &mut response);
+    if response.body().is_own() {
+        let snapshot = connection.shared.sessions.snapshot();
+        let cors = gate_of(&snapshot.config, connection.gate.key).map_or(&Cors::Off, |gate| &gate.cors);
+        wishes.meet(connection, cors, &mut response);
+    }
     response.body_mut().answer = Some(finished);
     response
 }
@@ -110,6 +120,16 @@ impl Drop for Unanswered<'_> {
 /// Answers a request that cannot be judged, and ends the connection.
 fn refuse(connection: &Connection, rejected: Reject, seen: Option<&str>) -> Response<ResponseBody> {
     add(&connection.gate.bad_requests, 1);
+    if let Some(limit) = rejected.limit {
+        let hits = connection.shared.sessions.hits();
+        let limits = &connection.limits.http;
+        let value = match limit {
+            Limit::HeaderLines => limits.headers,
+            Limit::TargetBytes => limits.target_bytes,
+            _ => limits.head_bytes,
+        };
+        hits.hit(limit, value, connection.client, "the request is refused: `limit` raises it");
+    }
     log::refused(connection, rejected, seen);
     reject(connection, rejected)
 }

@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep_until};
 use url::Url;
 
 use super::{Limits, body::RequestBody};
+use crate::limits::out_of_files;
 
 /// Why the upstream gave no answer.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// 502 or 504.
+    /// 502 or 504; 503 when it could not be reached for a limit of nicgate's own.
     pub(super) status: StatusCode,
     /// For the log.
     pub(super) why: String,
@@ -132,11 +133,13 @@ fn fault(error: &hyper_util::client::legacy::Error) -> (Fault, bool) {
     let mut why = error.to_string();
     let mut timed_out = false;
     let mut broke = false;
+    let mut starved = false;
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(deeper) = cause {
         why = format!("{why}: {deeper}");
         timed_out |=
             deeper.downcast_ref::<io::Error>().is_some_and(|io| io.kind() == io::ErrorKind::TimedOut);
+        starved |= deeper.downcast_ref::<io::Error>().is_some_and(out_of_files);
         broke |= deeper
             .downcast_ref::<hyper::Error>()
             .is_some_and(|hyper| hyper.is_incomplete_message() || hyper.is_canceled() || hyper.is_closed());
@@ -145,6 +148,10 @@ fn fault(error: &hyper_util::client::legacy::Error) -> (Fault, bool) {
         });
         cause = deeper.source();
     }
-    let status = if timed_out { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY };
+    let status = match (starved, timed_out) {
+        (true, _) => StatusCode::SERVICE_UNAVAILABLE,
+        (_, true) => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    };
     (Fault { status, why }, broke && !error.is_connect())
 }

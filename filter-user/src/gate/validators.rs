@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::model::TokenFrom;
+
 /// What says something of the bytes that the upstream sent, and would be wrong of others.
 const OF_THE_BYTES: [&str; 6] =
     ["accept-ranges", "content-digest", "content-md5", "content-range", "digest", "repr-digest"];
@@ -62,8 +64,9 @@ fn tags(list: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Makes the headers of an answer those of one that was changed for one player. `mark` stands for the token: the same
-/// bytes of the upstream are another answer for another player.
-pub(super) fn changed(headers: &mut HeaderMap, mark: &str) {
+/// bytes of the upstream are another answer for another player. `from` says which headers it can have come by: a browser
+/// keeps an answer by its address, and by the headers that it is told.
+pub(super) fn changed(headers: &mut HeaderMap, mark: &str, from: TokenFrom) {
     for name in OF_THE_BYTES {
         headers.remove(name);
     }
@@ -73,6 +76,11 @@ pub(super) fn changed(headers: &mut HeaderMap, mark: &str) {
         && let Ok(tag) = HeaderValue::try_from(format!("{tag}-{mark}\""))
     {
         headers.insert(header::ETAG, tag);
+    }
+    for (counts, name) in [(from.header, "Authorization"), (from.cookie, "Cookie")] {
+        if counts {
+            headers.append(header::VARY, HeaderValue::from_static(name));
+        }
     }
     for_one(headers);
 }
@@ -122,16 +130,17 @@ mod tests {
             ("surrogate-control", "max-age=9"),
             ("last-modified", "x"),
         ]);
-        changed(&mut answer, "m");
+        changed(&mut answer, "m", TokenFrom { cookie: true, ..TokenFrom::default() });
         let left = [
             ("etag", "\"abc-m\""),
             ("cache-control", "private, max-age=3, stale-while-revalidate=1"),
             ("last-modified", "x"),
+            ("vary", "Cookie"),
         ];
         assert_eq!(answer, headers(&left));
         for (tag, expected) in [("W/\"a\"", Some("W/\"a-m\"")), ("a", None), ("\"\"", Some("\"-m\""))] {
             let mut answer = headers(&[("etag", tag)]);
-            changed(&mut answer, "m");
+            changed(&mut answer, "m", TokenFrom::default());
             assert_eq!(answer.get("etag").map(|tag| tag.to_str().unwrap()), expected, "{tag}");
         }
     }

@@ -31,6 +31,7 @@ use super::{
     head::{self, Framing, Reject},
     wire::{Fact, Wire},
 };
+use crate::model::Limit;
 
 /// How much is read from the client at once, in bytes.
 const READ_SIZE: usize = 16 * 1024;
@@ -74,8 +75,8 @@ pub(crate) struct Framer<S> {
     fresh: bool,
     /// The client has sent its last byte.
     eof: bool,
-    /// The last request had a body, and it has come whole.
-    whole_body: bool,
+    /// The last request does something, and has come whole.
+    whole: bool,
     /// When the current head, body or pause has lasted too long.
     read_deadline: Timer,
     write_deadline: Timer,
@@ -94,7 +95,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             output: BytesMut::new(),
             fresh: true,
             eof: false,
-            whole_body: false,
+            whole: false,
             read_deadline: Timer::default(),
             write_deadline: Timer::default(),
             linger_deadline: Timer::default(),
@@ -127,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 // The output is empty whenever this is called: the bytes move without a copy.
                 self.output.unsplit(self.input.split_to(taken));
                 self.read_deadline.stop();
-                self.whole_body = left == taken as u64;
+                self.whole = left == taken as u64;
                 self.reading = match left - taken as u64 {
                     0 => Reading::Head { looked: 0 },
                     left => Reading::Length(left),
@@ -141,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 Ok(Progress::Moved) => {
                     self.read_deadline.stop();
                     let done = state == Chunked::Done;
-                    self.whole_body = done;
+                    self.whole = done;
                     self.reading = if done { Reading::Head { looked: 0 } } else { Reading::Chunked(state) };
                 }
                 Err(fault) => {
@@ -196,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
             }
             Ok(_) => {
                 let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-                self.refuse(Reject { status, reason: "head is too long" });
+                self.refuse(Reject::limited(Limit::HeadBytes, status, "head is too long"));
                 return true;
             }
             Err(reject) => {
@@ -212,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
                 if head.empty_chunks {
                     self.input.advance(NO_CHUNKS.len());
                 }
-                self.whole_body = false;
+                self.whole = head.acts && head.framing == Framing::Length(0);
                 self.output.extend_from_slice(&head.written);
                 self.reading = match head.framing {
                     _ if head.upgrade => Reading::Upgrade,
@@ -241,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         match self.reading {
             Reading::Head { .. } if !self.input.is_empty() => {
                 let status = StatusCode::REQUEST_TIMEOUT;
-                self.refuse(Reject { status, reason: "head took too long" });
+                self.refuse(Reject::with(status, "head took too long"));
             }
             Reading::Head { .. } => {
                 if !self.wire.is_idle() {
@@ -305,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framer<S> {
             if this.eof {
                 // A publisher closes right after its last byte. What came whole is delivered whole: hyper would give
                 // the request up when it learns of the end.
-                if this.whole_body && this.wire.poll_idle(cx).is_pending() {
+                if this.whole && this.wire.poll_idle(cx).is_pending() {
                     return Poll::Pending;
                 }
                 return Poll::Ready(Ok(()));

@@ -4,6 +4,7 @@
 use http::StatusCode;
 
 use super::Limits;
+use crate::model::Limit;
 
 /// How a request's body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Head {
     pub framing: Framing,
     /// Whether an empty chunked body has to follow, of which `written` says nothing: ffmpeg deletes with one.
     pub empty_chunks: bool,
+    /// Whether it does something at the upstream, so that it is delivered though its client does not wait.
+    pub acts: bool,
     /// Whether the client wants to switch to a protocol that passes; never with a body.
     pub upgrade: bool,
     /// The head for hyper: `/` as the target, header lines in canonical form.
@@ -36,12 +39,24 @@ pub struct Reject {
     pub status: StatusCode,
     /// For the log and the client.
     pub reason: &'static str,
+    /// The limit of nicgate's own that is exceeded, if one is.
+    pub limit: Option<Limit>,
 }
 
 impl Reject {
     /// A 400.
     pub fn bad(reason: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, reason }
+        Self::with(StatusCode::BAD_REQUEST, reason)
+    }
+
+    /// Another status.
+    pub(super) fn with(status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, limit: None }
+    }
+
+    /// A limit is exceeded.
+    pub(super) fn limited(limit: Limit, status: StatusCode, reason: &'static str) -> Self {
+        Self { status, reason, limit: Some(limit) }
     }
 }
 
@@ -83,16 +98,17 @@ pub fn read(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     let request_line = lines.next().unwrap_or_default();
     let RequestLine { method, target, version } = read_request_line(request_line)?;
     if target.len() > limits.target_bytes {
-        return Err(Reject { status: StatusCode::URI_TOO_LONG, reason: "target is too long" });
+        return Err(Reject::limited(Limit::TargetBytes, StatusCode::URI_TOO_LONG, "target is too long"));
     }
     let mut seen = Seen::default();
     let mut fields = Vec::with_capacity(head.len());
     for (count, line) in lines.enumerate() {
         if count >= limits.headers {
-            return Err(Reject {
-                status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                reason: "too many headers",
-            });
+            return Err(Reject::limited(
+                Limit::HeaderLines,
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too many headers",
+            ));
         }
         let (name, value) = read_field(line)?;
         seen.note(name, value)?;
@@ -113,13 +129,14 @@ pub fn read(head: &[u8], limits: &Limits) -> Result<Head, Reject> {
     if framing != Framing::Length(0) && BODILESS.contains(&method) {
         return Err(Reject::bad("body of a request that has none"));
     }
+    let acts = !matches!(method, b"GET" | b"HEAD" | b"OPTIONS");
     let upgrade = seen.websocket
         && seen.connection_upgrade
         && version == b"HTTP/1.1"
         && method == b"GET"
         && framing == Framing::Length(0);
     let written = [method, b" / ", version, b"\r\n", &fields, b"\r\n"].concat();
-    Ok(Head { target: target.to_vec(), framing, empty_chunks, upgrade, written })
+    Ok(Head { target: target.to_vec(), framing, empty_chunks, acts, upgrade, written })
 }
 
 struct Lines<'a>(Option<&'a [u8]>);
@@ -158,10 +175,10 @@ fn read_request_line(line: &[u8]) -> Result<RequestLine<'_>, Reject> {
     if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
         let known = version.starts_with(b"HTTP/") && version.len() == 8;
         let status = if known { StatusCode::HTTP_VERSION_NOT_SUPPORTED } else { StatusCode::BAD_REQUEST };
-        return Err(Reject { status, reason: "not HTTP/1.1 or HTTP/1.0" });
+        return Err(Reject::with(status, "not HTTP/1.1 or HTTP/1.0"));
     }
     if method == b"CONNECT" || method == b"TRACE" {
-        return Err(Reject { status: StatusCode::METHOD_NOT_ALLOWED, reason: "method is not served" });
+        return Err(Reject::with(StatusCode::METHOD_NOT_ALLOWED, "method is not served"));
     }
     if target.is_empty() || !target.iter().all(u8::is_ascii_graphic) {
         return Err(Reject::bad("target has characters that have to be encoded"));
@@ -255,7 +272,7 @@ impl<'a> Seen<'a> {
                 }
             }
             b"expect" if exact && !value.eq_ignore_ascii_case(b"100-continue") => {
-                Err(Reject { status: StatusCode::EXPECTATION_FAILED, reason: "unknown expectation" })
+                Err(Reject::with(StatusCode::EXPECTATION_FAILED, "unknown expectation"))
             }
             b"upgrade" if exact => {
                 self.websocket = value.eq_ignore_ascii_case(UPGRADE) && !self.upgrades;
@@ -288,10 +305,9 @@ fn read_length(value: &[u8]) -> Result<u64, Reject> {
     }
     let length = std::str::from_utf8(value).ok().and_then(|digits| digits.parse().ok());
     // Some count with a sign.
-    length.filter(|length| *length <= i64::MAX as u64).ok_or(Reject {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        reason: "Content-Length is larger than anything",
-    })
+    length
+        .filter(|length| *length <= i64::MAX as u64)
+        .ok_or(Reject::with(StatusCode::PAYLOAD_TOO_LARGE, "Content-Length is larger than anything"))
 }
 
 /// A host name or address with an optional port (RFC 9112, 3.2). An empty Host names nothing.

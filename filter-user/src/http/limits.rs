@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use crate::model::Limit;
+
 /// What a client may take of any listener. The defaults are what production uses; tests use smaller ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest request head, in bytes; longer is 431.
     pub head_bytes: usize,
-    /// The most header lines, at most 100; more is 431.
+    /// The most header lines; more is 431.
     pub headers: usize,
     /// The longest request target, in bytes; longer is 414.
     pub target_bytes: usize,
@@ -27,9 +29,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            head_bytes: 32 * 1024,
-            headers: 100,
-            target_bytes: 16 * 1024,
+            head_bytes: Limit::HeadBytes.default_count(),
+            headers: Limit::HeaderLines.default_count(),
+            target_bytes: Limit::TargetBytes.default_count(),
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
             body_time: Duration::from_secs(60),

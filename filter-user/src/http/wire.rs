@@ -2,8 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use super::head::Reject;
@@ -43,22 +47,46 @@ struct State {
 
 /// Shared by both sides of one connection.
 #[derive(Clone, Debug)]
-pub(crate) struct Wire(Arc<Mutex<State>>);
+pub(crate) struct Wire(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Since when there is no request in hand, in milliseconds after [`BEGINNING`] and one; 0 while there is one.
+    idle_since: AtomicU64,
+}
+
+/// Some moment before all others.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn millis() -> u64 {
+    BEGINNING.elapsed().as_millis() as u64 + 1
+}
 
 impl Wire {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             facts: VecDeque::new(),
             upgrade: None,
             waker: None,
             idle_waker: None,
             body_fault: None,
             unanswered: 0,
-        })))
+        };
+        Self(Arc::new(Shared { state: Mutex::new(state), idle_since: AtomicU64::new(millis()) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the connection has had no request in hand: since its last answer, or since it was made. `None` while it
+    /// has one, and for ever after an upgrade.
+    pub(crate) fn idle_for(&self) -> Option<Duration> {
+        match self.0.idle_since.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(Duration::from_millis(millis().saturating_sub(since))),
+        }
     }
 
     pub(crate) fn push(&self, fact: Fact) {
@@ -67,6 +95,7 @@ impl Wire {
             state.upgrade = Some(Upgrade::Waiting);
         }
         state.unanswered += 1;
+        self.0.idle_since.store(0, Ordering::Relaxed);
         state.facts.push_back(fact);
     }
 
@@ -78,6 +107,9 @@ impl Wire {
     pub(crate) fn answered(&self) {
         let mut state = self.state();
         state.unanswered = state.unanswered.saturating_sub(1);
+        if state.unanswered == 0 && state.upgrade != Some(Upgrade::Accepted) {
+            self.0.idle_since.store(millis(), Ordering::Relaxed);
+        }
         if state.unanswered == 0
             && let Some(waker) = state.idle_waker.take()
         {

@@ -113,7 +113,7 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits
         .chunks_exact(2)
         .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()));
-    pairs.collect::<Option<_>>().filter(|_| digits.len() % 2 == 0)
+    pairs.collect::<Option<_>>().filter(|_| digits.len().is_multiple_of(2))
 }
 
 fn hex(bytes: &[u8]) -> String {

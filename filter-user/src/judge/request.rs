@@ -6,7 +6,7 @@ use super::{Decision, Subject, Verdict};
 use crate::{
     address::canonical,
     bans::{Ban, BanIndex, Boottime},
-    model::{Access, Config, Countries, Operation, PolicyId, Proto, Stage},
+    model::{Access, Config, Countries, Limit, Operation, PolicyId, Proto, Stage},
 };
 
 /// A request, as it is judged and as backends are told of it.
@@ -34,15 +34,6 @@ pub struct Request {
     pub host: Option<Arc<str>>,
     /// The query string as it is forwarded.
     pub query: Option<Arc<str>>,
-}
-
-/// A limit of nicgate's own that kept a request from being judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// The session table is full of live sessions.
-    Sessions,
-    /// The backends could not be asked.
-    Questions,
 }
 
 /// Why a session is refused, whatever its policy says.
@@ -78,7 +69,7 @@ pub enum Ground {
     Closed,
     /// `no_auto_token`, and the request has no token.
     NoToken,
-    /// It was not judged, and says nothing about the client: it should come back.
+    /// A limit of nicgate's own kept it from being judged. That says nothing about the client: it should come back.
     Limited(Limit),
     /// An operator banned the address.
     Banned,

@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use anyhow::{Context, Result, anyhow};
 use aya::{
     Pod,
     maps::{IterableMap, LpmTrie, MapData, MapError, PerCpuHashMap, lpm_trie::Key},
@@ -20,18 +19,24 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
     count::Count,
-    image::{map_proto, proto_of},
+    error::{Context as _, Error, ErrorKind, Result},
     state::MappedState,
-    status::Entries as Figures,
+    status::Entries as Counts,
     sys,
     values::{TrieKey, zeros},
 };
-use crate::bans::{Boottime, Desired, Entries, Label, Place, Scope, Step, steps};
+use crate::{
+    bans::{Boottime, Desired, Entries, Label, Place, Scope, Step, steps},
+    table::{map_proto, proto_of},
+};
 
 /// Entries that go into one system call.
 const BATCH: usize = 1024;
 
 /// One interface's bans. Clones are the same maps; they can be changed while a table is published.
+///
+/// Linux 5.13, from which on an LPM_TRIE is read in batches (`trie_map_ops` in kernel/bpf/lpm_trie.c has `map_lookup_batch`),
+/// and 5.8 for the helper that tells the boot time.
 #[derive(Clone)]
 pub struct BanMaps(Arc<Shared>);
 
@@ -82,7 +87,7 @@ impl BanMaps {
         }
         // Counters are there before their bans, and go after them.
         for id in desired.ids.difference(&known.ids) {
-            maps.hits.insert(id, zeros()?, 0).map_err(|error| refused(&error))?;
+            maps.hits.insert(id, zeros()?, 0).map_err(refused)?;
         }
         // Whatever happens from here on, the program has to look.
         state.set_bans((known.entries.len() + desired.entries.len()).max(1) as u64);
@@ -145,14 +150,14 @@ impl BanMaps {
 
     /// How many bans there are.
     pub(super) fn count(&self) -> Result<usize> {
-        self.maps().hits.keys().try_fold(0, |count, key| key.map(|_| count + 1)).map_err(Into::into)
+        self.maps().hits.keys().try_fold(0, |count, key| key.map(|_| count + 1)).map_err(Error::from)
     }
 
     /// How many prefixes there should be, and how many there are.
-    pub(super) fn entries(&self) -> Result<Figures> {
+    pub(super) fn entries(&self) -> Result<Counts> {
         let maps = self.maps();
         let desired = self.0.state.bans() as usize;
-        Ok(Figures { desired, installed: maps.read_entries()?.len() })
+        Ok(Counts { desired, installed: maps.read_entries()?.len() })
     }
 }
 
@@ -186,7 +191,7 @@ impl Maps {
             IpNet::V4(net) => self.v4.insert(&key_v4(scope, net), ban, 0),
             IpNet::V6(net) => self.v6.insert(&key_v6(scope, net), ban, 0),
         }
-        .map_err(|error| refused(&error))
+        .map_err(refused)
         .with_context(|| format!("{net} on {scope}"))
     }
 
@@ -261,7 +266,8 @@ fn read_trie<K: Pod + Default>(
     loop {
         let (found, last, position) = sys::lookup(map, after, &mut keys, &mut values)?;
         for (key, ban) in keys.iter().zip(&values).take(found) {
-            entry(key, ban).context("an entry that this version of nicgate does not know")?;
+            entry(key, ban)
+                .ok_or_else(|| Error::unexpected("an entry that this version of nicgate does not know"))?;
         }
         if last {
             return Ok(());
@@ -275,15 +281,15 @@ fn missing(result: Result<(), MapError>) -> Result<()> {
     match result {
         Err(MapError::KeyNotFound | MapError::ElementNotFound) | Ok(()) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refused(&error)),
+        Err(error) => Err(refused(error)),
     }
 }
 
-fn refused(error: &MapError) -> anyhow::Error {
-    let MapError::SyscallError(call) = error else { return anyhow!("{error}") };
+fn refused(error: MapError) -> Error {
+    let MapError::SyscallError(call) = error else { return error.into() };
     match call.io_error.raw_os_error() {
-        Some(libc::ENOMEM) => anyhow!("the kernel has no memory for it"),
-        Some(libc::ENOSPC | libc::E2BIG) => anyhow!("the kernel's table of bans is full"),
-        _ => anyhow!("the kernel refused it: {}", call.io_error),
+        Some(libc::ENOMEM) => ErrorKind::NoMemory("it").into(),
+        Some(libc::ENOSPC | libc::E2BIG) => ErrorKind::Full("table of bans").into(),
+        _ => Error::of(&call.io_error).doing("the kernel refused it"),
     }
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
-
-use super::sys;
+use super::{
+    error::{Context as _, ErrorKind, Result},
+    sys,
+};
 
 /// The BPF file system's usual place.
 const USUAL: &str = "/sys/fs/bpf";
@@ -35,8 +36,12 @@ impl Bpffs {
         self.root.join("nicgate")
     }
 
-    /// Mounts it if nothing is mounted there.
-    pub(super) fn mount(&self) -> Result<()> {
+    /// Mounts it if nothing is mounted there (Linux 4.4), for the owner only.
+    ///
+    /// # Errors
+    ///
+    /// Missing privileges, or the kernel refuses.
+    pub fn mount(&self) -> Result<()> {
         let root = &self.root;
         if sys::is_bpffs(root).with_context(|| format!("could not look at {}", root.display()))? {
             return Ok(());
@@ -44,11 +49,12 @@ impl Bpffs {
         if let Err(error) = sys::mount_bpffs(root) {
             let shown = root.display();
             if error.raw_os_error() == Some(libc::EPERM) {
-                bail!(
+                return Err(ErrorKind::Permission(format!(
                     "may not mount the BPF file system at {shown}: run as root, or mount it beforehand with `mount -t bpf bpf {shown}`"
-                );
+                ))
+                .into());
             }
-            bail!("could not mount the BPF file system at {shown}: {error}");
+            return Err(error).with_context(|| format!("could not mount the BPF file system at {shown}"));
         }
         Ok(())
     }

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya_log::EbpfLogger;
 use tokio::io::{Interest, unix::AsyncFd};
+
+use super::error::{Context as _, Result};
 
 /// The logger of the `log` crate, which tracing listens to.
 type Logger = EbpfLogger<&'static dyn log::Log>;

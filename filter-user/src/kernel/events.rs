@@ -2,16 +2,16 @@
 
 use std::{io, net::IpAddr, num::NonZeroUsize, time::Duration};
 
-use anyhow::{Context, Result};
 use aya::maps::{HashMap, MapData, RingBuf};
 use filter_ebpf::layout::{Event, RuleNote};
 use serde::{Deserialize, Serialize};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    image::{proto_of, text_of},
+    error::{Context as _, Result},
     sys,
 };
+use crate::table::{proto_of, text_of};
 
 /// A sampled drop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct DropEvent {
     pub ban: Option<u32>,
 }
 
-/// Sampled drops as they happen. One reader at a time gets each.
+/// Sampled drops as they happen, out of a BPF ring buffer (Linux 5.8). One reader at a time gets each.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     rules: HashMap<MapData, u32, RuleNote>,

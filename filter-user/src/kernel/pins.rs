@@ -6,10 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, anyhow, bail};
 use filter_ebpf::layout;
 
-use super::bpffs::Bpffs;
+use super::{
+    bpffs::Bpffs,
+    error::{Context as _, ErrorKind, Result},
+};
 use crate::model::Engine;
 
 /// The files under which one interface's link, program and maps outlive their process:
@@ -31,8 +33,11 @@ impl Pins {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => {
-                let hint = if error.kind() == io::ErrorKind::PermissionDenied { "; run as root" } else { "" };
-                return Err(anyhow!(error).context(format!("cannot look into {}{hint}", folder.display())));
+                let looking = format!("cannot look into {}", folder.display());
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    return Err(ErrorKind::Permission(format!("{looking}; run as root: {error}")).into());
+                }
+                return Err(error).context(looking);
             }
         };
         let mut names: Vec<String> = entries
@@ -77,15 +82,11 @@ impl Pins {
     }
 
     /// Keeps other controllers off this interface until the file is closed, also by SIGKILL.
-    pub(super) fn lock(&self) -> Result<File> {
+    pub(super) fn lock(&self) -> Result<Lock> {
         let dir = File::open(&self.dir).with_context(|| format!("could not open {}", self.dir.display()))?;
         match dir.try_lock() {
-            Ok(()) => Ok(dir),
-            Err(fs::TryLockError::WouldBlock) => bail!(
-                "another nicgate controls this interface ({} is locked): use it (`nicgate reload`), or stop it \
-                 first; what it enforces stays enforced when it stops",
-                self.dir.display()
-            ),
+            Ok(()) => Ok(Lock(Some(dir))),
+            Err(fs::TryLockError::WouldBlock) => Err(ErrorKind::Locked(self.dir.clone()).into()),
             Err(fs::TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("could not lock {}", self.dir.display()))
             }
@@ -120,6 +121,18 @@ impl Pins {
             let _ = fs::remove_dir(parent);
         }
         Ok(())
+    }
+}
+
+/// Held by the one that may publish or detach: whoever writes into the idle generation has to show it. The file is
+/// closed with this value.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not read")] Option<File>);
+
+impl Lock {
+    /// For tables that nobody else can reach.
+    pub(super) fn of_own_tables() -> Self {
+        Self(None)
     }
 }
 

@@ -6,19 +6,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
-use filter_ebpf::layout::{self, Figures, LocalKey};
+use filter_ebpf::layout::{self, LocalKey, TableHeader};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    addresses::Addresses,
-    grace::Grace,
-    image::{Image, Slots},
+    error::{Context as _, Result},
+    pins::Lock,
+    rcu::GracePeriod,
     sys,
-    tables::{Tables, Trie, Tries, cell_lines},
+    tables::{Tables, cell_lines},
+    tries::{Trie, Tries},
     values::zeros,
 };
-use crate::{model::Engine, offload::Compiled};
+use crate::{
+    model::Engine,
+    offload::Compiled,
+    table::{Addresses, Image, Slots},
+};
 
 /// Tries with more entries are emptied bit by bit before the kernel frees them: freeing a full one is a
 /// single walk that nothing interrupts.
@@ -71,6 +75,7 @@ mod seconds {
 /// table is what it was.
 pub(super) fn publish(
     tables: &mut Tables,
+    lock: &mut Lock,
     compiled: &Compiled,
     addresses: &Addresses,
     begin: Instant,
@@ -84,22 +89,22 @@ pub(super) fn publish(
     let unbuilt = "could not build the next table; the one before is still in force";
     let waiting = Instant::now();
     if tables.grace.finish().is_err() {
-        tables.wait_for_packets(idle).context(unbuilt)?;
+        tables.synchronize_rcu(idle).context(unbuilt)?;
     }
     let wait = waiting.elapsed();
-    build(tables, &image, addresses, idle, &previous).context(unbuilt)?;
+    build(tables, lock, &image, addresses, idle, &previous).context(unbuilt)?;
     let write = waiting.elapsed() - wait;
-    tables.grace = Grace::Unknown;
+    tables.grace = GracePeriod::Unknown;
     tables.state.switch(serial);
 
     let mut warnings = Vec::new();
     if let Err(error) = settle(tables, &image) {
-        warnings.push(format!("the new table is in force, but notes about its rules are stale: {error:#}"));
+        warnings.push(format!("the new table is in force, but notes about its rules are stale: {error}"));
     }
     if let Some(live) = live
         && let Err(error) = retire(tables, layout::generation_index(live))
     {
-        warnings.push(format!("the new table is in force, but the old one still takes memory: {error:#}"));
+        warnings.push(format!("the new table is in force, but the old one still takes memory: {error}"));
     }
     let (v4_entries, v6_entries) = image.entries();
     Ok(PublishReport {
@@ -119,6 +124,7 @@ pub(super) fn publish(
 /// the switch.
 fn build(
     tables: &mut Tables,
+    lock: &mut Lock,
     image: &Image,
     addresses: &Addresses,
     idle: u32,
@@ -130,9 +136,9 @@ fn build(
             let v6 = Trie::filled(v6).context("IPv6 addresses")?;
             tables.set_tries(idle, &v4, &v6)?;
         }
-        Addresses::Flat { flat, .. } => tables.lines.write(idle, flat.first_line(), flat.lines()),
+        Addresses::Flat { flat, .. } => tables.memory.write(idle, flat.first_line(), flat.lines()),
     }
-    tables.lines.write(idle, 0, &cell_lines(&image.cells));
+    tables.memory.write(idle, 0, &cell_lines(&image.cells));
 
     for (slot, note) in &image.rules {
         // A slot that the live table uses goes on counting, and its note changes after the switch.
@@ -160,7 +166,7 @@ fn build(
         tables.local.insert(LocalKey { generation: idle as u8, ..*key }, entry, 0)?;
     }
     let published = sys::wall_clock().as_secs();
-    tables.state.write(idle, &Figures { published, ..image.figures }, &image.ports);
+    tables.state.write(lock, idle, &TableHeader { published, ..image.header }, &image.ports);
     Ok(())
 }
 
@@ -199,11 +205,11 @@ fn settle(tables: &mut Tables, image: &Image) -> Result<()> {
 fn retire(tables: &mut Tables, generation: u32) -> Result<()> {
     if tables.engine == Engine::Flat {
         // Nothing is freed, and whoever comes now is judged by the new table.
-        return tables.wait_in_background(generation);
+        return tables.synchronize_rcu_in_background(generation);
     }
     // A packet that read the control map just before the switch has to find the tries as they were.
-    tables.wait_for_packets(generation)?;
-    let Figures { v4_entries, v6_entries, .. } = tables.state.figures(generation);
+    tables.synchronize_rcu(generation)?;
+    let TableHeader { v4_entries, v6_entries, .. } = tables.state.header(generation);
     if (v4_entries + v6_entries) as usize <= LARGE {
         return Ok(());
     }

@@ -5,20 +5,15 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
-use filter_ebpf::layout::{self, Figures, GROUPS, Generation, PORT_COUNT, State};
+use filter_ebpf::layout::{self, GROUPS, Generation, State, TableHeader};
 
-use super::sys::Mapping;
-
-/// What stands on each port: a table's part of the [`Generation`] beside its figures.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ports {
-    /// As [`Generation::groups`].
-    pub(super) groups: Box<[[u32; 4]; GROUPS]>,
-    /// As [`Generation::ports`].
-    pub(super) ports: Box<[u16; PORT_COUNT]>,
-}
+use super::{
+    error::{Context as _, Error, Result},
+    pins::Lock,
+    sys::Mapping,
+};
+use crate::table::Ports;
 
 /// The state, mapped into memory, because a system call copies a value byte by byte, and the switch to another
 /// table has to be one store.
@@ -34,7 +29,7 @@ impl MappedState {
         if map.info().context("could not look at the map of the state")?.value_size() as usize
             != size_of::<State>()
         {
-            bail!("the map of the state is of another build");
+            return Err(Error::other_version("the map of the state is of another build"));
         }
         let state = Mapping::new(map.fd().as_fd(), 1).context("could not map the state into memory")?;
         Ok(Self { state, _map: map })
@@ -96,11 +91,11 @@ impl MappedState {
         unsafe { (&raw mut (*self.state.as_ptr()).generations).cast::<Generation>().add(index as usize) }
     }
 
-    /// A generation's figures.
-    pub(super) fn figures(&self, index: u32) -> Figures {
+    /// A generation's header.
+    pub(super) fn header(&self, index: u32) -> TableHeader {
         // SAFETY: inside the mapping; volatile because another process may write meanwhile, and every bit
         // pattern is one.
-        unsafe { (&raw const (*self.generation(index)).figures).read_volatile() }
+        unsafe { (&raw const (*self.generation(index)).header).read_volatile() }
     }
 
     /// What stands on a generation's ports, group by group.
@@ -118,15 +113,15 @@ impl MappedState {
             .collect()
     }
 
-    /// Writes a generation. No packet may be judged by it, and nobody else may write: publications need the
-    /// tables, of which this is a part, exclusively.
-    pub(super) fn write(&self, index: u32, figures: &Figures, ports: &Ports) {
+    /// Writes a generation. No packet may be judged by it; that nobody else writes, the lock says.
+    pub(super) fn write(&self, _lock: &mut Lock, index: u32, header: &TableHeader, ports: &Ports) {
         let to = self.generation(index);
-        // SAFETY: inside the mapping, which overlaps no Rust object.
+        // SAFETY: inside the mapping, which overlaps no Rust object; the lock, of which there is one and which is
+        // borrowed exclusively, keeps other writers away.
         unsafe {
             (&raw mut (*to).groups).copy_from_nonoverlapping(ports.groups.as_ref(), 1);
             (&raw mut (*to).ports).copy_from_nonoverlapping(ports.ports.as_ref(), 1);
-            (&raw mut (*to).figures).write_volatile(*figures);
+            (&raw mut (*to).header).write_volatile(*header);
         }
     }
 }

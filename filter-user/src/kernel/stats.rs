@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
 use filter_ebpf::layout::{EVENTS_LOST, Outcome, RuleHits, ServiceHits, flags};
 use serde::{Deserialize, Serialize};
 
 use super::{
     count::Count,
-    image::{service_key, text_of},
+    error::{Context as _, Result},
     tables::Tables,
 };
+use crate::table::{service_key, text_of};
 
 /// What a rule dropped; in shadow mode, would have dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,6 @@ pub(super) fn read(tables: &Tables) -> Result<Stats> {
         .into_iter()
         .map(|(key, passed, dropped)| ServiceStats { service: key.to_string(), passed, dropped })
         .collect();
-    let shadow = tables.live().is_some_and(|(_, figures)| figures.flags & flags::SHADOW != 0);
+    let shadow = tables.live().is_some_and(|(_, header)| header.flags & flags::SHADOW != 0);
     Ok(Stats { outcomes, events_lost, bans, shadow, rules, services })
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::link::{LinkKind, Mode};
+use super::device::{LinkKind, Mode};
 
 /// How many prefixes there should be and how many there are: a difference is an alarm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,164 +2,41 @@
 
 use std::{
     collections::{HashMap as StdHashMap, HashSet},
-    io,
-    os::fd::{AsFd, BorrowedFd},
     path::Path,
     sync::Arc,
 };
 
-use anyhow::{Context, Result, anyhow};
 use aya::{
-    Ebpf, Pod,
-    maps::{ArrayOfMaps, HashMap, IterableMap, LpmTrie, Map, MapData, MapError, PerCpuArray, lpm_trie::Key},
+    Ebpf,
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use filter_ebpf::{
     flat::Line,
     layout::{
-        self, Figures, LINE_CELLS, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote, map, service,
+        self, LINE_CELLS, LocalKey, RuleHits, RuleNote, ServiceHits, ServiceNote, TableHeader, map, service,
     },
 };
 
 use super::{
-    bans::BanMaps, grace::Grace, image::Slots, lines::Lines, prefixes::Prefix, state::MappedState, sys,
-    values::TrieKey,
+    bans::BanMaps,
+    error::{Context as _, Error, Result},
+    memory::TableMemory,
+    rcu::GracePeriod,
+    state::MappedState,
+    tries::{self, Outer, Trie, Tries},
 };
-use crate::model::Engine;
-
-/// `BPF_F_NO_PREALLOC`, which the kernel demands of an LPM_TRIE.
-const NO_PREALLOC: u32 = 1;
-/// Entries that go into one system call.
-const BATCH: usize = 4096;
-
-/// An address as a key of a trie: in network byte order.
-pub(super) trait TrieAddress: Copy {
-    /// The bytes.
-    type Bytes: Pod + Default;
-    fn bytes(self) -> Self::Bytes;
-}
-
-impl TrieAddress for u32 {
-    type Bytes = [u8; 4];
-
-    fn bytes(self) -> [u8; 4] {
-        self.to_be_bytes()
-    }
-}
-
-impl TrieAddress for u128 {
-    type Bytes = [u8; 16];
-
-    fn bytes(self) -> [u8; 16] {
-        self.to_be_bytes()
-    }
-}
-
-/// A trie of prefixes to classes.
-pub(super) struct Trie<A: TrieAddress> {
-    map: LpmTrie<MapData, A::Bytes, u32>,
-}
-
-impl<A: TrieAddress> Trie<A> {
-    /// A new trie with these entries.
-    pub(super) fn filled(prefixes: &[Prefix<A>]) -> Result<Self> {
-        let capacity = prefixes.len().max(1) as u32;
-        let map = LpmTrie::create(capacity, NO_PREALLOC).context("could not create a trie")?;
-        let mut trie = Self { map };
-        let mut keys = Vec::with_capacity(BATCH);
-        let mut values = Vec::with_capacity(BATCH);
-        let mut batches = true;
-        for chunk in prefixes.chunks(BATCH) {
-            keys.clear();
-            values.clear();
-            keys.extend(chunk.iter().map(|p| TrieKey { len: u32::from(p.len), network: p.network.bytes() }));
-            values.extend(chunk.iter().map(|prefix| prefix.class.0));
-            if batches {
-                match sys::update(trie.fd(), &keys, &values) {
-                    Ok(()) => continue,
-                    // Before Linux 5.13. 524 is the kernel's own ENOTSUPP.
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | 524)) => batches = false,
-                    Err(error) => return Err(refused(&error)),
-                }
-            }
-            for (key, value) in keys.iter().zip(&values) {
-                match trie.map.insert(&Key::new(key.len, key.network), value, 0) {
-                    Err(MapError::SyscallError(error)) => return Err(refused(&error.io_error)),
-                    other => other?,
-                }
-            }
-        }
-        Ok(trie)
-    }
-
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.map.map().fd().as_fd()
-    }
-
-    /// How many entries there really are.
-    pub(super) fn count(&self) -> Result<usize> {
-        let mut keys = vec![TrieKey::<A::Bytes>::default(); BATCH];
-        let mut values = vec![0u32; BATCH];
-        let (mut count, mut after) = (0, None);
-        loop {
-            match sys::lookup(self.fd(), after, &mut keys, &mut values) {
-                Ok((found, last, position)) => {
-                    count += found;
-                    if last {
-                        return Ok(count);
-                    }
-                    after = Some(position);
-                }
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | 524)) => break,
-                Err(error) => return Err(error).context("could not read a trie"),
-            }
-        }
-        self.map.keys().try_fold(0, |count, key| {
-            key?;
-            Ok(count + 1)
-        })
-    }
-
-    /// Removes all entries, bit by bit.
-    pub(super) fn drain(&self) -> io::Result<()> {
-        let mut keys = vec![TrieKey::<A::Bytes>::default(); BATCH];
-        let mut values = vec![0u32; BATCH];
-        loop {
-            // Always from the start: entries behind a removed one are found wherever they moved.
-            let (found, last, _) = sys::lookup(self.fd(), None, &mut keys, &mut values)?;
-            if found > 0 {
-                sys::delete(self.fd(), &keys[..found])?;
-            }
-            if last || found == 0 {
-                return Ok(());
-            }
-        }
-    }
-}
-
-fn refused(error: &io::Error) -> anyhow::Error {
-    if error.raw_os_error() == Some(libc::ENOMEM) {
-        anyhow!("the kernel has no memory for the table of addresses")
-    } else {
-        anyhow!("the kernel refused an entry of the table of addresses: {error}")
-    }
-}
-
-/// The tries of one generation, as far as it has any.
-pub(super) struct Tries {
-    pub(super) v4: Option<Trie<u32>>,
-    pub(super) v6: Option<Trie<u128>>,
-}
-
-/// Tries by generation.
-type Outer<B> = ArrayOfMaps<MapData, LpmTrie<MapData, B, u32>>;
+use crate::{
+    model::Engine,
+    table::{Slots, service_key},
+};
 
 /// The maps of one interface.
 pub(super) struct Tables {
     pub(super) engine: Engine,
-    pub(super) lines: Lines,
+    pub(super) memory: TableMemory,
     pub(super) state: Arc<MappedState>,
     /// Of the generation that is not live.
-    pub(super) grace: Grace,
+    pub(super) grace: GracePeriod,
     pub(super) local: HashMap<MapData, LocalKey, u32>,
     pub(super) v4: Outer<[u8; 4]>,
     pub(super) v6: Outer<[u8; 16]>,
@@ -178,15 +55,15 @@ pub(super) struct Tables {
 
 impl Tables {
     /// The maps of a program that was just loaded.
-    pub(super) fn from_object(object: &mut Ebpf, lines: Lines, engine: Engine) -> Result<Self> {
-        Self::from_source(engine, lines, |name| {
-            object.take_map(name).ok_or_else(|| anyhow!("the program has no map {name}"))
+    pub(super) fn from_object(object: &mut Ebpf, memory: TableMemory, engine: Engine) -> Result<Self> {
+        Self::from_source(engine, memory, |name| {
+            object.take_map(name).ok_or_else(|| Error::unexpected(format!("the program has no map {name}")))
         })
     }
 
     /// The maps that are pinned in a directory, and lines that may not be yet.
-    pub(super) fn from_pins(dir: &Path, lines: Lines, engine: Engine) -> Result<Self> {
-        Self::from_source(engine, lines, |name| {
+    pub(super) fn from_pins(dir: &Path, memory: TableMemory, engine: Engine) -> Result<Self> {
+        Self::from_source(engine, memory, |name| {
             let path = dir.join(name);
             let data =
                 MapData::from_pin(&path).with_context(|| format!("could not open {}", path.display()))?;
@@ -196,24 +73,24 @@ impl Tables {
 
     fn from_source(
         engine: Engine,
-        lines: Lines,
+        memory: TableMemory,
         mut source: impl FnMut(&str) -> Result<Map>,
     ) -> Result<Self> {
         let Map::Array(state) = source(map::STATE)? else {
-            return Err(anyhow!("{} is not an array", map::STATE));
+            return Err(other_build(map::STATE));
         };
         let Map::RingBuf(events) = source(map::EVENTS)? else {
-            return Err(anyhow!("{} is not a ring buffer", map::EVENTS));
+            return Err(other_build(map::EVENTS));
         };
         let state_id = state.info()?.id();
         let state = Arc::new(MappedState::new(state)?);
         let v4 = source(map::V4)?;
         Ok(Self {
             engine,
-            lines,
+            memory,
             v4_id: match &v4 {
                 Map::ArrayOfMaps(outer) => outer.info()?.id(),
-                _ => return Err(anyhow!("{} is not an array of maps", map::V4)),
+                _ => return Err(other_build(map::V4)),
             },
             state_id,
             events: events.info()?.id(),
@@ -224,7 +101,7 @@ impl Tables {
                 typed(source(map::BAN_HITS)?, map::BAN_HITS)?,
             ),
             state,
-            grace: Grace::Unknown,
+            grace: GracePeriod::Unknown,
             local: typed(source(map::LOCAL)?, map::LOCAL)?,
             v4: typed(v4, map::V4)?,
             v6: typed(source(map::V6)?, map::V6)?,
@@ -236,17 +113,17 @@ impl Tables {
         })
     }
 
-    /// The live table's serial number, and its own figures; `None` before the first table.
-    pub(super) fn live(&self) -> Option<(u64, Figures)> {
+    /// The live table's serial number, and its own header; `None` before the first table.
+    pub(super) fn live(&self) -> Option<(u64, TableHeader)> {
         let serial = self.state.live();
-        (serial != 0).then(|| (serial, self.state.figures(layout::generation_index(serial))))
+        (serial != 0).then(|| (serial, self.state.header(layout::generation_index(serial))))
     }
 
     /// The rules of the live table, by slot. Notes of other slots are left-overs of an interrupted reload.
     pub(super) fn live_rules(&self) -> Result<StdHashMap<u32, RuleNote>> {
-        let Some((serial, figures)) = self.live() else { return Ok(StdHashMap::new()) };
-        let cells = figures.cells as usize;
-        let lines = self.lines.read(layout::generation_index(serial), 0..cells.div_ceil(LINE_CELLS));
+        let Some((serial, header)) = self.live() else { return Ok(StdHashMap::new()) };
+        let cells = header.cells as usize;
+        let lines = self.memory.read(layout::generation_index(serial), 0..cells.div_ceil(LINE_CELLS));
         let mut used = vec![false; layout::RULE_SLOTS as usize];
         for cell in cells_of(&lines).take(cells) {
             if let Some(used) = used.get_mut(usize::from(cell)) {
@@ -293,35 +170,33 @@ impl Tables {
             services: self
                 .live_services()?
                 .into_iter()
-                .map(|(slot, note)| (super::image::service_key(&note), slot))
+                .map(|(slot, note)| (service_key(&note), slot))
                 .collect(),
         })
     }
 
     /// Opens the tries of one generation.
     pub(super) fn tries(&self, generation: u32) -> Result<Tries> {
-        let v4 = missing(self.v4.get(&generation, 0))?.map(|map| Trie { map });
-        let v6 = missing(self.v6.get(&generation, 0))?.map(|map| Trie { map });
-        Ok(Tries { v4, v6 })
+        Ok(Tries { v4: tries::open(&self.v4, generation)?, v6: tries::open(&self.v6, generation)? })
     }
 
-    /// Returns when every packet that was on its way has been judged: from then on nothing reads a generation
-    /// that was not live when this was called.
-    pub(super) fn wait_for_packets(&mut self, generation: u32) -> Result<()> {
-        self.grace = Grace::Unknown;
+    /// Waits for an RCU grace period: when this returns, every packet that was on its way has been judged, and nothing
+    /// reads a generation that was not live when it was called.
+    pub(super) fn synchronize_rcu(&mut self, generation: u32) -> Result<()> {
+        self.grace = GracePeriod::Unknown;
         self.barrier(generation)?()?;
-        self.grace = Grace::Over;
+        self.grace = GracePeriod::Over;
         Ok(())
     }
 
-    /// Waits for the same on a thread of its own. Until that is over, the generation has to stay as it is.
-    pub(super) fn wait_in_background(&mut self, generation: u32) -> Result<()> {
-        self.grace = Grace::Unknown;
-        self.grace = Grace::passing(self.barrier(generation)?)?;
+    /// Waits for the same grace period on a thread of its own. Until that is over, the generation has to stay as it is.
+    pub(super) fn synchronize_rcu_in_background(&mut self, generation: u32) -> Result<()> {
+        self.grace = GracePeriod::Unknown;
+        self.grace = GracePeriod::passing(self.barrier(generation)?)?;
         Ok(())
     }
 
-    /// What returns when every packet has been judged that was on its way when it was called.
+    /// What returns after an RCU grace period. There is no system call for that alone.
     fn barrier(&self, generation: u32) -> Result<impl FnOnce() -> Result<()> + Send + use<>> {
         // Any update of a map of maps waits (see `set_tries`), also one that changes nothing.
         let mut outer: Outer<[u8; 4]> = Map::from_map_data(MapData::from_id(self.v4_id)?)?.try_into()?;
@@ -358,58 +233,12 @@ pub(super) fn cell_lines(cells: &[u16]) -> Vec<Line> {
         .collect()
 }
 
-fn missing<T>(result: Result<T, MapError>) -> Result<Option<T>> {
-    match result {
-        Ok(found) => Ok(Some(found)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+fn other_build(name: &str) -> Error {
+    Error::other_version(format!("the map {name} is of another build"))
 }
 
 /// A map in its own type; its sizes are checked.
 fn typed<T: TryFrom<Map, Error = MapError>>(map: Map, name: &str) -> Result<T> {
-    T::try_from(map).with_context(|| format!("the map {name} is of another build"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::offload::ClassId;
-
-    #[test]
-    fn a_trie_is_filled_counted_and_emptied() {
-        // SAFETY: no preconditions.
-        if unsafe { libc::geteuid() } != 0 {
-            println!("skipped: creating a map needs root");
-            return;
-        }
-        for count in [0u32, 1, BATCH as u32, 3 * BATCH as u32 + 5] {
-            // Nested and scattered, so that entries have the trie's own nodes between them.
-            let prefixes: Vec<Prefix<u32>> = (0..count)
-                .map(|i| Prefix { network: i << 8, len: if i % 2 == 0 { 24 } else { 32 }, class: ClassId(i) })
-                .collect();
-            let trie = Trie::filled(&prefixes).unwrap();
-            assert_eq!(trie.count().unwrap(), count as usize);
-            if let Some(last) = prefixes.last() {
-                assert_eq!(trie.map.get(&Key::new(32, last.network.to_be_bytes()), 0).unwrap(), last.class.0);
-            }
-            trie.drain().unwrap();
-            assert_eq!(trie.count().unwrap(), 0);
-        }
-        let trie = Trie::filled(&[Prefix { network: 1u128, len: 128, class: ClassId(3) }]).unwrap();
-        assert_eq!(trie.count().unwrap(), 1);
-    }
-
-    #[test]
-    fn more_entries_than_a_trie_holds_are_an_error() {
-        // SAFETY: no preconditions.
-        if unsafe { libc::geteuid() } != 0 {
-            println!("skipped: creating a map needs root");
-            return;
-        }
-        let trie = Trie::filled(&[Prefix { network: 1u32, len: 32, class: ClassId(3) }]).unwrap();
-        let error = sys::update(trie.fd(), &[TrieKey { len: 32, network: [9; 4] }], &[4u32]).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
-        assert_eq!(trie.count().unwrap(), 1);
-    }
+    T::try_from(map)
+        .map_err(|error| Error::other_version(format!("the map {name} is of another build: {error}")))
 }

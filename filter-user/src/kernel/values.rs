@@ -1,7 +1,8 @@
 //! Keys and values as they lie in the kernel's maps.
 
-use anyhow::{Result, anyhow};
 use aya::{Pod, maps::PerCpuValues};
+
+use super::error::{Context as _, Result};
 
 /// A trie's key as it lies in memory; aya's own hides its fields' default.
 #[derive(Clone, Copy, Default)]
@@ -16,6 +17,7 @@ unsafe impl<B: Pod> Pod for TrieKey<B> {}
 
 /// One value for each CPU, all zero.
 pub(super) fn zeros<V: Pod + Default>() -> Result<PerCpuValues<V>> {
-    let cpus = aya::util::nr_cpus().map_err(|(what, error)| anyhow!("could not read {what}: {error}"))?;
+    let cpus = aya::util::nr_cpus()
+        .or_else(|(what, error)| Err(error).with_context(|| format!("could not read {what}")))?;
     Ok(PerCpuValues::try_from(vec![V::default(); cpus])?)
 }

@@ -4,7 +4,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Engine, Interface, Origin, Policy, PolicyId, Service, ServiceKey, SessionSettings, Stream};
+use super::{
+    Engine, Interface, Limits, Origin, Policy, PolicyId, Service, ServiceKey, SessionSettings, Stream,
+};
 
 /// A port that the media server itself listens on, found in its own configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub backend_timeout: Duration,
     /// How sessions are kept.
     pub sessions: SessionSettings,
+    /// Limits of nicgate's own, where they are set.
+    pub limits: Limits,
     /// Ports of the media server itself.
     pub listeners: Vec<Listener>,
     /// Every file that was read, the main one first.

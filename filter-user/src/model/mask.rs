@@ -76,7 +76,12 @@ mod tests {
         assert_eq!(token.masked().unwrap(), "allow token *** (sha1 f3bbbd66)");
         let ip = rule(Matcher::Ip("10.0.0.0/8".parse().unwrap()), "allow ip 10/8");
         assert_eq!(ip.masked(), None, "it is shown as written");
-        let backend = |authority, text: &str| BackendRule { authority, text: text.into(), origin: origin() };
+        let backend = |authority, text: &str| BackendRule {
+            authority,
+            options: Default::default(),
+            text: text.into(),
+            origin: origin(),
+        };
         let http = |url: &str| {
             backend(Authority::Http(Url::parse(url).unwrap()), &format!("backend {url}")).masked()
         };

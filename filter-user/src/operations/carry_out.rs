@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,14 +15,21 @@ use serde_json::Value;
 
 use super::{
     Controller, ControllerStatus, Counters, Fault, Next, Released, ReloadError, Reloaded, Reply, Request,
-    Seconds, SessionList, Status, shrunk::shrunk,
+    Seconds, SessionList, Status,
+    shrunk::{emptied, shrunk},
 };
 use crate::{
+    bans::BanTable,
     gate::Gates,
     kernel::wall_clock,
+    limits::LimitCount,
+    model::Limit,
     session::Sessions,
     state::{self, Recording},
-    watch::{Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, Monitors, Subscription, alarms_of},
+    watch::{
+        Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, MONITOR_BACKLOG, Monitors, Subscription,
+        alarms_of,
+    },
 };
 
 /// No audit for this long is an alarm: one takes a second with the largest tables.
@@ -50,6 +60,8 @@ pub struct Operations {
     history: Mutex<History>,
     /// Since when each alarm has been there that does not know it itself.
     since: Mutex<BTreeMap<(Code, String), u64>>,
+    /// Somebody looked and saw that the kernel's maps hold less than they should.
+    missing: AtomicBool,
 }
 
 /// What became of the loads so far; times are seconds since 1970.
@@ -73,6 +85,7 @@ impl Operations {
         Self {
             parts,
             started: Instant::now(),
+            missing: AtomicBool::new(false),
             reloading: tokio::sync::Mutex::default(),
             history: Mutex::new(history),
             since: Mutex::default(),
@@ -86,6 +99,12 @@ impl Operations {
     /// The gates.
     pub fn gates(&self) -> &Gates {
         &self.parts.gates
+    }
+
+    /// Whether the contents of the kernel's maps are to be put right at once, because somebody saw that something is
+    /// missing there; true once.
+    pub fn take_missing(&self) -> bool {
+        self.missing.swap(false, Ordering::Relaxed)
     }
 
     /// The owner of filters and bans.
@@ -120,6 +139,8 @@ impl Operations {
                     bans,
                     gates: self.parts.gates.counters(),
                     sessions: self.parts.sessions.counters(),
+                    backends: self.parts.sessions.backends(),
+                    limits: self.limits(),
                 });
                 reply(counters).erased()
             }
@@ -210,10 +231,8 @@ impl Operations {
     async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
         let next = Next::load(self.parts.path.clone()).await?;
         let shrunk = shrunk(&self.parts.sessions.snapshot().config, &next.snapshot.config);
-        if next.snapshot.config.list_guard
-            && let Some(emptied) = shrunk.iter().find(|list| list.is_emptied())
-        {
-            return Err(ReloadError::ListEmptied(emptied.to_string()));
+        if let Some(emptied) = emptied(&shrunk, &next.snapshot.config) {
+            return Err(ReloadError::ListEmptied(emptied));
         }
         let prepared = self.parts.gates.prepare(&next.snapshot);
         let mut notes: Vec<String> = prepared.not_bound().map(ToString::to_string).collect();
@@ -223,8 +242,8 @@ impl Operations {
             .enforcer
             .run("reload", move |enforced| enforced.change(&snapshot.config, &layout))
             .await
-            .map_err(|error| ReloadError::System(error.into()))?
-            .map_err(ReloadError::System)?;
+            .map_err(ReloadError::BrokeOff)?
+            .map_err(ReloadError::Kernel)?;
         let transfers = self.parts.gates.commit(prepared);
         notes.extend(shrunk.iter().map(ToString::to_string));
         notes.extend(change.notes);
@@ -254,7 +273,11 @@ impl Operations {
             Err(error) => return Reply::refused(Fault::System, format!("looking broke off: {error}")),
         };
         let mut alarms = view.alarms.clone();
-        alarms.extend(alarms_of(&interfaces));
+        let missing = alarms_of(&interfaces);
+        if missing.iter().any(|alarm| matches!(alarm.code, Code::PrefixesMissing | Code::BansMissing)) {
+            self.missing.store(true, Ordering::Relaxed);
+        }
+        alarms.extend(missing);
         alarms.extend(self.parts.gates.not_bound().into_iter().map(|error| {
             let what = format!("nobody can connect to gate {}: {}", error.service, error);
             Alarm::new(Code::PortNotBound, what, "nicgate tries again every second")
@@ -294,6 +317,21 @@ impl Operations {
             bans: Some(view.bans.clone()),
             gates: self.parts.gates.counters(),
             sessions: Some(self.parts.sessions.counters()),
+            backends: self.parts.sessions.backends(),
+            limits: self.limits(),
+        })
+    }
+
+    /// The limits of nicgate's own, and how often each was reached.
+    fn limits(&self) -> Vec<LimitCount> {
+        let set = self.parts.sessions.snapshot().config.limits;
+        self.parts.sessions.hits().counts(|limit| match limit {
+            Limit::Bans => Some(BanTable::LIMIT as u64),
+            Limit::OpenFiles => Some(self.parts.gates.open_files()),
+            // Each backend has its own.
+            Limit::QueueTimeout => None,
+            Limit::Events => Some(MONITOR_BACKLOG as u64),
+            _ => set.get(limit).or(limit.setting().map(|setting| setting.default)),
         })
     }
 

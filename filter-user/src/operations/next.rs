@@ -6,18 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow};
 use serde::{Deserialize, Serialize};
 
-use super::Fault;
+use super::{Fault, emptied_since};
 use crate::{
     config::{Report, Severity},
-    kernel::Layout,
+    kernel,
     load::{LoadError, Loaded, Source, load_from},
     model::Countries,
     session::Snapshot,
     state::{LastGood, Recording},
-    watch::Spent,
+    table::{Layout, TooLarge},
+    watch::{BrokeOff, Spent},
 };
 
 /// Why a configuration is not enforced.
@@ -32,11 +32,17 @@ pub enum ReloadError {
     )]
     ListEmptied(String),
     /// The kernel's tables cannot hold it.
-    #[error("error: {0:#}")]
-    TooLarge(anyhow::Error),
-    /// The system refuses it.
-    #[error("error: {0:#}")]
-    System(anyhow::Error),
+    #[error("error: the kernel's tables cannot hold this configuration: {0}")]
+    TooLarge(TooLarge),
+    /// It cannot be put into force.
+    #[error("error: {0}")]
+    Kernel(kernel::Error),
+    /// Putting it into force broke off.
+    #[error("error: {0}")]
+    BrokeOff(#[from] BrokeOff),
+    /// Reading it broke off.
+    #[error("error: loading the configuration broke off: {0}")]
+    LoadBrokeOff(#[from] tokio::task::JoinError),
 }
 
 impl ReloadError {
@@ -44,7 +50,8 @@ impl ReloadError {
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::Load(_) | Self::ListEmptied(_) | Self::TooLarge(_) => Fault::Request,
-            Self::System(_) => Fault::System,
+            Self::Kernel(error) if error.is_request() => Fault::Request,
+            Self::Kernel(_) | Self::BrokeOff(_) | Self::LoadBrokeOff(_) => Fault::System,
         }
     }
 }
@@ -139,9 +146,7 @@ impl Next {
             let read = begin.elapsed();
             let compiled = loaded.compile();
             let compile = begin.elapsed() - read;
-            let layout = Layout::new(loaded.config.engine, compiled)
-                .context("the kernel's tables cannot hold this configuration")
-                .map_err(ReloadError::TooLarge)?;
+            let layout = Layout::new(loaded.config.engine, compiled).map_err(ReloadError::TooLarge)?;
             let lay_out = begin.elapsed() - read - compile;
             let Loaded { config, database } = loaded;
             let countries: Box<dyn Countries> = match database {
@@ -159,7 +164,31 @@ impl Next {
             Ok((next, source))
         })
         .await
-        .map_err(|error| ReloadError::System(anyhow!("loading the configuration broke off: {error}")))?
+        .map_err(ReloadError::LoadBrokeOff)?
+    }
+
+    /// Whether it has lost a list since what `kept` gives, and `list_guard` is on.
+    ///
+    /// # Errors
+    ///
+    /// It has.
+    pub async fn guard(
+        &self,
+        path: PathBuf,
+        kept: impl FnOnce() -> Option<LastGood> + Send + 'static,
+    ) -> Result<(), ReloadError> {
+        let now = self.snapshot.clone();
+        let emptied = tokio::task::spawn_blocking(move || {
+            // What was kept by another version, or is damaged, says nothing.
+            emptied_since(&now.config, || {
+                let (before, _) = load_from(&path, &kept()?, &|_| ()).ok()?;
+                Some(before.config)
+            })
+        });
+        match emptied.await {
+            Ok(Some(emptied)) => Err(ReloadError::ListEmptied(emptied)),
+            Ok(None) | Err(_) => Ok(()),
+        }
     }
 
     /// Takes what it was made of; `None` when that is kept already.

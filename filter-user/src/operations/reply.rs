@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::Seconds;
 use crate::{
+    backend::BackendStatus,
     gate::GateCounters,
+    limits::LimitCount,
     session::{Rejudged, SessionCounters, SessionInfo},
     watch::{Alarm, BanCounters, BansStatus, InterfaceStatus, Published},
 };
@@ -114,6 +116,12 @@ pub struct Status {
     /// The sessions' figures; `None` without a controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionCounters>,
+    /// Every backend that was asked: how it stands, and what was counted.
+    #[serde(default)]
+    pub backends: Vec<BackendStatus>,
+    /// The limits of nicgate's own, and how often each was reached.
+    #[serde(default)]
+    pub limits: Vec<LimitCount>,
 }
 
 /// The counters of gates, sessions and bans.
@@ -125,6 +133,12 @@ pub struct Counters {
     pub gates: Vec<GateCounters>,
     /// The sessions' figures.
     pub sessions: SessionCounters,
+    /// Every backend that was asked: how it stands, and what was counted.
+    #[serde(default)]
+    pub backends: Vec<BackendStatus>,
+    /// The limits of nicgate's own, and how often each was reached.
+    #[serde(default)]
+    pub limits: Vec<LimitCount>,
 }
 
 /// Open sessions.

@@ -22,9 +22,23 @@ impl fmt::Display for Shrunk {
 
 impl Shrunk {
     /// Whether nothing is left of it.
-    pub(super) fn is_emptied(&self) -> bool {
+    fn is_emptied(&self) -> bool {
         self.now == 0
     }
+}
+
+/// The list that has lost everything since what `before` gives, where `list_guard` keeps it: a controller that starts, or
+/// attaches at boot, is as careful as a reload. `before` is looked at only if some list is empty now.
+pub fn emptied_since(now: &Config, before: impl FnOnce() -> Option<Config>) -> Option<String> {
+    if !now.list_guard || sizes(now).into_values().all(|size| size > 0) {
+        return None;
+    }
+    emptied(&shrunk(&before()?, now), now)
+}
+
+/// The first list of those that has lost everything, where `list_guard` keeps it.
+pub(super) fn emptied(shrunk: &[Shrunk], now: &Config) -> Option<String> {
+    shrunk.iter().find(|list| now.list_guard && list.is_emptied()).map(ToString::to_string)
 }
 
 /// The lists of addresses that deny or drop and have lost more than half of their entries, by policy and path.

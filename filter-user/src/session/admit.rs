@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use super::{
     Presence, Sessions, Snapshot, Transfer,
+    entry::{Outcome, Session},
     place::NoPlace,
-    session::{Outcome, Session},
     snapshot::Fingerprint,
 };
 use crate::{
     backend::{Answered, Redirect},
-    judge::{Ground, Judgement, Limit, Request, judge},
+    judge::{Ground, Judgement, Request, judge},
     kernel::boottime,
-    model::PolicyId,
+    model::{Limit, PolicyId},
 };
 
 /// What became of a request.
@@ -113,7 +113,7 @@ impl Sessions {
         if found.is_some() {
             return found;
         }
-        let opened = self.open(&stream, request, now);
+        let opened = self.open(snapshot, &stream, (request, now));
         let opened = opened.inspect_err(|limit| judgement.ground = Ground::Limited(*limit)).ok()?;
         self.settle_down(snapshot, request, &opened);
         Some(opened)

@@ -6,13 +6,13 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     Cut, Sessions, Snapshot,
+    entry::{Outcome, Pending, Session},
     info::Counts,
-    session::{Outcome, Pending, Session},
     snapshot::Fingerprint,
     verdict::Cached,
 };
 use crate::{
-    backend::{Conclusion, Question, RequestType, TURN_WAIT},
+    backend::{AskLimits, Conclusion, Question, RequestType},
     judge::{Answer, Ground, Request},
     model::PolicyId,
 };
@@ -42,7 +42,8 @@ impl Sessions {
         request: &Arc<Request>,
     ) -> Outcome {
         // Longer than any question takes; only a question that broke off lets it pass.
-        let patience = TURN_WAIT + snapshot.config.backend_timeout + Duration::from_secs(1);
+        let policy = snapshot.config.policy(id);
+        let patience = AskLimits::of(&snapshot.config).longest(policy) + Duration::from_secs(1);
         loop {
             let mut answer = {
                 let mut state = session.state();
@@ -131,8 +132,8 @@ impl Sessions {
         let question = self.question_of(session, request, number);
         let pending = asking.pending.clone();
         let wanted = move || !first || pending.0.receiver_count() > 0;
-        let time = snapshot.config.backend_timeout;
-        let conclusion = self.backends.ask_while(policy, question, time, Arc::new(wanted)).await;
+        let limits = AskLimits::of(&snapshot.config);
+        let conclusion = self.backends.ask_while(policy, question, limits, Arc::new(wanted)).await;
         tracing::debug!(
             stream = %session.stream.name, session = %session.id, number,
             verdict = ?conclusion.decision.verdict, answers = ?conclusion.answers, "asked the backends"
@@ -198,9 +199,9 @@ impl Sessions {
         let holds = if allowed {
             conclusion.auth_duration
         } else if responded {
-            self.limits.ban
+            self.limits().ban
         } else {
-            self.limits.outage
+            self.limits().outage
         };
         let cached = Cached {
             said: self.sayings.share(fingerprint, conclusion),

@@ -14,9 +14,9 @@ use std::{
 use smallvec::SmallVec;
 
 use super::{
+    entry::{Place, Presence, Session, State},
     holder::Holder,
     moment::Moment,
-    session::{Place, Presence, Session, State},
 };
 
 /// Parts with a lock of their own.

@@ -13,11 +13,11 @@ use std::{
 
 use super::{
     Cut, Sessions, Snapshot,
+    entry::{Place, Presence, Session, Travel},
     holder::{Holder, What},
     info::Counts,
     kept::Kept,
     moment::Moment,
-    session::{Place, Presence, Session, Travel},
 };
 use crate::{
     judge::{Refusal, Request},
@@ -142,7 +142,7 @@ impl Sessions {
         };
         self.claims.hand_over(former, &moved, &holders);
         let mut gone = Vec::new();
-        let inserted = self.table.insert(moved.clone(), &self.limits, &mut gone);
+        let inserted = self.table.insert(&moved, &self.limits(), &mut gone);
         Counts::add(&self.counts.evicted, gone.len());
         gone.iter().for_each(|session| self.closed(session));
         match inserted {

@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::HashTable;
 
-use super::{key::KeyRef, session::Session};
+use super::{entry::Session, key::KeyRef};
 
 /// Parts with a lock of their own.
 const SHARDS: usize = 256;

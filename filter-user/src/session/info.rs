@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     SessionId, SessionKey,
+    entry::{Place, Session},
     moment::Moment,
-    session::{Place, Session},
 };
 use crate::{judge::Verdict, model::Stage};
 
@@ -178,8 +178,8 @@ impl SessionFilter {
     }
 }
 
-/// The session as it is shown; `None` when it is not open. `wall` is the time in seconds since 1970.
-pub(super) fn info(session: &Session, now: Moment, wall: u64) -> Option<SessionInfo> {
+/// The session as it is shown; `None` when it is not open. `wall` is the time since 1970.
+pub(super) fn info(session: &Session, now: Moment, wall: Duration) -> Option<SessionInfo> {
     let state = session.state();
     if !matches!(state.place, Place::Held) {
         return None;
@@ -191,7 +191,7 @@ pub(super) fn info(session: &Session, now: Moment, wall: u64) -> Option<SessionI
         id: session.id,
         key: session.owned_key(),
         proto: session.protocol().as_str().into(),
-        opened_at: wall.saturating_sub(open.as_secs()),
+        opened_at: wall.saturating_sub(open).as_secs(),
         open_seconds: open.as_secs(),
         idle_seconds: idle.as_secs(),
         transfers: state.live as usize,

@@ -120,7 +120,7 @@ impl Kept {
         (length != u32::MAX).then(|| &self.text[start as usize..start as usize + length as usize])
     }
 
-    /// The token that backends are told.
+    /// The token that the client came with, which backends are told.
     pub(super) fn shown_token(&self) -> Option<&str> {
         self.token().filter(|_| !self.given)
     }

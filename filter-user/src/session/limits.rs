@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::{Config, Limit};
+
 /// The bounds of the session table. The defaults are what production uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
@@ -26,13 +28,36 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
-            sessions: 200_000,
-            sessions_per_address: 16_384,
-            bytes: 512 << 20,
+            sessions: Limit::Sessions.default_count(),
+            sessions_per_address: Limit::SessionsPerAddress.default_count(),
+            bytes: Limit::SessionBytes.default_count(),
             ban: Duration::from_secs(10),
             outage: Duration::from_secs(2),
             idle: Duration::from_secs(30),
             grace: Duration::from_secs(1),
+        }
+    }
+}
+
+impl SessionLimits {
+    /// With what the configuration sets in place of what is here.
+    pub(super) fn set_by(self, config: &Config) -> Self {
+        let set = &config.limits;
+        Self {
+            sessions: set.count(Limit::Sessions, self.sessions),
+            sessions_per_address: set.count(Limit::SessionsPerAddress, self.sessions_per_address),
+            bytes: set.count(Limit::SessionBytes, self.bytes),
+            idle: config.sessions.idle.unwrap_or(self.idle),
+            ..self
+        }
+    }
+
+    /// The value of one of those that bound the table.
+    pub(super) fn value(&self, limit: Limit) -> usize {
+        match limit {
+            Limit::SessionsPerAddress => self.sessions_per_address,
+            Limit::SessionBytes => self.bytes,
+            _ => self.sessions,
         }
     }
 }

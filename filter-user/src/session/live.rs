@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::session::Session;
+use super::entry::Session;
 use crate::judge::Request;
 
 /// Parts with a lock of their own.

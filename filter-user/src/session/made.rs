@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
+    entry::{Place, Session},
     kept::{Kept, Players},
     key::KeyRef,
     moment::Moment,
-    session::{Place, Session},
     stream::Streams,
     table::Table,
 };

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cut, SessionFilter, SessionInfo, SessionSort, Sessions,
+    entry::{Place, Session},
     info::{Counts, info},
-    session::{Place, Session},
 };
 use crate::{judge::Refusal, kernel::wall_clock};
 
@@ -37,7 +37,7 @@ impl Sessions {
 
     /// The open sessions of a filter.
     pub fn list_of(&self, filter: &SessionFilter, sort: SessionSort) -> Vec<SessionInfo> {
-        let (now, wall) = (self.clock.now(), wall_clock().as_secs());
+        let (now, wall) = (self.clock.now(), wall_clock());
         let matching = self.table.all().filter(|session| filter.matches(session));
         let mut list: Vec<_> = matching
             .filter_map(|session| {
@@ -65,7 +65,7 @@ impl Sessions {
         let now = self.clock.now();
         let mut kicked = Kicked::default();
         for session in self.open_of(filter) {
-            self.refused.insert(self.name(&session.key()), now.after(refuse_for), Refusal::Kicked, now);
+            self.refused.insert(self.name_of_session(&session), now.after(refuse_for), Refusal::Kicked, now);
             if !self.table.remove(&session) {
                 continue;
             }

@@ -11,13 +11,14 @@ use slab::Slab;
 
 use super::{
     SessionLimits,
+    entry::{Place, Session},
     index::Index,
+    lifetime::Due,
     list::{CHAINS, Linked, Links, List},
     moment::Moment,
-    session::{Due, Place, Session},
     wheel::{Tick, Wheel},
 };
-use crate::{address::subscriber, judge::Limit};
+use crate::{address::subscriber, model::Limit};
 
 /// How many sessions are passed over in the search for one to evict.
 pub(super) const TRIES: usize = 64;
@@ -113,7 +114,7 @@ impl Order {
         let address = word(session.address);
         let mine = self.addresses.get(&address).map_or(0, |mine| mine.count as usize);
         if mine >= limits.sessions_per_address {
-            gone.push(self.evict_of(index, address).ok_or(Limit::Sessions)?);
+            gone.push(self.evict_of(index, address).ok_or(Limit::SessionsPerAddress)?);
         }
         let due = Tick::at(session.opened.after(BEGINNING));
         let slot =

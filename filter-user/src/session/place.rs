@@ -7,10 +7,10 @@ use smallvec::SmallVec;
 use super::{
     Cut, Presence, Sessions, Snapshot,
     claims::{Claim, Taken},
+    entry::{Place, Session},
     holder::{Holder, What},
     info::Counts,
     moment::Moment,
-    session::{Place, Session},
 };
 use crate::{
     judge::{Ground, Refusal},
@@ -45,7 +45,7 @@ impl Sessions {
             Place::Refused { until, why } if now < until => return Some(why),
             _ => {}
         }
-        self.refused.get(|| self.name(&session.key()), now)
+        self.refused.get(|| self.name_of_session(session), now)
     }
 
     /// The places that a session needs, admitted on this ground. In shadow mode it needs none: nobody is refused.
@@ -75,14 +75,14 @@ impl Sessions {
             holder,
             most,
             unique: false,
-            refuse_for: self.limits.ban,
+            refuse_for: self.limits().ban,
             with_token: false,
         };
         let (name, address) = (&**policy.name(), session.address);
         let MaxSessions { per_token, per_address } = policy.max_sessions();
         if let Some((most, _)) = per_token {
-            // Without a token, the address is all that is known of a viewer.
-            let what = match session.kept.token() {
+            // Without a token of its own, the address is all that is known of a viewer.
+            let what = match session.kept.shown_token() {
                 Some(token) => What::TokenOf { policy: name, token },
                 None => What::AddressOf { policy: name, address },
             };
@@ -107,7 +107,7 @@ impl Sessions {
             return Ok(());
         }
         let claims = self.claims_of(snapshot, session, ground);
-        let wait_until = self.clock.now().after(self.limits.grace);
+        let wait_until = self.clock.now().after(self.limits().grace);
         loop {
             match self.try_place(session, &claims, presence) {
                 Ok(()) => return Ok(()),
@@ -192,8 +192,8 @@ impl Sessions {
         self.release(session);
         self.cut_all(session, Cut::SessionLimit);
         Counts::add(&self.counts.over_limit, 1);
-        if claim.with_token && !taken.shares_token && session.kept.token().is_some() {
-            self.refused.insert(self.name(&session.key()), until, why, now);
+        if claim.with_token && !taken.shares_token && session.kept.shown_token().is_some() {
+            self.refused.insert(self.name_of_session(session), until, why, now);
         }
     }
 

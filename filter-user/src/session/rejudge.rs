@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cut, Sessions, Snapshot,
+    entry::{Outcome, Session},
     info::Counts,
     live::Running,
-    session::{Outcome, Session},
     snapshot::Fingerprint,
 };
 use crate::{bans::BanIndex, judge::Ground, model::PolicyId};
@@ -31,6 +31,7 @@ impl Sessions {
     /// Replaces what requests are judged by, and judges every live transfer anew.
     pub fn rejudge(self: &Arc<Self>, snapshot: &Arc<Snapshot>) -> Rejudged {
         self.swap(snapshot.clone());
+        self.backends.retain(&snapshot.config);
         let mut rejudged = Rejudged::default();
         for running in self.live.all() {
             match self.verdict_now(snapshot, &running) {

@@ -1,8 +1,11 @@
 //! Every session, and the snapshot that they are judged by.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -10,6 +13,7 @@ use arc_swap::ArcSwap;
 use super::{
     SessionCounters, SessionLimits, Snapshot,
     claims::Claims,
+    entry::{Place, Presence, Session},
     follow::Whereabouts,
     holder::{Digests, Holder, What},
     info::Counts,
@@ -18,17 +22,18 @@ use super::{
     live::{Live, Running},
     moment::{Clock, Moment},
     refused::Refused,
-    session::{Place, Presence, Session},
     stream::Streams,
     sweep,
     table::Table,
     verdict::Sayings,
 };
 use crate::{
-    backend::Backends,
+    backend::{BackendStatus, Backends},
     bans::BanIndex,
-    judge::{Judgement, Limit, Request, judge},
+    judge::{Judgement, Request, judge},
     kernel::boottime,
+    limits::LimitHits,
+    model::{Limit, Operation},
 };
 
 /// Every session, and the snapshot that they are judged by.
@@ -48,13 +53,15 @@ pub struct Sessions {
     pub(super) whereabouts: Whereabouts,
     pub(super) counts: Counts,
     pub(super) backends: Backends,
-    pub(super) limits: SessionLimits,
+    limits: SessionLimits,
+    hits: Arc<LimitHits>,
     sweeping: AtomicBool,
 }
 
 impl Sessions {
     /// No session yet.
     pub fn new(snapshot: Arc<Snapshot>, limits: SessionLimits) -> Arc<Self> {
+        let hits: Arc<LimitHits> = Arc::default();
         Arc::new(Self {
             current: ArcSwap::new(snapshot),
             bans: ArcSwap::default(),
@@ -69,8 +76,9 @@ impl Sessions {
             sayings: Sayings::default(),
             whereabouts: Whereabouts::new(),
             counts: Counts::default(),
-            backends: Backends::new(),
+            backends: Backends::new(hits.clone()),
             limits,
+            hits,
             sweeping: AtomicBool::new(false),
         })
     }
@@ -98,6 +106,21 @@ impl Sessions {
         self.counts.read(self.table.entries(), self.table.bytes(), self.live.count())
     }
 
+    /// How often limits of nicgate's own were reached; gates count theirs here, too.
+    pub fn hits(&self) -> &Arc<LimitHits> {
+        &self.hits
+    }
+
+    /// Every backend that was asked: how it stands, and what was counted.
+    pub fn backends(&self) -> Vec<BackendStatus> {
+        self.backends.status()
+    }
+
+    /// The bounds that the configuration sets now.
+    pub(super) fn limits(&self) -> SessionLimits {
+        self.limits.set_by(&self.current.load().config)
+    }
+
     /// What is said of a request before any backend is asked.
     pub(super) fn judge(&self, snapshot: &Snapshot, request: &Request) -> Judgement {
         judge(&snapshot.config, &*snapshot.countries, &self.bans(), boottime(), request)
@@ -119,15 +142,16 @@ impl Sessions {
     /// A new session for a request, unless there is one by now.
     pub(super) fn open(
         self: &Arc<Self>,
+        snapshot: &Snapshot,
         stream: &Arc<str>,
-        request: &Request,
-        now: Moment,
+        (request, now): (&Request, Moment),
     ) -> Result<Arc<Session>, Limit> {
+        let limits = self.limits.set_by(&snapshot.config);
         let hash = self.hash_of(stream, request);
         let kept = Kept::of(request, self.players.of(request));
         let session = Arc::new(Session::new(hash, self.streams.get(stream), request, kept, now));
         let mut gone = Vec::new();
-        let opened = self.table.insert(session.clone(), &self.limits, &mut gone);
+        let opened = self.table.insert(&session, &limits, &mut gone);
         Counts::add(&self.counts.evicted, gone.len());
         gone.iter().for_each(|session| self.closed(session));
         match &opened {
@@ -138,18 +162,29 @@ impl Sessions {
                 }
             }
             Ok(_) => {}
-            Err(_) => Counts::add(&self.counts.overflowed, 1),
+            Err(limit) => {
+                Counts::add(&self.counts.overflowed, 1);
+                let remedy = "answered 503: every session that could make room has a live transfer";
+                self.hits.hit(*limit, limits.value(*limit), request.address, remedy);
+            }
         }
         opened
     }
 
-    /// What a request is refused by, whoever shows it, when its token is refused.
+    /// What a request is refused by: its token, whoever shows it. One that nicgate gave is none, for whoever is
+    /// refused gets another one.
     pub(super) fn name_of(&self, stream: &str, request: &Request) -> Holder {
-        self.name(&key_of(stream, request))
+        let address = request.address.to_canonical();
+        self.name(request.token.as_deref(), (request.operation, stream, address))
     }
 
-    pub(super) fn name(&self, key: &KeyRef<'_>) -> Holder {
-        let KeyRef { operation, stream, address, token } = *key;
+    /// The same, of a session.
+    pub(super) fn name_of_session(&self, session: &Session) -> Holder {
+        let place = (session.operation, &*session.stream.name, session.address);
+        self.name(session.kept.shown_token(), place)
+    }
+
+    fn name(&self, token: Option<&str>, (operation, stream, address): (Operation, &str, IpAddr)) -> Holder {
         self.digests.of(match token {
             Some(token) => What::Token(token),
             None => What::Nameless { operation, stream, address },

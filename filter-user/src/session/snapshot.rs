@@ -32,7 +32,7 @@ impl Fingerprint {
         policy.default_allow().is_some().hash(&mut hasher);
         for backend in policy.backends() {
             match &backend.authority {
-                Authority::Http(url) => (0, url.as_str()).hash(&mut hasher),
+                Authority::Http(url) => (0, url.as_str(), &backend.options.headers).hash(&mut hasher),
                 Authority::Iptv => 1.hash(&mut hasher),
                 Authority::Script(path) => (3, &**path).hash(&mut hasher),
                 Authority::SecureToken(key) => (2, &**key).hash(&mut hasher),

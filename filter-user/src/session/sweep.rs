@@ -24,7 +24,7 @@ async fn run(sessions: Weak<Sessions>) {
 impl Sessions {
     fn sweep(self: &Arc<Self>) {
         let now = self.clock.now();
-        let swept = self.table.sweep(now, self.limits.idle);
+        let swept = self.table.sweep(now, self.limits().idle);
         for session in &swept.ended {
             self.count_out(session);
             self.release(session);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Cut, Protocol, SessionId, Sessions, live::Running, session::Session};
+use super::{Cut, Protocol, SessionId, Sessions, entry::Session, live::Running};
 
 /// A request that was admitted and whose answer is on its way. Dropping it ends the transfer.
 #[derive(Debug)]

@@ -7,16 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
 use super::{Alarm, BanController, Code, Monitors, View};
 use crate::{
     bans::Desired,
-    kernel::{self, AttachReport, Filter, Layout, Mode, PublishReport, wall_clock},
+    kernel::{self, AttachReport, Filter, Mode, PublishReport, wall_clock},
     model::{Config, Engine, Interface, InterfaceMode},
     offload::Compiled,
     session::Sessions,
+    table::Layout,
 };
 
 /// Everything that is enforced outside of the gates: the filters and the bans.
@@ -149,12 +149,12 @@ impl Enforced {
             attach_all(wanted.clone(), layout, bans.desired(config).as_ref())?;
         // One that does not exist is waited for. Where the system refuses every one, it is better to say so and
         // stop: the operator looks at the first start.
-        let exists = |(interface, _): &(Wanted, anyhow::Error)| kernel::interface_exists(&interface.name);
+        let exists = |(interface, _): &(Wanted, kernel::Error)| kernel::interface_exists(&interface.name);
         if failed.len() == wanted.len()
             && let Some(at) = failed.iter().position(exists)
         {
             let (interface, error) = failed.swap_remove(at);
-            return Err(error.context(format!("interface {}", interface.name)));
+            return Err(anyhow::Error::new(error).context(format!("interface {}", interface.name)));
         }
         for report in &reports {
             log_attached(report);
@@ -211,7 +211,7 @@ impl Enforced {
     /// # Errors
     ///
     /// Some of it cannot be done; all interfaces have their former table then.
-    pub fn change(&mut self, config: &Config, layout: &Layout) -> anyhow::Result<Change> {
+    pub fn change(&mut self, config: &Config, layout: &Layout) -> kernel::Result<Change> {
         let wanted = wanted(config);
         let change = self.change_filters(&wanted, layout, self.bans.desired(config).as_ref());
         if change.is_ok() {
@@ -229,20 +229,19 @@ impl Enforced {
         self.monitors.watch(self.composition, &self.filters);
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one transaction: what was begun is taken back where something fails"
+    )]
     fn change_filters(
         &mut self,
         wanted: &[Wanted],
         layout: &Layout,
         bans: Option<&Desired>,
-    ) -> anyhow::Result<Change> {
+    ) -> kernel::Result<Change> {
         let engine = layout.engine();
         if let Some(filter) = self.filters.iter().find(|filter| filter.engine() != engine) {
-            return Err(anyhow!(
-                "{} runs with the engine {}, and an engine changes only when nicgate starts: restart it to \
-                 change to {engine}; what is enforced stays enforced meanwhile",
-                filter.interface(),
-                filter.engine()
-            ));
+            return Err(filter.other_engine(engine));
         }
         let mut notes = self.let_go_of_lost(wanted);
         let present: HashSet<String> = self.filters.iter().map(|f| f.interface().to_owned()).collect();
@@ -284,7 +283,7 @@ impl Enforced {
         }
         for (interface, error) in &not_attached {
             notes.push(format!(
-                "{} is NOT filtered, and is tried again every second: {error:#}",
+                "{} is NOT filtered, and is tried again every second: {error}",
                 interface.name
             ));
         }
@@ -302,7 +301,7 @@ impl Enforced {
             let interface = filter.interface().to_owned();
             match filter.detach() {
                 Ok(()) => tracing::info!(interface, "detached: the configuration no longer names it"),
-                Err(error) => tracing::error!(interface, "could not detach: {error:#}"),
+                Err(error) => tracing::error!(interface, "could not detach: {error}"),
             }
         }
         Ok(Change { published, notes, spent })
@@ -324,7 +323,7 @@ impl Enforced {
                 return false;
             };
             let wish = wanted.iter().find(|wish| *wish.name == *interface).map(|wish| wish.mode);
-            if let Some(wished) = wish.and_then(fixed).filter(|wished| *wished != mode) {
+            if let Some(wished) = wish.and_then(Mode::wished).filter(|wished| *wished != mode) {
                 notes.push(format!(
                     "{interface}: goes on in {mode} mode although the configuration says {wished}: a change takes \
                      the filter off for a moment (`nicgate detach {interface}`, then `nicgate reload`)"
@@ -408,7 +407,7 @@ impl Enforced {
             }
             Err(error) => {
                 missing.code = Code::NotAttached;
-                let why = format!("{error:#}");
+                let why = format!("{error}");
                 if missing.why != why {
                     tracing::error!(
                         interface = &*wish.name,
@@ -438,10 +437,10 @@ impl Enforced {
                     .and_then(|layout| filter.publish(&layout));
                 match published {
                     Ok(_) => self.mended += 1,
-                    Err(error) => tracing::error!(interface, "could not publish the table again: {error:#}"),
+                    Err(error) => tracing::error!(interface, "could not publish the table again: {error}"),
                 }
             }
-            Err(error) => tracing::error!(interface, "the kernel's table cannot be read: {error:#}"),
+            Err(error) => tracing::error!(interface, "the kernel's table cannot be read: {error}"),
         }
     }
 
@@ -488,10 +487,10 @@ fn wanted(config: &Config) -> Vec<Wanted> {
     config.interfaces.iter().map(wanted).collect()
 }
 
-fn missing_of(failed: Vec<(Wanted, anyhow::Error)>) -> BTreeMap<Arc<str>, Missing> {
+fn missing_of(failed: Vec<(Wanted, kernel::Error)>) -> BTreeMap<Arc<str>, Missing> {
     let now = Instant::now();
     let missing = failed.into_iter().map(|(wish, error)| {
-        let why = format!("{error:#}");
+        let why = format!("{error}");
         tracing::error!(interface = &*wish.name, "not filtered, trying again every second: {why}");
         let missing = Missing::new(&wish.name, why, now);
         (wish.name, missing)
@@ -503,21 +502,11 @@ fn missing_of(failed: Vec<(Wanted, anyhow::Error)>) -> BTreeMap<Arc<str>, Missin
 struct Attached {
     filters: Vec<Filter>,
     reports: Vec<AttachReport>,
-    failed: Vec<(Wanted, anyhow::Error)>,
-}
-
-/// The mode that a wish leaves no choice about.
-fn fixed(wish: InterfaceMode) -> Option<Mode> {
-    match wish {
-        InterfaceMode::Auto => None,
-        InterfaceMode::Native => Some(Mode::Native),
-        InterfaceMode::Generic => Some(Mode::Generic),
-        InterfaceMode::Offload => Some(Mode::Offload),
-    }
+    failed: Vec<(Wanted, kernel::Error)>,
 }
 
 /// Attaches to each of them. If one that is required fails, nothing new stays attached.
-fn attach_all(mut wanted: Vec<Wanted>, layout: &Layout, bans: Option<&Desired>) -> anyhow::Result<Attached> {
+fn attach_all(mut wanted: Vec<Wanted>, layout: &Layout, bans: Option<&Desired>) -> kernel::Result<Attached> {
     // What can fail goes first, so that what is taken over keeps its table when it does.
     let pinned = kernel::attached()?;
     wanted.sort_by_key(|wish| pinned.iter().any(|pinned| **pinned == *wish.name));
@@ -531,7 +520,7 @@ fn attach_all(mut wanted: Vec<Wanted>, layout: &Layout, bans: Option<&Desired>) 
             }
             Err(error) if wish.required => {
                 take_off_new(filters, &reports);
-                return Err(error.context(format!("interface {}, which is required", wish.name)));
+                return Err(error.doing(format_args!("interface {}, which is required", wish.name)));
             }
             Err(error) => failed.push((wish, error)),
         }
@@ -548,7 +537,7 @@ fn put_back(filters: &mut [Filter], keep: &HashSet<&str>, engine: Engine, compil
     for filter in filters.iter_mut().filter(|filter| keep.contains(filter.interface())) {
         if let Err(error) = filter.publish(&layout) {
             let interface = filter.interface();
-            tracing::error!(interface, "the former table could not be put back: {error:#}");
+            tracing::error!(interface, "the former table could not be put back: {error}");
         }
     }
 }
@@ -559,7 +548,7 @@ fn take_off_new(filters: Vec<Filter>, reports: &[AttachReport]) {
         if !report.adopted
             && let Err(error) = filter.detach()
         {
-            tracing::error!("{error:#}");
+            tracing::error!("{error}");
         }
     }
 }

@@ -18,5 +18,5 @@ pub use bans::{
 };
 pub use enforced::{Change, Enforced, Published, Spent};
 pub use enforcer::{BrokeOff, Enforcer, View};
-pub use monitor::{Missed, Monitors, Observed, Subscription};
+pub use monitor::{BACKLOG as MONITOR_BACKLOG, Missed, Monitors, Observed, Subscription};
 pub use status::{InterfaceStatus, alarms_of};

@@ -9,16 +9,21 @@ use tokio::{
 };
 
 use super::{BanNames, bans::NamedBan};
-use crate::kernel::{DropEvent, Events, Filter, Sampler};
+use crate::{
+    kernel::{DropEvent, Events, Filter, Sampler},
+    limits::LimitHits,
+    model::Limit,
+};
 
 /// Events that a slow client may fall behind; after that it misses some and is told how many.
-const BACKLOG: usize = 4096;
+pub const BACKLOG: usize = 4096;
 
 /// Hands the sampled drops of every interface to whoever watches. Sampling is off while nobody does.
 pub struct Monitors {
     events: broadcast::Sender<Observed>,
     watched: Mutex<Watched>,
     names: BanNames,
+    hits: Arc<LimitHits>,
 }
 
 /// A drop and the interface that saw it.
@@ -69,9 +74,11 @@ pub struct Subscription {
 
 impl Monitors {
     /// Nothing is watched yet.
-    pub fn new() -> Arc<Self> {
+    ///
+    /// What is missed is counted in `hits`.
+    pub fn new(hits: Arc<LimitHits>) -> Arc<Self> {
         let names = BanNames::default();
-        Arc::new(Self { events: broadcast::channel(BACKLOG).0, watched: Mutex::default(), names })
+        Arc::new(Self { events: broadcast::channel(BACKLOG).0, watched: Mutex::default(), names, hits })
     }
 
     /// By which drops are given the names of their bans.
@@ -103,7 +110,7 @@ impl Monitors {
                     watched.samplers.push(filter.sampler());
                 }
                 Err(error) => {
-                    tracing::warn!(interface, "`monitor` will not show this interface: {error:#}");
+                    tracing::warn!(interface, "`monitor` will not show this interface: {error}");
                 }
             }
         }
@@ -127,7 +134,17 @@ impl Subscription {
     pub async fn next(&mut self) -> Option<Result<Observed, Missed>> {
         match self.events.recv().await {
             Ok(observed) => Some(Ok(observed)),
-            Err(RecvError::Lagged(missed)) => Some(Err(Missed { missed })),
+            Err(RecvError::Lagged(missed)) => {
+                let hits = &self.monitors.hits;
+                hits.hits(
+                    Limit::Events,
+                    missed,
+                    BACKLOG,
+                    "a monitor",
+                    "it misses some: let it watch fewer (`--sample`)",
+                );
+                Some(Err(Missed { missed }))
+            }
             Err(RecvError::Closed) => None,
         }
     }

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{Alarm, Code, View};
-use crate::kernel::{Filter, Status};
+use crate::kernel::{Reader, Status};
 
 /// What is in force on an interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +32,10 @@ impl InterfaceStatus {
         let mut tries = 0;
         loop {
             tries += 1;
-            let status = match Filter::open(interface).and_then(|filter| filter.status()) {
+            let status = match Reader::open(interface).and_then(|reader| reader.status()) {
                 Ok(status) => Self::Known(status),
                 // Of an interface that is gone, for example: the others are shown none the less.
-                Err(error) => Self::Unknown { interface: interface.to_owned(), error: format!("{error:#}") },
+                Err(error) => Self::Unknown { interface: interface.to_owned(), error: error.to_string() },
             };
             // A program or bans that are just being replaced look incomplete for a moment.
             if status.is_whole() || tries == TRIES {
@@ -101,7 +101,7 @@ pub fn alarms_of(interfaces: &[InterfaceStatus]) -> Vec<Alarm> {
                     "{name}: {} of {} prefixes of {part} are in the kernel",
                     entries.installed, entries.desired
                 );
-                let remedy = "nicgate puts them back within a minute; `nicgate reload` does so at once";
+                let remedy = "a controller that runs puts them back at once";
                 alarms.push(Alarm::new(code, what, remedy));
             }
         }

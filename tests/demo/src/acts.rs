@@ -45,6 +45,7 @@ fn untouched(stopped: Stopped) -> Expected {
 }
 
 /// Both backends answer.
+#[expect(clippy::too_many_lines, reason = "one table of visits")]
 pub(crate) fn opening() -> Vec<Visit> {
     vec![
         visit(

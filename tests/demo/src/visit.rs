@@ -169,13 +169,14 @@ impl Visit {
 
     fn play(&self, scene: &Scene, stream: &str, token: &str) -> anyhow::Result<Seen> {
         let host = scene.host(self.from)?;
-        let get = |path: String| self.get(&path, Some(token)).timeout(ANSWER).send(host);
-        let playlist = match get(format!("/{stream}/index.m3u8")) {
+        let get = |path: String, token| self.get(&path, token).timeout(ANSWER).send(host);
+        let playlist = match get(format!("/{stream}/index.m3u8"), Some(token)) {
             Ok(playlist) if playlist.status == 200 => playlist.text(),
             other => return Ok(answer(other)),
         };
         for segment in playlist.lines().filter(|line| !line.starts_with('#')) {
-            match get(format!("/{stream}/{segment}")) {
+            // As players do: the reference as it stands, into which the gate has written the token.
+            match get(format!("/{stream}/{segment}"), None) {
                 Ok(response) if response.status == 200 && response.body.len() == SEGMENT => {}
                 Ok(response) if response.status == 200 => {
                     return Ok(Seen::Fault(format!(

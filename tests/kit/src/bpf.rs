@@ -13,6 +13,8 @@ use std::{
 
 const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
@@ -90,8 +92,9 @@ struct Create {
     flags: u32,
 }
 
-/// The fields of `union bpf_attr` for BPF_MAP_UPDATE_ELEM.
+/// The fields of `union bpf_attr` for commands on an element.
 #[repr(C)]
+#[derive(Default)]
 struct Update {
     map: u32,
     padding: u32,
@@ -206,6 +209,26 @@ pub fn detach_pinned(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let link = made(BPF_OBJ_GET, &(path.as_ptr() as u64, 0u32, 0u32))?;
     detach(link.as_fd())
+}
+
+/// Deletes every entry of the map that is pinned there, as somebody would with `bpftool map delete`; how many there were.
+pub fn delete_all_pinned(pin: &Path) -> io::Result<usize> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let map = made(BPF_OBJ_GET, &(path.as_ptr() as u64, 0u32, 0u32))?;
+    // As long as any key.
+    let mut key = [0_u8; 512];
+    let mut deleted = 0;
+    loop {
+        let first =
+            Update { map: map.as_raw_fd() as u32, value: key.as_mut_ptr() as u64, ..Update::default() };
+        match call(BPF_MAP_GET_NEXT_KEY, &first) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(deleted),
+            found => found?,
+        };
+        let this = Update { map: map.as_raw_fd() as u32, key: key.as_ptr() as u64, ..Update::default() };
+        call(BPF_MAP_DELETE_ELEM, &this)?;
+        deleted += 1;
+    }
 }
 
 /// A command that makes a descriptor.

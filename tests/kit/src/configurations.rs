@@ -10,12 +10,14 @@ use std::{
 };
 
 use filter_user::{
+    backend::{Question, RequestType},
     gate::{Gates, Limits},
     http::Limits as HttpLimits,
+    judge::Request,
     model::{
-        Access, Action, Authority, BackendRule, Config, Country, Engine, Gate, Matcher, MaxSessions, Origin,
-        Policy, PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind, SessionSettings,
-        Stream,
+        Access, Action, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate, Matcher,
+        MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind,
+        SessionSettings, Stream,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -74,14 +76,19 @@ impl Rules {
     }
 
     /// `backend URL`.
-    pub fn backend(mut self, url: &str) -> Self {
+    pub fn backend(self, url: &str) -> Self {
+        self.backend_with(url, BackendOptions::default())
+    }
+
+    /// `backend URL { … }`.
+    pub fn backend_with(mut self, url: &str, options: BackendOptions) -> Self {
         let authority = match url.strip_prefix("securetoken://") {
             Some(key) => Authority::SecureToken(key.into()),
             None if url.starts_with("iptv:") => Authority::Iptv,
             None => Authority::Http(Url::parse(url).unwrap()),
         };
         let text = format!("backend {url}").into();
-        self.0.backends.push(BackendRule { authority, text, origin: origin(50) });
+        self.0.backends.push(BackendRule { authority, options, text, origin: origin(50) });
         self
     }
 
@@ -146,6 +153,7 @@ impl Made {
                 no_auto_token: false,
                 backend_timeout: Duration::from_secs(3),
                 sessions: SessionSettings::default(),
+                limits: Default::default(),
                 listeners: Vec::new(),
                 files: Vec::new(),
             },
@@ -230,5 +238,21 @@ impl Running {
     /// Serves `made`.
     pub fn new(made: Made) -> Self {
         Self::with(made, quick(), SessionLimits::default())
+    }
+}
+
+/// The first question about a request for the stream `cam`.
+pub fn first_question(request: Request) -> Question {
+    Question {
+        name: "cam".into(),
+        address: request.address,
+        request: Arc::new(request),
+        request_type: RequestType::New,
+        request_number: 0,
+        session_id: "id".into(),
+        duration: Duration::ZERO,
+        bytes: 0,
+        stream_clients: 0,
+        total_clients: 0,
     }
 }

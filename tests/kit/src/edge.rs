@@ -4,6 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 use crate::{
+    bpf,
     http::{self, Get},
     netns::{EDGE_V4, EDGE_V6, Lab, Namespace},
     nicgate::{Controller, PATIENCE, Said, Site},
@@ -159,6 +161,24 @@ impl Edge {
         });
         assert_eq!(both[0], both[1], "IPv4 and IPv6 are treated alike");
         both[0]
+    }
+
+    /// Where what filters the first interface is pinned.
+    pub fn pins(&self) -> PathBuf {
+        self.site.bpffs().join("nicgate").join(self.lab.interface())
+    }
+
+    /// Deletes every ban from the kernel's maps behind the controller's back; how many entries there were.
+    ///
+    /// # Panics
+    ///
+    /// When nothing is pinned.
+    #[track_caller]
+    pub fn lose_bans(&self) -> usize {
+        let folders = std::fs::read_dir(self.pins()).expect("the interface is filtered").flatten();
+        let maps = folders.map(|entry| entry.path()).find(|path| path.is_dir()).expect("maps are pinned");
+        let lost = ["BANS_V4", "BANS_V6"].map(|name| bpf::delete_all_pinned(&maps.join(name)));
+        lost.into_iter().map(|lost| lost.expect("root may delete")).sum()
     }
 
     /// A socket of the edge host on a guarded port, with room for everything that a test sends.

@@ -88,7 +88,7 @@ impl Guarded {
     /// When something cannot be removed.
     pub fn detach(self) -> anyhow::Result<()> {
         let Self { lab, filter, .. } = self;
-        lab.edge().run(|| filter.detach())
+        Ok(lab.edge().run(|| filter.detach())?)
     }
 }
 

@@ -107,7 +107,10 @@ impl Site {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        fs::create_dir_all(directory.join("bpf")).expect("the temporary directory can be written to");
+        ["bpf", "state"]
+            .iter()
+            .try_for_each(|name| fs::create_dir_all(directory.join(name)))
+            .expect("the temporary directory can be written to");
         Self { directory }
     }
 
@@ -124,6 +127,11 @@ impl Site {
     /// Where the BPF file system is.
     pub fn bpffs(&self) -> PathBuf {
         self.path("bpf")
+    }
+
+    /// Where a controller keeps what outlives it.
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
     }
 
     /// Writes a file; returns its path.
@@ -146,7 +154,7 @@ impl Site {
         command
             .env("NICGATE_CONTROL", self.socket())
             .env("NICGATE_BPFFS", self.bpffs())
-            .env("NICGATE_STATE", self.path("bans.json"))
+            .env("NICGATE_STATE", self.state().join("bans.json"))
             .env_remove("NICGATE_LOG")
             .current_dir(&self.directory)
             .stdin(Stdio::null())
@@ -266,11 +274,13 @@ fn said(command: &mut Command) -> Said {
 }
 
 fn remove(directory: &Path) {
-    let bpffs = directory.join("bpf");
-    let target = CString::new(bpffs.as_os_str().as_bytes()).expect("a path without zero bytes");
-    // Commands may mount it at the same time, one over the other.
-    // SAFETY: the path is a string with a terminating zero that lives until the call returns.
-    while unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } == 0 {}
+    for name in ["bpf", "state"] {
+        let path = directory.join(name);
+        let target = CString::new(path.as_os_str().as_bytes()).expect("a path without zero bytes");
+        // Commands may mount it at the same time, one over the other.
+        // SAFETY: the path is a string with a terminating zero that lives until the call returns.
+        while unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) } == 0 {}
+    }
     if let Err(error) = fs::remove_dir_all(directory) {
         eprintln!("cannot remove {}: {error}", directory.display());
     }

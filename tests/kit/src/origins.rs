@@ -17,16 +17,22 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::{
     body::{Body, Frame, Incoming},
+    rt::{Read, Write},
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream, UnixListener},
     task::{JoinHandle, JoinSet},
 };
 use url::Url;
+
+use crate::tls::Secure;
 
 /// What a server saw of one request.
 #[derive(Clone, Debug)]
@@ -35,6 +41,8 @@ pub struct Seen {
     pub method: String,
     /// The target, as it was on the wire.
     pub target: String,
+    /// The version of HTTP.
+    pub version: http::Version,
     /// The headers.
     pub headers: HeaderMap,
     /// The body.
@@ -86,7 +94,10 @@ impl Server {
         F: Fn(TcpStream, Arc<Mutex<Vec<Seen>>>) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Room for all connections of a burst: where there is none, the kernel tries again after a second.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(4096).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicU64::new(0));
@@ -129,29 +140,43 @@ impl Server {
     where
         F: Fn(&Seen) -> Response<AnyBody> + Clone + Send + Sync + 'static,
     {
+        Self::start(move |stream, seen| note(TokioIo::new(stream), seen, answer.clone())).await
+    }
+
+    /// The same behind TLS, with HTTP/1.1 and HTTP/2.
+    pub async fn secure<F>(secure: Secure, answer: F) -> Self
+    where
+        F: Fn(&Seen) -> Response<AnyBody> + Clone + Send + Sync + 'static,
+    {
+        let acceptor = secure.acceptor();
         Self::start(move |stream, seen| {
-            let answer = answer.clone();
+            let (acceptor, answer) = (acceptor.clone(), answer.clone());
             async move {
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let (answer, seen) = (answer.clone(), seen.clone());
-                    async move {
-                        let (parts, body) = request.into_parts();
-                        let body = body.collect().await?.to_bytes();
-                        let one = Seen {
-                            method: parts.method.to_string(),
-                            target: parts.uri.to_string(),
-                            headers: parts.headers,
-                            body,
-                        };
-                        let response = answer(&one);
-                        seen.lock().unwrap().push(one);
-                        Ok::<_, hyper::Error>(response)
-                    }
-                });
-                let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                // A client that does not trust us is what some tests want.
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    note(TokioIo::new(stream), seen, answer).await;
+                }
             }
         })
         .await
+    }
+
+    /// The same on a Unix socket; its address is nobody's.
+    pub async fn unix<F>(path: &std::path::Path, answer: F) -> Self
+    where
+        F: Fn(&Seen) -> Response<AnyBody> + Clone + Send + Sync + 'static,
+    {
+        let listener = UnixListener::bind(path).unwrap();
+        let (seen, connections): (Arc<Mutex<Vec<Seen>>>, Arc<AtomicU64>) = Default::default();
+        let (log, count) = (seen.clone(), connections.clone());
+        let task = tokio::spawn(async move {
+            let mut tasks = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                tasks.spawn(note(TokioIo::new(stream), log.clone(), answer.clone()));
+            }
+        });
+        Self { address: ([0, 0, 0, 0], 0).into(), seen, connections, task }
     }
 
     /// A media server that answers everything with its target.
@@ -193,6 +218,33 @@ impl Server {
     pub fn requests(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
+}
+
+/// Serves one connection: reads each request whole, notes it, and answers with what `answer` says.
+async fn note<I, F>(io: I, seen: Arc<Mutex<Vec<Seen>>>, answer: F)
+where
+    I: Read + Write + Unpin + Send + 'static,
+    F: Fn(&Seen) -> Response<AnyBody> + Clone + Send + Sync + 'static,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (answer, seen) = (answer.clone(), seen.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await?.to_bytes();
+            let one = Seen {
+                method: parts.method.to_string(),
+                target: parts.uri.to_string(),
+                version: parts.version,
+                headers: parts.headers,
+                body,
+            };
+            let response = answer(&one);
+            seen.lock().unwrap().push(one);
+            Ok::<_, hyper::Error>(response)
+        }
+    });
+    // A connection that breaks off is what some tests want.
+    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(io, service).await;
 }
 
 /// How a server misbehaves.

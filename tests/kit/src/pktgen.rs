@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::netns::Namespace;
+use crate::{netns::Namespace, rights};
 
 /// The generator's directory for the calling thread's namespace; `/proc/net` would be the first thread's.
 const DIRECTORY: &str = "/proc/thread-self/net/pktgen";
@@ -72,8 +72,7 @@ impl Sent {
 ///
 /// What is missing, and what to do about it.
 pub fn available() -> anyhow::Result<()> {
-    // SAFETY: takes nothing and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
+    if !rights::is_root() {
         bail!("pktgen needs root: run this as root");
     }
     if Path::new(DIRECTORY).is_dir() {

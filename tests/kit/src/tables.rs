@@ -4,9 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use filter_user::{
     address::{Partition, net_range_v4, net_range_v6},
-    kernel::Layout,
     model::{Engine, Origin, PolicyId, Proto, ServiceKey},
     offload::{Cell, ClassId, Column, ColumnId, Compiled, CompiledService, DropRule, DropRuleId},
+    table::Layout,
 };
 use ipnet::IpNet;
 

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use anyhow::Context;
-use filter_ebpf::layout;
-use filter_user::{kernel::Verified, model::Engine};
+use filter_ebpf::{layout, measure};
+use filter_user::model::Engine;
 
-use crate::machine;
+use crate::{machine, objects::Object, verified::Verified};
 
 /// The accepted figures; `cargo xtask verifier --accept` writes them.
 pub const RECORD: &str = include_str!("../../verifier.txt");
@@ -18,7 +18,7 @@ const LIMIT: u32 = 100_000;
 const JUDGES: [&str; 2] = [layout::PROGRAM, layout::PROGRAM_LINEAR];
 
 /// Lines for each generation of the `flat` engine: the program holds their number as a constant.
-const ROOM: usize = 1024;
+const ROOM: u32 = 1024;
 
 /// A figure may be so much larger than the accepted one, in hundredths.
 const GROWTH: u64 = 10;
@@ -57,13 +57,13 @@ pub fn kernel() -> String {
 pub fn measure() -> anyhow::Result<Vec<Row>> {
     let kernel = kernel();
     let mut rows = Vec::new();
-    for (program, debug) in [
-        (layout::PROGRAM, false),
-        (layout::PROGRAM, true),
-        (layout::PROGRAM_LINEAR, false),
-        (layout::PROGRAM_LINEAR, true),
-        (layout::PROGRAM_LOOKUPS, false),
-        (layout::PROGRAM_BARE, false),
+    for (object, program, debug) in [
+        (Object::Product, layout::PROGRAM, false),
+        (Object::Product, layout::PROGRAM, true),
+        (Object::Product, layout::PROGRAM_LINEAR, false),
+        (Object::Product, layout::PROGRAM_LINEAR, true),
+        (Object::Measuring, measure::PROGRAM_LOOKUPS, false),
+        (Object::Measuring, measure::PROGRAM_BARE, false),
     ] {
         if program == layout::PROGRAM && !machine::knows_frags() {
             continue;
@@ -71,7 +71,7 @@ pub fn measure() -> anyhow::Result<Vec<Row>> {
         for (engine, room) in [(Engine::Flat, ROOM), (Engine::Lpm, 0)] {
             let variant = Variant { program: program.to_owned(), engine: engine.to_string(), debug };
             let verified =
-                Verified::new(program, engine, room, debug).with_context(|| variant.to_string())?;
+                Verified::new(object, program, engine, room, debug).with_context(|| variant.to_string())?;
             rows.push(Row { kernel: kernel.clone(), variant, verified });
         }
     }

@@ -178,6 +178,33 @@ pub(super) const PIECES: &[Piece] = &[
         log: "iproute2",
     },
     Piece {
+        name: "players and nginx",
+        why: "the tests play and publish with them",
+        purposes: &[Purpose::Test],
+        present: || {
+            ["ffmpeg", "ffprobe", "gst-launch-1.0", "cvlc", "nginx", "setpriv"]
+                .iter()
+                .all(|program| machine::find(program).is_some())
+                && ["hlsdemux", "dashdemux", "souphttpsrc", "avdec_h264"]
+                    .iter()
+                    .all(|element| works("gst-inspect-1.0", &["--exists", element]))
+        },
+        source: Source::Packages(&[
+            "ffmpeg",
+            "gstreamer1.0-tools",
+            "gstreamer1.0-plugins-base",
+            "gstreamer1.0-plugins-good",
+            "gstreamer1.0-plugins-bad",
+            "gstreamer1.0-libav",
+            "nginx-light",
+            "util-linux",
+            "vlc-bin",
+            "vlc-plugin-base",
+        ]),
+        by_hand: "ffmpeg, GStreamer with its good, bad and libav plugins, VLC without its window, and nginx",
+        log: "players",
+    },
+    Piece {
         name: "rustfmt and clippy",
         why: "the first two checks of the tests",
         purposes: &[Purpose::Test],

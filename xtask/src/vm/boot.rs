@@ -53,7 +53,7 @@ pub(super) fn run(
     fs::write(&archive, guest.archive(kernel, command)?)
         .with_context(|| format!("cannot write {}", archive.display()))?;
     let mut qemu = machine::command("qemu-system-x86_64");
-    qemu.args(["-accel", accelerator(), "-cpu", PROCESSOR, "-smp", "2", "-m", "2048"]);
+    qemu.args(["-accel", machine::accelerator(), "-cpu", PROCESSOR, "-smp", "2", "-m", "2048"]);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     qemu.arg("-serial").arg(format!("file:{}", console.display())).args(["-serial", "stdio"]);
     qemu.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(&archive);
@@ -106,16 +106,4 @@ pub(super) fn run(
             ))
         }
     })
-}
-
-/// `/dev/kvm` alone proves nothing: in some guests it can be opened, and nothing ever boots. The processor has
-/// to say that it virtualises.
-pub(super) fn accelerator() -> &'static str {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let virtualises = processor
-        .lines()
-        .find(|line| line.starts_with("flags"))
-        .is_some_and(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"));
-    let usable = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_ok();
-    if virtualises && usable { "kvm" } else { "tcg" }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::{CHECKS, FIGURES, archive::Archive, boot, elf, kernel, kernel::Kernel};
+use super::{CHECKS, FIGURES, archive::Archive, elf, kernel, kernel::Kernel};
 use crate::{build, machine};
 
 /// The modules of the tests in `tests/suite/tests/kernel` that hold on any kernel.
@@ -102,7 +102,7 @@ impl Guest {
         path.dedup();
         let path = path.join(":");
         let nicgate = self.nicgate.display();
-        let cases = if boot::accelerator() == "kvm" { "" } else { CASES };
+        let cases = if machine::accelerator() == "kvm" { "" } else { CASES };
         let insert: String = modules.iter().map(|name| format!("insmod /modules/{name}.ko\n")).collect();
         let command: Vec<String> = command.iter().map(|word| quoted(word)).collect();
         format!(

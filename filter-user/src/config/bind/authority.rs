@@ -1,12 +1,13 @@
 //! Who is asked: the address behind `backend`, `on_play` and `on_publish`.
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::Binder;
 use crate::{config::lexer::Word, model::Authority};
 
 /// What an address can be.
-const KNOWN: &str = "http://HOST/PATH, https://HOST/PATH, securetoken://KEY and iptv://HOST are read";
+const KNOWN: &str = "http://HOST/PATH, https://HOST/PATH, http+unix://SOCKET/PATH, securetoken://KEY and iptv://HOST are read";
 
 impl Binder<'_> {
     /// Reads the address of an authority.
@@ -19,6 +20,7 @@ impl Binder<'_> {
         };
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "https" => self.http_url(word).map(Authority::Http),
+            "http+unix" => self.socket_url(word).map(Authority::Http),
             "iptv" => Some(Authority::Iptv),
             "securetoken" if rest.is_empty() => {
                 self.sources
@@ -58,17 +60,28 @@ impl Binder<'_> {
         None
     }
 
+    /// Reads the URL of a Unix socket: its path stands in the place of the host, percent-encoded.
+    fn socket_url(&mut self, word: &Word) -> Option<Url> {
+        let url = Url::parse(&word.text).ok();
+        let socket = url.as_ref().and_then(Url::host_str).map(|host| percent_decode_str(host).decode_utf8());
+        if let Some(Ok(path)) = socket
+            && path.starts_with('/')
+            && !path.contains('\0')
+        {
+            return url;
+        }
+        // `http+unix:///run/auth.sock` is what one would write first.
+        let path = word.text.split_once(":///").map_or("run/auth.sock", |(_, path)| path);
+        self.sources.error(word.span, "bad-url", "this names no Unix socket").help(format!(
+            "its path stands percent-encoded in the place of the host: http+unix://%2F{}/PATH",
+            path.replace('/', "%2F")
+        ));
+        None
+    }
+
     /// Warns of an authority that nicgate does not ask as Flussonic would.
     pub(super) fn warn_of(&mut self, authority: &Authority, word: &Word) {
         match authority {
-            Authority::Http(url) if url.scheme() == "https" => {
-                self.sources
-                    .warning(word.span, "https-backend", "nicgate does not speak https to backends")
-                    .help(
-                        "it counts as not responding, and with `allow default` everybody is admitted then; \
-                         reach the backend over http, through a TLS proxy on this host for example",
-                    );
-            }
             Authority::Http(_) => {}
             Authority::Script(_) => {
                 self.sources

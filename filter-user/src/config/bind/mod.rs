@@ -1,29 +1,34 @@
 //! From statements to the model.
 
 mod authority;
+mod backend;
 mod directive;
 mod directives;
+mod include;
+mod limit;
 mod lint;
 mod player;
 mod policy;
 mod port;
+mod resolve;
 mod service;
 mod setting;
 mod stream;
+mod value;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use ipnet::IpNet;
+use url::Url;
 
 pub(super) use self::directives::reference;
 use self::{
     directive::{Draft, Effect},
-    directives::{Top, look_up},
     policy::PolicyDraft,
     service::ServiceDraft,
     stream::{Judges, SourceDraft, StreamDraft},
@@ -31,19 +36,15 @@ use self::{
 use super::{
     Files, LARGEST_LIST, Report,
     lexer::Word,
-    parser,
     source::{Sources, Span},
     syntax::Statement,
     vocabulary::{did_you_mean, suggest},
 };
-use crate::model::{Config, Engine, Interface, Listener, Origin, PolicyBuilder, SessionSettings};
+use crate::model::{
+    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder,
+    SessionSettings,
+};
 
-/// Files included deeper than this are refused.
-const DEEPEST_INCLUDE: usize = 16;
-/// More files than this are refused: a loop of links shows as new names for ever.
-const MOST_FILES: usize = 1000;
-/// A configuration file larger than this is refused; values by the million belong into list files.
-const LARGEST_FILE: usize = 64 << 20;
 /// How long a backend may take unless `backend_timeout` says otherwise.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -76,6 +77,10 @@ struct Binder<'f> {
     auth_token: Option<(Arc<str>, Span)>,
     no_auto_token: bool,
     backend_timeout: Option<(Duration, Span)>,
+    /// How each backend is asked where it stands first, and where that is.
+    backend_options: HashMap<Url, (BackendOptions, Span)>,
+    limits: Limits,
+    limits_at: HashMap<Limit, Span>,
     listeners: Vec<Listener>,
     /// The SRT ports that every stream shares.
     shared_srt: HashSet<u16>,
@@ -111,6 +116,9 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
         auth_token: None,
         no_auto_token: false,
         backend_timeout: None,
+        backend_options: HashMap::new(),
+        limits: Limits::default(),
+        limits_at: HashMap::new(),
         listeners: Vec::new(),
         shared_srt: HashSet::new(),
         passed_over: BTreeSet::new(),
@@ -168,115 +176,11 @@ impl Binder<'_> {
             no_auto_token: self.no_auto_token,
             backend_timeout: self.backend_timeout.map_or(BACKEND_TIMEOUT, |(timeout, _)| timeout),
             sessions: SessionSettings::default(),
+            limits: self.limits,
             listeners: self.listeners,
             files,
         };
         (Some(config), self.sources.into_report())
-    }
-
-    /// Reads one configuration file; `from` is the path in the `include` that names it.
-    fn file(&mut self, path: &Path, bytes: &[u8], from: Option<Span>) {
-        if bytes.len() > LARGEST_FILE {
-            let message = format!("the file is larger than {} MiB", LARGEST_FILE >> 20);
-            let diagnostic = match from {
-                Some(at) => self.sources.error(at, "file-too-large", message),
-                None => self.sources.file_error(path.to_string_lossy().into(), "file-too-large", message),
-            };
-            diagnostic.help("put long lists into files of their own: `deny ip file \"PATH\";`");
-            return;
-        }
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0) {
-            // A caret in such a text would point at nothing that an editor shows.
-            self.sources
-                .file_error(
-                    path.to_string_lossy().into(),
-                    "not-utf8",
-                    "this is not UTF-8 text: it holds NUL bytes, as UTF-16 does".into(),
-                )
-                .help("save the file as UTF-8");
-            return;
-        }
-        let text = String::from_utf8_lossy(bytes).into_owned();
-        self.config_files.push(path.to_owned());
-        let source = self.sources.add(path.to_owned(), text);
-        if let Err(error) = std::str::from_utf8(bytes) {
-            let start = error.valid_up_to();
-            let at = Span { source, start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
-            self.sources
-                .error(at, "not-utf8", format!("the byte 0x{:02x} is not UTF-8 text", bytes[start]))
-                .help("save the file as UTF-8");
-        }
-        self.open_files.push(plain(path));
-        for statement in parser::parse(source, &mut self.sources, look_up) {
-            self.directive(&statement, &mut Top);
-        }
-        self.open_files.pop();
-    }
-
-    fn include(&mut self, statement: &Statement) {
-        let Some(word) = self.only_value(statement, "the path of a file") else { return };
-        let path = self.relative(word);
-        if word.text.contains(['*', '?', '[']) {
-            match self.files.matching(&path) {
-                Ok(paths) if paths.is_empty() => {
-                    self.sources
-                        .warning(word.span, "include-nothing", "no file has a name of this pattern")
-                        .help("relative paths are relative to the file that names them");
-                }
-                Ok(paths) => paths.iter().for_each(|path| self.include_file(word, path)),
-                Err(error) => {
-                    let message = format!("cannot read the folder of `{}`: {error}", path.display());
-                    self.sources.error(word.span, "unreadable-file", message);
-                }
-            }
-        } else {
-            self.include_file(word, &path);
-        }
-    }
-
-    fn include_file(&mut self, word: &Word, path: &Path) {
-        if self.open_files.contains(&plain(path)) {
-            self.sources
-                .error(word.span, "include-cycle", format!("`{}` includes itself", path.display()))
-                .help("remove one `include` of the cycle");
-        } else if self.open_files.len() >= DEEPEST_INCLUDE {
-            let message = format!("files are included more than {DEEPEST_INCLUDE} deep");
-            self.sources.error(word.span, "include-depth", message);
-        } else if self.config_files.len() >= MOST_FILES {
-            let message = format!("more than {MOST_FILES} files are included");
-            self.sources.error(word.span, "include-count", message);
-        } else if self.config_files.iter().any(|read| plain(read) == plain(path)) {
-            self.sources.warning(
-                word.span,
-                "included-twice",
-                format!("`{}` is included already, and is not read again", path.display()),
-            );
-        } else if let Some(bytes) = self.read(word, path) {
-            self.file(path, &bytes, Some(word.span));
-        }
-    }
-
-    /// Reads the file that a word names.
-    fn read(&mut self, word: &Word, path: &Path) -> Option<Vec<u8>> {
-        match self.files.read(path) {
-            Ok(bytes) => Some(bytes),
-            Err(error) => {
-                let message = format!("cannot read `{}`: {error}", path.display());
-                self.sources
-                    .error(word.span, "unreadable-file", message)
-                    .help("relative paths are relative to the file that names them");
-                None
-            }
-        }
-    }
-
-    /// The path in a word; relative paths are relative to the file that names them.
-    fn relative(&self, word: &Word) -> PathBuf {
-        match self.sources.path(word.span.source).parent() {
-            Some(folder) => folder.join(&*word.text),
-            None => PathBuf::from(&*word.text),
-        }
     }
 
     /// Reads a statement of a block as the block's part of the table says.
@@ -407,19 +311,4 @@ impl Binder<'_> {
             .error(at, "duplicate-name", format!("{what} is defined already, at {place}"))
             .help("remove or rename one of the two");
     }
-}
-
-/// A path without `.` and, where that is sure, without `..`: to see that two names are one file.
-fn plain(path: &Path) -> PathBuf {
-    let mut out = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(out.components().next_back(), Some(Component::Normal(_))) => {
-                out.pop();
-            }
-            other => out.push(other),
-        }
-    }
-    out
 }

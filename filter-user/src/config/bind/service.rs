@@ -7,7 +7,7 @@ use std::{
 
 use url::{Host, Url};
 
-use super::{Binder, stream::Resolved};
+use super::{Binder, resolve::Resolved};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement},
     model::{

@@ -1,7 +1,5 @@
 //! Single settings.
 
-use std::time::Duration;
-
 use super::Binder;
 use crate::{
     config::{prefix::parse_prefix, source::Span, syntax::Statement, vocabulary::did_you_mean},
@@ -10,8 +8,6 @@ use crate::{
 
 /// The kernel's IFNAMSIZ, without the closing zero.
 const LONGEST_INTERFACE: usize = 15;
-/// The longest time that a backend can be given.
-const LONGEST_TIMEOUT: f64 = 3600.0;
 
 /// An `interface` that is being read.
 #[derive(Default)]
@@ -148,21 +144,12 @@ impl Binder<'_> {
         }
     }
 
-    /// `backend_timeout SECONDS;`
+    /// `backend_timeout TIME;`
     pub(super) fn backend_timeout(&mut self, statement: &Statement) {
-        let Some(word) = self.only_value(statement, "a number of seconds") else { return };
-        let digits = word.text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let seconds = word.text.parse().ok().filter(|s| digits && *s >= 0.001 && *s <= LONGEST_TIMEOUT);
-        let Some(seconds) = seconds else {
-            let message = format!("`{}` is no number of seconds up to {LONGEST_TIMEOUT}", word.as_written());
-            self.sources
-                .error(word.span, "bad-timeout", message)
-                .help("write a number without a unit, such as 3 or 1.5");
-            return;
-        };
-        let timeout = Duration::from_secs_f64(seconds);
-        if let Some((_, earlier)) = self.backend_timeout.replace((timeout, word.span)) {
-            self.set_again("backend_timeout", word.span, earlier);
+        let Some(timeout) = self.time(statement) else { return };
+        let at = statement.values()[0].span;
+        if let Some((_, earlier)) = self.backend_timeout.replace((timeout, at)) {
+            self.set_again("backend_timeout", at, earlier);
         }
     }
 

@@ -1,16 +1,11 @@
 //! Streams, templates, and who judges them.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use super::{Binder, policy::PolicyDraft};
+use super::Binder;
 use crate::{
-    config::{lexer::Word, source::Span, syntax::Statement, vocabulary::suggest},
-    model::{
-        Access, Authority, BackendRule, Listener, MaxSessions, Origin, PolicyId, Proto, ServiceKey, Stream,
-    },
+    config::{lexer::Word, source::Span, syntax::Statement},
+    model::{Authority, Listener, Origin, Proto, ServiceKey},
 };
 
 /// What `on_play` or `on_publish` names.
@@ -35,23 +30,23 @@ pub(super) struct Judges {
 
 /// A stream, a location or a template that is being read.
 pub(super) struct StreamDraft {
-    name: Arc<str>,
-    at: Span,
-    origin: Origin,
+    pub(super) name: Arc<str>,
+    pub(super) at: Span,
+    pub(super) origin: Origin,
     pub(super) judges: Judges,
     /// Whether it takes published input.
     pub(super) publishes: bool,
     /// Whether the media server does not run it: nobody is admitted.
     pub(super) disabled: bool,
-    template: Option<(Arc<str>, Span)>,
-    prefixes: Vec<(Arc<str>, Span)>,
+    pub(super) template: Option<(Arc<str>, Span)>,
+    pub(super) prefixes: Vec<(Arc<str>, Span)>,
     pub(super) srt_ports: Vec<u16>,
 }
 
 /// `source HOST { }`
 pub(super) struct SourceDraft {
-    name: Arc<str>,
-    origin: Origin,
+    pub(super) name: Arc<str>,
+    pub(super) origin: Origin,
     pub(super) judges: Judges,
 }
 
@@ -62,27 +57,6 @@ impl StreamDraft {
         self.publishes |= statement.values().first().is_some_and(published);
     }
 }
-
-/// Who judges by a template or by default; `None` when it says nothing.
-#[derive(Clone, Default)]
-struct Inherited {
-    on_play: Option<Access>,
-    auth: Option<Access>,
-    on_publish: Option<Access>,
-}
-
-/// The streams with who judges them.
-pub(super) struct Resolved {
-    /// The streams in file order, each with the SRT ports that it names.
-    pub(super) list: Vec<(Stream, Vec<u16>)>,
-    /// The SRT ports that every stream shares.
-    pub(super) shared_srt: HashSet<u16>,
-    /// Other servers whose streams appear here: the name, the place, and who judges playing.
-    pub(super) other_servers: Vec<(Arc<str>, Origin, Option<PolicyId>)>,
-}
-
-/// The policies implied so far, by what they ask.
-type Implied = HashMap<String, PolicyId>;
 
 /// Whether the word is the path of a script that the media server runs itself.
 fn is_script(word: &str) -> bool {
@@ -213,174 +187,5 @@ impl Binder<'_> {
             None => self.authority(word).map(|authority| Judge::Implied(authority, word.clone())),
         };
         *place = judge.map(|judge| (judge, directive.span));
-    }
-
-    /// The policy of a name; reports when there is none.
-    pub(super) fn named_policy(&mut self, name: &str, at: Span) -> Option<PolicyId> {
-        if let Some(index) = self.policy_names.get(name) {
-            return Some(PolicyId(*index as u32));
-        }
-        let names: Vec<_> = self.policy_names.keys().map(|name| &**name).collect();
-        let help = suggest(name, &names).map_or_else(
-            || format!("define it: `auth_backend {name} {{ … }}`"),
-            |meant| format!("did you mean `auth://{meant}`?"),
-        );
-        self.sources.error(at, "unknown-policy", format!("there is no `auth_backend {name}`")).help(help);
-        None
-    }
-
-    fn policy_of(&mut self, judge: &(Judge, Span), whose: &str, implied: &mut Implied) -> Option<PolicyId> {
-        let (authority, word, directive) = match judge {
-            (Judge::Named(name, at), _) => return self.named_policy(name, *at),
-            (Judge::Bare(word), directive) => return self.bare_policy(word, *directive),
-            (Judge::Implied(authority, word), directive) => (authority, word, *directive),
-        };
-        let key = format!("{authority:?}");
-        if let Some(id) = implied.get(&key) {
-            return Some(*id);
-        }
-        self.warn_of(authority, word);
-        let text = self.sources.text(directive.source);
-        let directive = text.get(directive.start..directive.end).unwrap_or("on_play");
-        let origin = self.sources.origin(word.span);
-        let backend = BackendRule {
-            authority: authority.clone(),
-            text: format!("{directive} {}", word.as_written()).into(),
-            origin: origin.clone(),
-        };
-        let id = PolicyId(self.policies.len() as u32);
-        self.policies.push(PolicyDraft {
-            name: format!("{directive} of {whose}").into(),
-            at: word.span,
-            origin,
-            rules: Vec::new(),
-            places: Vec::new(),
-            backends: vec![backend],
-            default_allow: None,
-            max_sessions: MaxSessions::default(),
-            seen: HashMap::new(),
-        });
-        implied.insert(key, id);
-        Some(id)
-    }
-
-    /// Who judges, with the names found.
-    fn access(&mut self, judges: &Judges, whose: &str, implied: &mut Implied) -> Inherited {
-        let mut find = |judge: &Option<(Judge, Span)>| {
-            // An unknown name has been reported; what the access is then does not matter.
-            judge.as_ref().map(|j| self.policy_of(j, whose, implied).map_or(Access::Closed, Access::Policy))
-        };
-        let on_play = find(&judges.on_play);
-        Inherited { on_play, auth: find(&judges.auth), on_publish: find(&judges.on_publish) }
-    }
-
-    /// The policy that `auth NAME;` means.
-    fn bare_policy(&mut self, word: &Word, directive: Span) -> Option<PolicyId> {
-        let text = self.sources.text(directive.source);
-        let directive = text.get(directive.start..directive.end).unwrap_or("on_play");
-        if let Some(index) = self.policy_names.get(&*word.text) {
-            let id = PolicyId(*index as u32);
-            let message = format!("`{}` is read as the `auth_backend` of that name", word.as_written());
-            self.sources
-                .note(word.span, "bare-name", message)
-                .help(format!("write `{directive} auth://{};` to say so", word.text));
-            return Some(id);
-        }
-        let message = format!("`{}` is neither an `auth_backend` nor a URL", word.as_written());
-        self.sources.error(word.span, "bad-url", message).help(format!(
-            "name a policy (`{directive} auth://NAME;`) or a backend (`{directive} http://HOST/PATH;`); \
-             without the line everyone is admitted"
-        ));
-        None
-    }
-
-    /// Finds out who judges each stream.
-    pub(super) fn resolve_streams(&mut self) -> Resolved {
-        let mut implied = Implied::new();
-        let defaults = std::mem::take(&mut self.default_judges);
-        let defaults = self.access(&defaults, "every stream", &mut implied);
-        let templates = std::mem::take(&mut self.templates);
-        let streams = std::mem::take(&mut self.streams);
-        let mut bases: HashMap<Arc<str>, (Inherited, &StreamDraft)> = HashMap::new();
-        for draft in &templates {
-            let judges = self.access(&draft.judges, &format!("template {}", draft.name), &mut implied);
-            bases.insert(draft.name.clone(), (judges, draft));
-        }
-
-        let mut seen: HashMap<Arc<str>, Span> = HashMap::new();
-        let mut list = Vec::new();
-        // A template with a prefix is a stream under that prefix, and inherits all of itself.
-        let own =
-            streams.iter().map(|draft| (draft, &draft.name, draft.at, draft.template.clone(), &draft.judges));
-        let nothing = Judges::default();
-        let prefixes = templates.iter().flat_map(|draft| {
-            let inherit = |at| Some((draft.name.clone(), at));
-            let nothing = &nothing;
-            draft.prefixes.iter().map(move |(prefix, at)| (draft, prefix, *at, inherit(*at), nothing))
-        });
-        for (draft, name, at, template, judges) in own.chain(prefixes) {
-            match seen.entry(name.clone()) {
-                Entry::Occupied(earlier) => {
-                    self.duplicate(&format!("the stream `{name}`"), at, *earlier.get());
-                }
-                Entry::Vacant(place) => {
-                    place.insert(at);
-                }
-            }
-            let base = template.and_then(|(template, at)| {
-                let base = bases.get(&template);
-                if base.is_none() {
-                    self.unknown_template(&template, at, &templates);
-                }
-                base
-            });
-            let judges = self.access(judges, name, &mut implied);
-            let inherited = base.map(|(inherited, _)| inherited.clone()).unwrap_or_default();
-            let publishes = draft.publishes || base.is_some_and(|(_, base)| base.publishes);
-            let on_play = judges
-                .on_play
-                .or(inherited.on_play)
-                .or(judges.auth)
-                .or(inherited.auth)
-                .or_else(|| defaults.on_play.clone())
-                .or_else(|| defaults.auth.clone());
-            let on_publish = judges.on_publish.or(inherited.on_publish);
-            let disabled = draft.disabled || base.is_some_and(|(_, base)| base.disabled);
-            // The default is for what can be published; nothing else is opened by its absence.
-            let otherwise = || match &defaults.on_publish {
-                _ if !publishes => Access::Closed,
-                Some(access) => access.clone(),
-                None => Access::Open,
-            };
-            let (on_play, on_publish) = match disabled {
-                true => (Access::Closed, Access::Closed),
-                false => (on_play.unwrap_or(Access::Open), on_publish.unwrap_or_else(otherwise)),
-            };
-            let stream = Stream { name: name.clone(), on_play, on_publish, origin: draft.origin.clone() };
-            let mut srt_ports = draft.srt_ports.clone();
-            srt_ports.extend(base.iter().flat_map(|(_, base)| &base.srt_ports));
-            list.push((stream, srt_ports));
-        }
-
-        let mut other_servers = Vec::new();
-        for SourceDraft { name, origin, judges } in std::mem::take(&mut self.other_servers) {
-            let own = self.access(&judges, &name, &mut implied);
-            let default = || defaults.on_play.clone().or_else(|| defaults.auth.clone());
-            let id = match own.on_play.or(own.auth).or_else(default) {
-                Some(Access::Policy(id)) => Some(id),
-                _ => None,
-            };
-            other_servers.push((name, origin, id));
-        }
-        Resolved { list, shared_srt: std::mem::take(&mut self.shared_srt), other_servers }
-    }
-
-    fn unknown_template(&mut self, name: &str, at: Span, templates: &[StreamDraft]) {
-        let names: Vec<_> = templates.iter().map(|draft| &*draft.name).collect();
-        let help = suggest(name, &names).map_or_else(
-            || format!("define it: `template {name} {{ … }}`"),
-            |meant| format!("did you mean `{meant}`?"),
-        );
-        self.sources.error(at, "unknown-template", format!("there is no `template {name}`")).help(help);
     }
 }

@@ -9,8 +9,15 @@ fn every_example_is_a_configuration_without_errors_and_warnings() {
     let examples: Vec<_> = directives().into_iter().flat_map(|place| place.directives).collect();
     let examples: Vec<_> = examples.iter().map(|doc| doc.example).filter(|text| !text.is_empty()).collect();
     assert!(examples.len() > 40, "{}", examples.len());
+    let made = rcgen::generate_simple_self_signed(["portal.example.com".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     for example in examples {
-        let (config, report) = memory(example).with("/etc/flussonic/flussonic.conf", "").load();
+        let files = memory(example)
+            .with("/etc/flussonic/flussonic.conf", "")
+            .with("/etc/nicgate/portal.pem", &certificate)
+            .with("/etc/nicgate/edge.pem", &certificate)
+            .with("/etc/nicgate/edge.key", &key);
+        let (config, report) = files.load();
         assert!(config.is_some(), "{example}\n{}", report.render(false));
         assert_eq!(report.warnings().count(), 0, "{example}\n{}", report.render(false));
         let passed = report.notes().any(|note| note.code == "passed-over");
@@ -24,6 +31,8 @@ fn every_word_is_known_where_the_table_has_it() {
         "At the top of a file" => format!("{word} x;"),
         "In an `auth_backend`" => format!("auth_backend a {{ {word} x; }}"),
         "In a `source`" => format!("source a {{ {word} x; }}"),
+        "In a `backend`" => format!("auth_backend a {{ backend http://h/ {{ {word} x; }} }}"),
+        "As the name of a `limit`" => format!("limit {word} x;"),
         "In a `gate`" => format!("gate 80 {{ {word} x; }}"),
         "In an `interface`" => format!("interface a {{ {word} x; }}"),
         _ => format!("stream a {{ {word} x; }}"),

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     bans::{Ban, BanIndex, BanTable, Boottime, Desired, Label, Place, Put, Scope},
     kernel::{BanMaps, Count, boottime, wall_clock},
-    model::{Config, Origin, ServiceKey, ServiceKind},
+    model::{Config, Limit, Origin, ServiceKey, ServiceKind},
     session::{Rejudged, Sessions},
     state::{BanStore, Found},
 };
@@ -148,7 +148,7 @@ impl BanController {
         let mut ids = BTreeSet::new();
         for (interface, maps) in &self.maps {
             let held = maps.held().unwrap_or_else(|error| {
-                tracing::error!(interface, "its bans cannot be taken over: {error:#}");
+                tracing::error!(interface, "its bans cannot be taken over: {error}");
                 BTreeMap::new()
             });
             for ((scope, net), label) in held {
@@ -197,7 +197,7 @@ impl BanController {
                         "the kernel's bans were not what they should be; putting them right"
                     );
                 }
-                Err(error) => tracing::error!(interface, "{error:#}"),
+                Err(error) => tracing::error!(interface, "{error}"),
             }
         }
         wrong
@@ -219,8 +219,8 @@ impl BanController {
         self.missing.clear();
         for (interface, maps) in &self.maps {
             if let Err(error) = maps.sync(&desired) {
-                tracing::error!(interface, "not every ban is in force, trying again soon: {error:#}");
-                self.missing.push(format!("{interface}: {error:#}"));
+                tracing::error!(interface, "not every ban is in force, trying again soon: {error}");
+                self.missing.push(format!("{interface}: {error}"));
             }
         }
         self.plan_retry();
@@ -304,7 +304,7 @@ impl BanController {
         let now = boottime();
         self.expire(now);
         let put = self.table.put(place, time, reason, now, wall_clock().as_secs());
-        let Put { ban, former } = put.ok_or(BanError::Full)?;
+        let Put { ban, former } = put.ok_or_else(|| self.full(net))?;
         if former.is_some() {
             // Asked for again: perhaps because its entry is gone.
             self.verify();
@@ -333,6 +333,17 @@ impl BanController {
         Ok(self.done(result, &notes))
     }
 
+    /// There is no room for what was to be banned.
+    fn full(&self, whose: impl std::fmt::Display) -> BanError {
+        self.sessions.hits().hit(
+            Limit::Bans,
+            BanTable::LIMIT,
+            whose,
+            "not banned: put lasting bans into a list file",
+        );
+        BanError::Full
+    }
+
     /// Makes many bans at once, or none: one change of the kernel's maps, one write of the file.
     ///
     /// # Errors
@@ -354,7 +365,7 @@ impl BanController {
         let places: BTreeSet<Place> = checked.iter().map(|checked| checked.place).collect();
         let new = places.iter().filter(|place| self.table.get(**place).is_none()).count();
         if self.table.len() + new > BanTable::LIMIT {
-            return Err(BanError::Full);
+            return Err(self.full(format_args!("{new} more")));
         }
         let made_at = wall_clock().as_secs();
         for Checked { place, time, reason } in checked {
@@ -495,7 +506,7 @@ impl BanController {
         for (interface, maps) in &self.maps {
             match maps.hits() {
                 Ok(hits) => hits.into_iter().for_each(|(id, count)| *all.entry(id).or_default() += count),
-                Err(error) => tracing::warn!(interface, "the bans' counters cannot be read: {error:#}"),
+                Err(error) => tracing::warn!(interface, "the bans' counters cannot be read: {error}"),
             }
         }
         all

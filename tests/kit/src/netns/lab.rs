@@ -1,3 +1,5 @@
+//! An edge host, a router and clients in network namespaces, joined by virtual cables; all of it goes when it is dropped.
+
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -57,27 +59,46 @@ impl Lab {
             Self { number, label: label.to_owned(), interface, made: Vec::new(), hosts: None, clients: 0 };
         let edge = lab.host("edge")?;
         let router = lab.host("router")?;
-        lab.hosts = Some((edge.clone(), router.clone()));
+        lab.hosts = Some((edge, router.clone()));
         router.sysctl("ipv4/ip_forward", "1")?;
         router.sysctl("ipv6/conf/all/forwarding", "1")?;
-        let name = &lab.interface;
+        lab.plug()?;
+        Ok(lab)
+    }
+
+    /// Makes the edge's wire, and gives both of its ends their addresses and routes.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` refuses, because there is one for example.
+    pub fn plug(&self) -> anyhow::Result<()> {
+        let (edge, router, name) = (self.edge(), self.router(), &self.interface);
         router.batch(&format!(
             "link add {WIRE} address {} type veth peer name {name} netns {} address {}\n",
             mac(ROUTER_MAC),
             edge.name(),
             mac(EDGE_MAC)
         ))?;
-        edge.batch(&format!(
-            "addr add {EDGE_V4}/30 dev {name}\naddr add {EDGE_V6}/64 dev {name} nodad\nlink set {name} up\n\
-             route add default via {ROUTER_V4}\n"
-        ))?;
+        edge.batch(&format!("link set {name} up\n"))?;
         router.batch(&format!(
             "addr add {ROUTER_V4}/30 dev {WIRE}\naddr add {ROUTER_V6}/64 dev {WIRE} nodad\nlink set {WIRE} up\n"
         ))?;
-        wait_up(&edge, name)?;
-        wait_up(&router, WIRE)?;
-        edge.batch(&format!("route add default via {ROUTER_V6} dev {name}\n"))?;
-        Ok(lab)
+        wait_up(router, WIRE)?;
+        self.address(name)
+    }
+
+    /// Gives the edge's interface, under its present name, its addresses and routes, which it loses when it goes down.
+    ///
+    /// # Errors
+    ///
+    /// When `ip` refuses, or the interface does not come up.
+    pub fn address(&self, name: &str) -> anyhow::Result<()> {
+        let edge = self.edge();
+        wait_up(edge, name)?;
+        edge.batch(&format!(
+            "addr replace {EDGE_V4}/30 dev {name}\naddr replace {EDGE_V6}/64 dev {name} nodad\n\
+             route replace default via {ROUTER_V4} dev {name}\nroute replace default via {ROUTER_V6} dev {name}\n"
+        ))
     }
 
     /// The host that nicgate protects; it answers at [`EDGE_V4`] and [`EDGE_V6`].

@@ -1,3 +1,5 @@
+//! One network namespace: made, entered, commands run in it, removed.
+
 use std::{
     fs::File,
     io::{self, Write},

@@ -1,3 +1,5 @@
+//! A configuration as the oracle sees it: streams, services, and which policies meet on a port.
+
 use std::net::IpAddr;
 
 use super::{CountryTable, Policy, Prefix, nic_may_drop};

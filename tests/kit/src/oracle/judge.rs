@@ -1,3 +1,5 @@
+//! Judging one request by one policy, step by step, as the documentation has it.
+
 use super::{Action, Kind, Policy, Request};
 
 /// The outcome.

@@ -1,3 +1,5 @@
+//! What the oracle knows of policies: rules, values, and when a value matches a request.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4-mapped IPv6 addresses are judged as the IPv4 address.

@@ -1,3 +1,5 @@
+//! What the network card may drop: the addresses from which every possible request is denied, found by trying them.
+
 use std::net::IpAddr;
 
 use super::{Answer, Policy, Prefix, Request, Value, Verdict, conclude, judge};

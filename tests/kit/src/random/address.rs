@@ -1,3 +1,5 @@
+//! Random addresses, most of them at the edges of what a configuration names.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::{collection::vec, prelude::*, sample::Index};

@@ -1,3 +1,5 @@
+//! Random configurations from small pools, so that rules collide.
+
 use std::net::IpAddr;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};

@@ -1,3 +1,5 @@
+//! Random countries of addresses, from a table of the oracle's, for the compiler and the judge.
+
 use std::net::IpAddr;
 
 use filter_user::{

@@ -1,3 +1,5 @@
+//! Random configurations as nicgate's own model, without the parser in between.
+
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use filter_user::model::{
@@ -49,7 +51,7 @@ fn build_policy(policy: &Policy) -> model::Policy {
             }
             Authority::Iptv => (model::Authority::Iptv, "backend iptv://localhost".to_owned()),
         };
-        BackendRule { authority, text: text.into(), origin: origin(0) }
+        BackendRule { authority, options: Default::default(), text: text.into(), origin: origin(0) }
     });
     PolicyBuilder {
         name: policy.name.as_str().into(),
@@ -113,6 +115,7 @@ pub fn build(config: &Config) -> model::Config {
         no_auto_token: false,
         backend_timeout: Duration::from_secs(3),
         sessions: model::SessionSettings::default(),
+        limits: Default::default(),
         listeners: Vec::new(),
         files: Vec::new(),
     }

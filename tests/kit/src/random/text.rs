@@ -1,3 +1,5 @@
+//! Random configurations as text, in varying style, with the files that they name.
+
 use std::{
     collections::HashMap,
     fmt::Write as _,

@@ -1,3 +1,5 @@
+//! A random configuration, an address and a port: what the oracle says of them, beside what nicgate compiles.
+
 use std::{net::IpAddr, sync::Arc};
 
 use filter_user::{

@@ -50,6 +50,7 @@ fn ban_viewer(edge: &Edge, arguments: &[&str]) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 #[test]
 fn a_ban_stops_who_it_names_and_nobody_else_until_it_is_lifted() {
     rights::need_root();
@@ -223,7 +224,7 @@ fn without_a_controller_nobody_bans() {
         let said = site.run(arguments).with(3);
         assert!(said.stderr.contains("start it with `nicgate run`"), "{said:?}");
     }
-    assert!(!site.path("bans.json").exists());
+    assert!(!site.state().join("bans.json").exists());
 }
 
 #[test]
@@ -303,7 +304,7 @@ fn a_ban_ends_in_time_with_a_controller_and_without() {
     });
     until("it is logged", || controller.log().matches("a ban has run out").count() == 2);
     until("it is saved", || {
-        let saved = fs::read_to_string(edge.site.path("bans.json")).unwrap();
+        let saved = fs::read_to_string(edge.site.state().join("bans.json")).unwrap();
         saved.contains("10.0.0.0/8") && !saved.contains("203.0.113.0/24")
     });
 
@@ -422,7 +423,7 @@ fn a_damaged_file_loses_no_ban_that_is_in_force() {
     ban_viewer(&edge, &["--for", "1h", "--reason", "lost"]);
     let _ = edge.ban(&["10.0.0.0/8", "--service", "9998/udp"]).with(0);
     controller.end(libc::SIGKILL).unwrap();
-    let file = edge.site.path("bans.json");
+    let file = edge.site.state().join("bans.json");
     for damage in ["half a f", ""] {
         fs::write(&file, damage).unwrap();
         let controller = edge.start();
@@ -466,8 +467,8 @@ fn a_ban_that_cannot_be_saved_is_in_force_and_says_so() {
     edge.configure(OPEN, "");
     let controller = edge.start();
     // A folder cannot be replaced by a file.
-    fs::create_dir(edge.site.path("bans.json")).unwrap();
-    fs::write(edge.site.path("bans.json/full"), "").unwrap();
+    fs::create_dir(edge.site.state().join("bans.json")).unwrap();
+    fs::write(edge.site.state().join("bans.json/full"), "").unwrap();
     for net in ["203.0.113.0/24", "2001:db8:10::/64"] {
         let said = edge.ban(&[net]).with(0);
         assert!(said.stderr.contains("in force, but not saved: cannot write"), "{said:?}");
@@ -475,8 +476,8 @@ fn a_ban_that_cannot_be_saved_is_in_force_and_says_so() {
     assert!(edge.drops(&edge.viewer));
     assert_eq!(edge.alarms(), ["bans-not-saved"]);
     assert!(edge.nicgate(&["status"]).with(3).stdout.contains("ALARM bans-not-saved"));
-    fs::remove_dir_all(edge.site.path("bans.json")).unwrap();
-    until("it is saved in the end", || edge.site.path("bans.json").is_file());
+    fs::remove_dir_all(edge.site.state().join("bans.json")).unwrap();
+    until("it is saved in the end", || edge.site.state().join("bans.json").is_file());
     until("the alarm is over", || edge.nicgate(&["status", "--quiet"]).status == Some(0));
     drop(controller);
 }
@@ -576,6 +577,7 @@ fn many_bans_are_one_change_or_none() {
     assert!(said.stderr.contains("203.0.113.10 is not banned on every service"), "{said:?}");
 }
 
+#[expect(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 #[test]
 fn bans_are_made_while_reloads_go_on() {
     rights::need_root();

@@ -3,6 +3,7 @@
 mod bans;
 mod enforces;
 mod life;
+mod limits;
 mod reload;
 mod reload_under_traffic;
 mod watch;

@@ -2,12 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{fs, io, path::Path};
+use std::fs;
 
-use filter_user::{
-    bans::Desired,
-    kernel::{Bpffs, Filter},
-};
 use kit::{
     edge::{Edge, GATE, GUARD, RULES, arrivals, knock},
     http::Get,
@@ -79,7 +75,7 @@ fn a_filter_that_is_taken_off_by_hand_is_put_back() {
     edge.configure(RULES, "");
     let controller = edge.start();
     let interface = edge.lab.interface().to_owned();
-    let pins = edge.site.bpffs().join("nicgate").join(&interface);
+    let pins = edge.pins();
     assert!(edge.drops(&edge.banned));
     let count = || controller.log().matches("filtered again; it was not").count();
 
@@ -142,16 +138,6 @@ fn an_interface_that_another_program_has_is_an_alarm_until_it_is_free() {
     assert!(pin.exists());
 }
 
-/// Removes every ban from the kernel's maps behind the controller's back.
-fn lose_bans(edge: &Edge, bpffs: &Path) {
-    let interface = edge.lab.interface();
-    let lost: Result<(), io::Error> = edge.lab.edge().run(|| {
-        let filter = Filter::open_in(&Bpffs::at(bpffs), interface).map_err(io::Error::other)?;
-        filter.bans().sync(&Desired::default()).map_err(io::Error::other)
-    });
-    lost.unwrap();
-}
-
 #[test]
 fn bans_that_are_deleted_from_the_kernel_come_back() {
     rights::need_root();
@@ -162,15 +148,14 @@ fn bans_that_are_deleted_from_the_kernel_come_back() {
     let ban = || ["203.0.113.0/24", "2001:db8:10::/64"].map(ban);
     ban();
     assert!(edge.drops(&edge.viewer));
-    let bpffs = edge.site.bpffs();
-
-    lose_bans(&edge, &bpffs);
+    assert!(edge.lose_bans() >= 2);
     assert!(!edge.drops(&edge.viewer));
+    assert!(edge.alarms().iter().any(|code| code == "bans-missing"), "what is missing is said at once");
     let again = ban();
     assert!(edge.drops(&edge.viewer), "the same ban again");
     again.iter().for_each(|again| assert_eq!(again["not_in_force"], json!([])));
 
-    lose_bans(&edge, &bpffs);
+    assert!(edge.lose_bans() >= 2);
     assert_eq!(edge.reload()["ok"], true);
     assert!(edge.drops(&edge.viewer), "a reload");
     assert_eq!(edge.alarms(), [""; 0]);
@@ -195,11 +180,10 @@ fn after_a_restart_of_the_machine_the_last_good_configuration_holds() {
         let _ = edge.nicgate(&["detach", "--all"]).with(0);
     };
     restart(edge.start());
-    for broken in ["198.51.100.66\nnonsense\n", ""] {
-        if broken.is_empty() {
-            fs::remove_file(edge.site.path("bad.list")).unwrap();
-        } else {
-            list(broken);
+    for broken in [Some("198.51.100.66\nnonsense\n"), Some("# nothing\n"), None] {
+        match broken {
+            Some(broken) => drop(list(broken)),
+            None => fs::remove_file(edge.site.path("bad.list")).unwrap(),
         }
         let controller = edge.start();
         assert!(edge.drops(&edge.banned), "{broken:?}");

@@ -10,7 +10,7 @@ use std::{
 use filter_user::{
     gate::{Gates, Limits},
     http::Limits as HttpLimits,
-    model::{Access, Action, Proto, ServiceKey},
+    model::{Access, Action, Limit, Proto, ServiceKey},
     session::{SessionLimits, Sessions},
 };
 use kit::{
@@ -19,6 +19,7 @@ use kit::{
     raw_client::Client,
     wait::{PATIENCE, until},
 };
+use tokio::{sync::watch, task::JoinSet};
 
 fn open(upstream: &str) -> Made {
     Made::new().stream("open", Access::Open, Access::Open).gate(LOOPBACK, upstream)
@@ -240,24 +241,141 @@ async fn large_heads_are_refused() {
     assert_eq!(upstream.count(), 1);
 }
 
+/// An upstream that answers as long as it is let, so that its clients' connections are busy.
+async fn held() -> (Server, watch::Sender<bool>) {
+    let let_go = watch::Sender::new(false);
+    let gate = let_go.clone();
+    let server = Server::answering(move |_| {
+        let mut free = gate.subscribe();
+        async move {
+            free.wait_for(|free| *free).await.unwrap();
+            http::Response::new(full("done"))
+        }
+    })
+    .await;
+    (server, let_go)
+}
+
 #[tokio::test]
 async fn one_address_cannot_take_every_connection() {
-    let upstream = Server::media().await;
-    let gate = with(open(&upstream.url()), Limits { connections_per_address: 3, ..quick() });
-    let mut clients = Vec::new();
+    let (upstream, let_go) = held().await;
+    let mut made = open(&upstream.url());
+    made.config.limits.set(Limit::ConnectionsPerAddress, 3);
+    let gate = Running::new(made);
+    let mut clients = JoinSet::new();
     for _ in 0..3 {
         let mut client = Client::connect(gate.address).await;
-        assert_eq!(client.get("/open").await.status, 200);
-        clients.push(client);
+        clients.spawn(async move { (client.get("/open").await.status, client) });
     }
+    until("three are busy", || gate.sessions.counters().transfers == 3).await;
     let mut fourth = Client::connect(gate.address).await;
     let refused = fourth.get("/open").await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("2")), "the fourth is answered");
     assert!(fourth.closed().await, "and closed");
+    let_go.send_replace(true);
+    let mut clients = clients.join_all().await;
+    assert!(clients.iter().all(|(status, _)| *status == 200));
     clients.pop();
     until("the place is free again", || gate.gates.counters()[0].connections_open == 2).await;
     assert_eq!(Client::connect(gate.address).await.get("/open").await.status, 200);
     assert_eq!(gate.gates.counters()[0].connections_refused, 1);
+    assert_eq!(gate.sessions.hits().count(Limit::ConnectionsPerAddress), 1);
+}
+
+#[tokio::test]
+async fn connections_that_wait_make_room_and_those_that_work_do_not() {
+    for limit in [Limit::ConnectionsPerAddress, Limit::Connections] {
+        let (upstream, let_go) = held().await;
+        let mut made = open(&upstream.url());
+        made.config.limits.set(limit, 4);
+        let gate = Running::new(made);
+        let mut busy = Client::connect(gate.address).await;
+        let working = tokio::spawn(async move { (busy.get("/open").await.status, busy) });
+        until("one is busy", || gate.sessions.counters().transfers == 1).await;
+        // A connection that has sent nothing, one with a part of a head, and one that waits after an answer.
+        // They are made one after the other, so that it is known which has waited longest.
+        let mut silent = Client::connect(gate.address).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut begun = Client::connect(gate.address).await;
+        begun.send("GET /open HT").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut waits = Client::connect(gate.address).await;
+        assert_eq!(waits.get("/nothing").await.status, 404);
+        until("four are there", || gate.gates.counters()[0].connections_open == 4).await;
+        let mut refused = Client::connect(gate.address).await;
+        assert_eq!(refused.get("/nothing").await.status, 503, "nobody has waited long enough");
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let mut new = Vec::new();
+        for (n, closed) in [&mut silent, &mut begun, &mut waits].into_iter().enumerate() {
+            let mut client = Client::connect(gate.address).await;
+            assert_eq!(client.get("/nothing").await.status, 404, "there is room for one more");
+            assert!(closed.closed().await, "the one that has waited longest, number {n}, makes it");
+            new.push(client);
+        }
+        let mut refused = Client::connect(gate.address).await;
+        assert_eq!(refused.get("/nothing").await.status, 503, "these are new");
+        let_go.send_replace(true);
+        let (status, mut busy) = working.await.unwrap();
+        assert_eq!(status, 200);
+        assert_eq!(busy.get("/nothing").await.status, 404, "it was never closed");
+        let counters = &gate.gates.counters()[0];
+        assert_eq!((counters.connections_closed_idle, counters.connections_refused), (3, 2), "{limit}");
+        assert_eq!(gate.sessions.hits().count(limit), 2);
+    }
+}
+
+#[tokio::test]
+async fn fewer_open_files_are_fewer_connections() {
+    let upstream = Server::media().await;
+    let gate = with(open(&upstream.url()), Limits { open_files: 384 + 32, ..quick() });
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        let mut client = Client::connect(gate.address).await;
+        assert_eq!(client.get("/open").await.status, 200);
+        clients.push(client);
+    }
+    assert_eq!(Client::connect(gate.address).await.get("/open").await.status, 503);
+    assert_eq!(gate.sessions.hits().count(Limit::OpenFiles), 1);
+}
+
+#[tokio::test]
+async fn heads_are_as_large_as_the_limits_say() {
+    let upstream = Server::media().await;
+    let mut made = open(&upstream.url());
+    made.config.limits.set(Limit::HeadBytes, 2048);
+    made.config.limits.set(Limit::HeaderLines, 10);
+    made.config.limits.set(Limit::TargetBytes, 512);
+    let gate = Running::new(made);
+    let lines = |count| "X: y\r\n".repeat(count);
+    for (head, status, limit) in [
+        (format!("GET /open HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(9)), 200, None),
+        (format!("GET /open HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(10)), 431, Some(Limit::HeaderLines)),
+        (format!("GET /open?{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(500)), 200, None),
+        (format!("GET /open?{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(510)), 414, Some(Limit::TargetBytes)),
+        (format!("GET /open HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(1900)), 200, None),
+        (
+            format!("GET /open HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "y".repeat(2048)),
+            431,
+            Some(Limit::HeadBytes),
+        ),
+    ] {
+        let mut client = Client::connect(gate.address).await;
+        client.send(&head).await;
+        assert_eq!(client.reply().await.status, status, "{head}");
+        for other in [Limit::HeaderLines, Limit::TargetBytes, Limit::HeadBytes] {
+            let expected = gate.sessions.hits().count(other);
+            assert!(limit != Some(other) || expected == 1, "{other} is counted");
+        }
+    }
+    let hits =
+        [Limit::HeaderLines, Limit::TargetBytes, Limit::HeadBytes].map(|l| gate.sessions.hits().count(l));
+    assert_eq!(hits, [1, 1, 1]);
+    let mut made = open(&upstream.url());
+    made.config.limits.set(Limit::HeaderLines, 500);
+    let gate = Running::new(made);
+    let mut client = Client::connect(gate.address).await;
+    client.send(format!("GET /nothing HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(400))).await;
+    assert_eq!(client.reply().await.status, 404, "and as many: the head was read");
 }
 
 #[tokio::test]

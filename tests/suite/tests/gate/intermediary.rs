@@ -204,6 +204,29 @@ async fn what_came_whole_is_delivered_whole_though_the_client_has_gone() {
 }
 
 #[tokio::test]
+async fn what_does_something_is_delivered_without_a_body_too() {
+    let upstream = Server::media().await;
+    let gate = open(&upstream.url());
+    for (round, head) in [
+        "DELETE /free/a HTTP/1.1\r\nHost: a\r\n\r\n",
+        // As ffmpeg deletes.
+        "DELETE /free/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /free/a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        "PUT /free/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ]
+    .into_iter()
+    .cycle()
+    .take(20)
+    .enumerate()
+    {
+        let mut client = TcpStream::connect(gate.address).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        drop(client);
+        until("it arrives", || upstream.count() == round + 1).await;
+    }
+}
+
+#[tokio::test]
 async fn who_publishes_and_half_closes_gets_an_answer() {
     let upstream = Server::media().await;
     let gate = open(&upstream.url());

@@ -177,6 +177,7 @@ async fn what_needs_no_token_passes_as_it_is() {
         let response = media(&Seen {
             method: "GET".into(),
             target: target.clone(),
+            version: http::Version::HTTP_11,
             headers: http::HeaderMap::new(),
             body: bytes::Bytes::new(),
         });

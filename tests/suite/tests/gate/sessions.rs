@@ -11,7 +11,7 @@ use std::{
 };
 
 use filter_user::{
-    model::{Access, Action, ServiceKey},
+    model::{Access, Action, Limit, ServiceKey},
     session::SessionLimits,
 };
 use kit::{
@@ -202,6 +202,8 @@ async fn a_full_table_lets_the_oldest_idle_session_go() {
     assert!(goes_on(&mut alive).await);
     let _others = [watch(&gate, "/cam/mpegts?token=a").await, watch(&gate, "/cam/mpegts?token=b").await];
     assert_eq!(Client::connect(gate.address).await.get("/cam/mpegts?token=c").await.status, 503);
+    assert_eq!(gate.sessions.hits().count(Limit::Sessions), 1);
+    assert_eq!((gate.gates.counters()[0].limited, gate.gates.counters()[0].denied), (1, 0));
 }
 
 fn reloadable(gate: &Running, upstream: &Server, rules: Rules) -> Made {

@@ -1,5 +1,6 @@
 //! What a policy says of a request, and what of that the network card may decide, beside the oracle.
 
+mod backend_connections;
 mod backend_truth_table;
 mod explain_agrees;
 mod judgement_order;

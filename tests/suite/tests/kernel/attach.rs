@@ -17,8 +17,9 @@ use std::{
 };
 
 use filter_user::{
-    kernel::{AttachReport, Bpffs, Filter, Layout, LinkKind, Mode, detach},
+    kernel::{self, AttachReport, Bpffs, Filter, LinkKind, Mode, Reader, detach},
     model::{Engine, InterfaceMode, Proto},
+    table::Layout,
 };
 use kit::{machine, rights, tables::Table};
 
@@ -88,12 +89,12 @@ impl Lab {
         Bpffs::at(&self.bpffs)
     }
 
-    fn attach(&self, mode: InterfaceMode, table: &Layout) -> anyhow::Result<(Filter, AttachReport)> {
+    fn attach(&self, mode: InterfaceMode, table: &Layout) -> kernel::Result<(Filter, AttachReport)> {
         within(&self.server(), || Filter::attach_in(&self.bpffs(), "server0", mode, table))
     }
 
-    fn open(&self) -> anyhow::Result<Filter> {
-        within(&self.server(), || Filter::open_in(&self.bpffs(), "server0"))
+    fn open(&self) -> kernel::Result<Reader> {
+        within(&self.server(), || Reader::open_in(&self.bpffs(), "server0"))
     }
 
     /// A socket of the server on the protected port.
@@ -526,7 +527,7 @@ fn an_interface_that_was_deleted_and_made_again_is_attached_afresh() {
     drop(attach().unwrap());
     ip(&["-n", &lab.server(), "link", "delete", "again0"]);
     add();
-    let filter = within(&lab.server(), || Filter::open_in(&lab.bpffs(), "again0")).unwrap();
+    let filter = within(&lab.server(), || Reader::open_in(&lab.bpffs(), "again0")).unwrap();
     let status = within(&lab.server(), || filter.status()).unwrap();
     assert_eq!((status.mode, status.link), (None, None), "the status does not claim what is not so");
     drop(filter);

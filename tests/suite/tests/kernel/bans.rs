@@ -9,14 +9,14 @@ use std::{
 
 use filter_user::{
     bans::{Ban, BanTable, Boottime, Desired, Entries, Label, Scope},
-    kernel::{Bench, Count, boottime},
+    kernel::{Count, Unattached, boottime},
     model::{Engine, Proto},
 };
 use ipnet::IpNet;
 use kit::{
     for_each_engine,
     frames::{self, Extension, IPV4, IPV6, SCTP, TCP, UDP, ethernet, ipv4, ipv6, ports},
-    rights,
+    objects, rights,
     tables::Table,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -42,7 +42,7 @@ const SRT: Scope = Scope::Service { proto: Proto::Udp, port: 9998 };
 
 /// The program with a table that drops 198.51.100.0/24 and 2001:db8:bad::/48, and with bans.
 struct Checked {
-    bench: Bench,
+    bench: Unattached,
     book: BanTable,
     never_drop: Vec<IpNet>,
 }
@@ -62,7 +62,7 @@ impl Checked {
 
     fn with(engine: Engine, table: Table) -> Self {
         rights::need_root();
-        let mut bench = Bench::new(engine).expect("the program loads");
+        let mut bench = Unattached::new(engine).expect("the program loads");
         bench.publish(&table.compiled()).unwrap();
         Self { bench, book: BanTable::default(), never_drop: Vec::new() }
     }
@@ -348,7 +348,7 @@ fn sampled_drops_name_their_ban(engine: Engine) {
 
 fn reloads_leave_bans_alone_and_the_last_one_leaves_nothing(engine: Engine) {
     let mut checked = Checked::new(engine);
-    let memory = checked.bench.memory().unwrap();
+    let memory = objects::memory(&checked.bench.maps().unwrap()).unwrap();
     let id = checked.ban(Scope::Everywhere, "10.0.0.0/8", None);
     for _ in 0..3 {
         checked.bench.publish(&table().compiled()).unwrap();
@@ -360,7 +360,11 @@ fn reloads_leave_bans_alone_and_the_last_one_leaves_nothing(engine: Engine) {
     assert_eq!(checked.from("10.1.1.1", TCP, 80), "pass_protected");
     checked.book.clear();
     checked.sync();
-    assert_eq!(checked.bench.memory().unwrap(), memory, "without bans they take no memory");
+    assert_eq!(
+        objects::memory(&checked.bench.maps().unwrap()).unwrap(),
+        memory,
+        "without bans they take no memory"
+    );
 }
 
 /// A ban's place and end: never, in an hour, or a moment ago.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use filter_user::{
-    kernel::Bench,
+    kernel::Unattached,
     model::{Engine, Proto},
 };
 use kit::{
@@ -35,7 +35,7 @@ fn what_a_packet_costs() {
     for (engine, prefixes) in
         [Engine::Flat, Engine::Lpm].into_iter().flat_map(|e| [(e, 1u32), (e, 1_000), (e, 100_000)])
     {
-        let mut bench = Bench::new(engine).unwrap();
+        let mut bench = Unattached::new(engine).unwrap();
         // Every second address of a block far away, and the two networks that the frames come from.
         let mut table = Table::new(1).service(Proto::Tcp, 80, None, 0);
         let rule = table.rule("deny ip", 1);

@@ -10,7 +10,7 @@ use std::{
 use filter_user::{
     explain::{KernelVerdict, Query, Target, explain},
     judge::Verdict,
-    kernel::Bench,
+    kernel::Unattached,
     model::{Config, Engine, Proto},
 };
 use kit::{
@@ -49,7 +49,7 @@ fn explain_says_what_the_kernel_does(engine: Engine) {
 }
 
 fn compare(engine: Engine, seed: u64) {
-    let mut bench = Bench::new(engine).unwrap();
+    let mut bench = Unattached::new(engine).unwrap();
     let mut last: Option<Arc<Config>> = None;
     let (mut triples, mut dropped, mut v6, mut configs) = (0, 0, 0, 0);
     let mut protocols = [0; 3];

@@ -10,9 +10,10 @@ use std::{
 };
 
 use filter_user::{
-    kernel::{Filter, Layout, Stats},
+    kernel::{Filter, Reader, Stats},
     model::{Engine, InterfaceMode, Proto},
     offload::ClassId,
+    table::Layout,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kit::{
@@ -261,7 +262,7 @@ fn every_verdict_is_of_one_table_of_tries() {
 /// Sends frames of sources on whom all tables agree, and waits for each few to be counted, so that no queue loses any.
 fn flood(lab: &Lab, seen: &Seen, stop: &AtomicBool) {
     let wire = lab.wire().unwrap();
-    let reader = lab.edge().run(|| Filter::open(lab.interface())).unwrap();
+    let reader = lab.edge().run(|| Reader::open(lab.interface())).unwrap();
     let counted = || {
         let services = reader.stats().unwrap().services;
         let found = services.iter().find(|service| service.service == SERVICE);

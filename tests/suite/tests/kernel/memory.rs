@@ -3,13 +3,13 @@
 use std::net::Ipv4Addr;
 
 use filter_user::{
-    kernel::Bench,
+    kernel::Unattached,
     model::{Engine, Proto},
     offload::Compiled,
 };
 use ipnet::{IpNet, Ipv4Net};
-use kit::rights;
 use kit::tables::Table;
+use kit::{objects, rights};
 
 /// What each processor adds: counters of its own.
 const PER_PROCESSOR: u64 = 260 << 10;
@@ -40,13 +40,13 @@ fn scattered(rules: u32, prefixes: u32) -> Compiled {
 /// The maps' bytes once both generations hold the table.
 fn bytes(compiled: &Compiled) -> u64 {
     rights::need_root();
-    let mut bench = Bench::new(Engine::Flat).expect("the program loads");
+    let mut bench = Unattached::new(Engine::Flat).expect("the program loads");
     for generation in 1..=2 {
         assert_eq!(bench.publish(compiled).expect("the table fits").generation, generation);
     }
     let status = bench.status().expect("the maps can be read");
     assert!(status.v4.complete() && status.v4.installed > 0, "{status:?}");
-    bench.memory().expect("the kernel tells")
+    objects::memory(&bench.maps().expect("the kernel tells")).expect("the kernel tells")
 }
 
 fn check(what: &str, bytes: u64, bound: u64) {

@@ -4,11 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter_ebpf::{
-    layout::{LOOKUPS, Lookups, Proto as MapProto},
+    layout::Proto as MapProto,
+    measure::{LOOKUPS, Lookups},
     parse::{Address, Frame, Ip, Parsed, parse},
 };
 use filter_user::{
-    kernel::{Bench, Stats},
+    kernel::{Stats, Unattached},
     model::{Engine, Proto, ServiceKey},
     offload::{Cell, ClassId, Compiled},
 };
@@ -16,7 +17,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kit::{
     for_each_engine,
     frames::{self, Extension, IPV4, IPV6, SCTP, SERVICE_VLAN, TCP, UDP, VLAN, ethernet, ipv4, ipv6, ports},
-    machine, rights,
+    machine,
+    measuring::Measuring,
+    rights,
     tables::Table,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -50,9 +53,9 @@ const ADMITTED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 const ADMITTED6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 7);
 
 /// The program in the kernel; Loaded by root only.
-fn bench(engine: Engine) -> Bench {
+fn bench(engine: Engine) -> Unattached {
     rights::need_root();
-    Bench::new(engine).expect("the program loads")
+    Unattached::new(engine).expect("the program loads")
 }
 
 /// `DENIED` and `DENIED6` are dropped on every protected port.
@@ -65,7 +68,7 @@ fn simple() -> Table {
 }
 
 struct Checked {
-    bench: Bench,
+    bench: Unattached,
 }
 
 impl Checked {
@@ -144,6 +147,7 @@ fn lookups_agree_with_the_partition(engine: Engine) {
     let compiled = table.nets(nets).compiled();
     bench.publish(&compiled).unwrap();
     bench.publish(&compiled).unwrap();
+    let mut measuring = Measuring::new(&mut bench).unwrap();
     for (v6, random, set) in [
         (0, u64::MAX, 0),
         (0, 0xffff << 32, 0x0a00_0000 << 32),
@@ -156,7 +160,7 @@ fn lookups_agree_with_the_partition(engine: Engine) {
         for chained in [0, 1] {
             let mut kernel = Lookups { seed: 3, sum: 0, random, set, chained, v6 };
             let mut host = kernel;
-            bench.look_up(&mut kernel, 2_000).unwrap();
+            measuring.look_up(&mut kernel, 2_000).unwrap();
             for _ in 0..2_000 * LOOKUPS {
                 let (upper, lower) = host.draw();
                 let class = if v6 == 0 {
@@ -669,7 +673,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn agree(bench: &mut Bench, compiled: &Compiled, frames: &[Vec<u8>]) -> Result<(), TestCaseError> {
+fn agree(bench: &mut Unattached, compiled: &Compiled, frames: &[Vec<u8>]) -> Result<(), TestCaseError> {
     let mut counts = bench.stats().unwrap().outcomes;
     for frame in frames {
         let expected = on_the_host(compiled, frame);

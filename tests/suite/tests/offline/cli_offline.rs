@@ -603,7 +603,7 @@ fn explain_knows_bans_and_publishing() {
         {"id": 1, "prefix": "198.51.100.0/24", "service": null, "reason": "restreams", "made_at": 1,
          "expires_at": null, "until_boottime": null},
     ]});
-    std::fs::write(site.path("bans.json"), bans.to_string()).unwrap();
+    std::fs::write(site.state().join("bans.json"), bans.to_string()).unwrap();
     let banned = explain(&["--stream", "cam"]);
     assert_eq!(verdict(&banned), json!(["deny", "ban", "p", "drop"]));
     let ban = json!({"prefix": "198.51.100.0/24", "service": null, "reason": "restreams"});
@@ -617,7 +617,7 @@ fn explain_knows_bans_and_publishing() {
     let said = site.run(&["explain", "--stream", "cam", "--ip", "198.51.100.7"]).with(0);
     assert!(said.stdout.contains("is banned on every service: restreams"), "{said:?}");
 
-    std::fs::write(site.path("bans.json"), "{").unwrap();
+    std::fs::write(site.state().join("bans.json"), "{").unwrap();
     assert_eq!(explain(&["--stream", "cam"])["bans_known"], false);
     let said = site.run(&["explain", "--stream", "cam", "--ip", "198.51.100.7"]).with(0);
     assert!(said.stdout.contains("bans are not known"), "{said:?}");

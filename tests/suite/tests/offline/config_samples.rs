@@ -90,15 +90,7 @@ fn a_whole_server_is_read_as_it_is() {
     let (config, report) = sample("flussonic.conf");
     assert_eq!(
         codes(&report),
-        [
-            "iptv",
-            "https-backend",
-            "securetoken",
-            "not-enforced",
-            "not-enforced",
-            "not-enforced",
-            "passed-over"
-        ],
+        ["iptv", "securetoken", "not-enforced", "not-enforced", "not-enforced", "passed-over"],
         "{}",
         report.render(false)
     );

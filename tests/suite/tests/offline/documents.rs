@@ -5,10 +5,12 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
     process::Command,
+    sync::LazyLock,
 };
 
 use filter_user::config::{self, Files};
@@ -17,6 +19,7 @@ use kit::{
     mmdb::{self, Layout},
     nicgate::binary,
     oracle::Prefix,
+    tls::{Authority, Certificate},
 };
 use serde_json::{Value, json};
 
@@ -223,7 +226,13 @@ impl Files for Block<'_> {
                           stream example_stream { input fake://; on_play auth://blacklist; }\n";
             return Ok(server.as_bytes().to_vec());
         }
-        Err(io::ErrorKind::NotFound.into())
+        // And of certificates; an authority's is as good as any.
+        static SHOWN: LazyLock<Certificate> = LazyLock::new(|| Authority::new().certificate("example.com"));
+        match path.extension().and_then(OsStr::to_str) {
+            Some("pem") => Ok(SHOWN.pem.clone().into_bytes()),
+            Some("key") => Ok(SHOWN.key.clone().into_bytes()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn matching(&self, _: &Path) -> io::Result<Vec<PathBuf>> {
@@ -336,5 +345,22 @@ fn the_unit_starts_commands_that_exist_and_keeps_what_the_filter_needs() {
     assert_eq!(value("ReadWritePaths"), "/sys/fs/bpf");
     for capability in ["CAP_BPF", "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"] {
         assert!(value("CapabilityBoundingSet").split(' ').any(|word| word == capability), "{capability}");
+    }
+}
+
+/// Every test that docs/players.md names in a cell is there.
+#[test]
+fn what_players_are_said_to_do_is_tried() {
+    let folder = kit::workspace().join("tests/suite/tests/players");
+    let tests: String = ending(&folder, ".rs").iter().map(|path| read(path)).collect();
+    let page = read(&kit::workspace().join("docs/players.md"));
+    let (_, tables) = page.split_once("## What has been tried").expect("the tables stand last");
+    let rows = tables.lines().filter(|line| line.starts_with('|'));
+    let named: Vec<&str> =
+        rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|name| name.contains('_')).collect();
+    assert!(named.len() >= 15, "{named:?}");
+    for name in named {
+        let there = tests.contains(&format!("fn {name}()")) || tests.contains(&format!("    {name}: "));
+        assert!(there, "docs/players.md names {name}, which is no test of a player");
     }
 }

@@ -9,3 +9,4 @@ mod fuzz_manifest;
 mod fuzz_packet;
 mod fuzz_path;
 mod layering;
+mod objects;

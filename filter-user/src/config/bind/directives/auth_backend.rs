@@ -57,15 +57,17 @@ impl Draft for PolicyDraft {
         },
         Directive {
             names: &["backend"],
-            form: "backend http://HOST[:PORT]/PATH|securetoken://KEY;",
+            form: "backend http[s]://[USER:PASSWORD@]HOST[:PORT]/PATH|http+unix://SOCKET/PATH|securetoken://KEY [{ … }]",
             about: "Asks when no list has decided. All backends are asked in parallel: 2xx admits at once, 3xx and 4xx \
-                    deny once none can admit any more, and if none responds the default holds. `https://` and \
-                    `iptv://` are read, warned of, and count as not responding.",
+                    deny once none can admit any more, and if none responds the default holds. `https` \
+                    trusts the system's authorities and speaks HTTP/2 with backends that do; redirects are not \
+                    followed. The path of a Unix socket is percent-encoded: `http+unix://%2Frun%2Fauth.sock/PATH`. \
+                    `iptv://` is read, warned of, and counts as not responding.",
             default: "",
             example: "auth_backend viewers { backend http://127.0.0.1:9000/auth; }",
             opens_if_missed: true,
             top_only: false,
-            block: Context::Other,
+            block: Context::Backend,
             effect: Effect::Enforced(|binder, line, policy| binder.backend(line, policy)),
         },
     ];

@@ -2,6 +2,7 @@
 //! a field of the model.
 
 mod auth_backend;
+mod backend;
 mod gate;
 mod interface;
 mod source;
@@ -9,15 +10,19 @@ mod stream;
 mod top;
 
 use super::{
+    backend::BackendDraft,
     directive::{Directive, Draft, Effect},
     policy::PolicyDraft,
     service::GateDraft,
     setting::InterfaceDraft,
     stream::{SourceDraft, StreamDraft},
 };
-use crate::config::{
-    reference::{DirectiveDoc, EffectWord, PlaceDoc},
-    vocabulary::{Context, Known},
+use crate::{
+    config::{
+        reference::{DirectiveDoc, EffectWord, PlaceDoc},
+        vocabulary::{Context, Known},
+    },
+    model::{Limit, Setting},
 };
 
 /// The top of a file; it is read into the binder itself.
@@ -31,6 +36,7 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Stream => StreamDraft::known(word),
         Context::Source => SourceDraft::known(word),
         Context::Gate => GateDraft::known(word),
+        Context::Backend => BackendDraft::known(word),
         Context::Interface => InterfaceDraft::known(word),
         Context::Other => None,
     }
@@ -41,15 +47,35 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
     vec![
         place::<Top>(),
         place::<PolicyDraft>(),
+        place::<BackendDraft>(),
         place::<StreamDraft>(),
         place::<SourceDraft>(),
         place::<GateDraft>(),
         place::<InterfaceDraft>(),
+        limits(),
     ]
 }
 
 fn place<D: Draft>() -> PlaceDoc {
     PlaceDoc { place: D::PLACE, about: D::ABOUT, directives: D::DIRECTIVES.iter().map(doc).collect() }
+}
+
+/// What `limit` can set.
+fn limits() -> PlaceDoc {
+    let settings = Limit::ALL.into_iter().filter_map(|limit| Some((limit, limit.setting()?)));
+    let directives = settings.map(|(limit, Setting { shown, meaning, .. })| DirectiveDoc {
+        names: limit.names(),
+        form: "limit NAME VALUE;",
+        about: meaning,
+        default: shown,
+        example: "",
+        effect: EffectWord::Enforced,
+        concerns: "",
+    });
+    let about = "The names of `limit`. What reaches one is counted by its name in `nicgate stats` and logged once a minute. \
+                 The defaults are for an edge with some ten thousand viewers, thousands of whom share the address of a \
+                 carrier's NAT or of a proxy in front.";
+    PlaceDoc { place: "As the name of a `limit`", about, directives: directives.collect() }
 }
 
 fn doc<D>(directive: &Directive<D>) -> DirectiveDoc {
@@ -93,6 +119,7 @@ mod tests {
     fn every_entry_is_whole_and_no_word_is_there_twice() {
         check::<Top>();
         check::<PolicyDraft>();
+        check::<BackendDraft>();
         check::<StreamDraft>();
         check::<SourceDraft>();
         check::<GateDraft>();

@@ -113,15 +113,29 @@ impl Draft for Top {
         },
         Directive {
             names: &["backend_timeout"],
-            form: "backend_timeout SECONDS;",
-            about: "nicgate's own: how long a backend may take in all, from 0.001 to 3600 seconds. Then it counts as not \
-                    responding.",
-            default: "`3`",
-            example: "backend_timeout 1.5;",
+            form: "backend_timeout TIME;",
+            about: "nicgate's own: how long a question to a backend may take from when it is sent, connecting included, \
+                    from `1ms` to an hour; a number alone is seconds. Then the backend counts as not responding. The \
+                    block of a backend can say otherwise.",
+            default: "`3s`",
+            example: "backend_timeout 1500ms;",
             opens_if_missed: true,
             top_only: false,
             block: Context::Other,
             effect: Effect::Enforced(|binder, statement, _| binder.backend_timeout(statement)),
+        },
+        Directive {
+            names: &["limit"],
+            form: "limit NAME VALUE;",
+            about: "nicgate's own: a limit of its own, which says nothing about a client or a backend. What exceeds it is \
+                    answered with a status where HTTP has one, counted by its name, and logged once a minute. Sizes take \
+                    `k`, `m` and `g`. The names stand in a part of their own.",
+            default: "each name says it",
+            example: "limit connections_per_address 1024;\nlimit head_bytes 16k;",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, _| binder.limit(statement)),
         },
         Directive {
             names: &["auth_backend"],

@@ -5,9 +5,9 @@ use benchmarks::{
     samples::Spread,
     test_run::{Timed, XDP_DROP},
 };
-use filter_ebpf::layout::Lookups;
-use filter_user::{kernel::Bench, model::Engine};
-use kit::frames::ethernet;
+use filter_ebpf::measure::Lookups;
+use filter_user::{kernel::Unattached, model::Engine};
+use kit::{frames::ethernet, measuring::Measuring, objects};
 
 use crate::{
     input::{Input, hundred_rules},
@@ -38,7 +38,7 @@ impl Parts {
     /// Measures them in turn.
     pub(crate) fn measure(runs: u32) -> Result<Self> {
         let input = Input::list(V4_ADDRESSES, PREFIXES)?;
-        let mut bench = Bench::new(Engine::Flat)?;
+        let mut bench = Unattached::new(Engine::Flat)?;
         bench.publish(&input.compiled)?;
         ensure!(bench.run(&input.frame(input.denied), 1)?.dropped, "{} is not dropped", input.denied);
         let bare = Timed::bare()?;
@@ -65,16 +65,17 @@ impl Parts {
         let steps = steps.filter_map(|((name, ..), times)| Some((*name, Spread::of(times)?))).collect();
         let lookup = lookup(&mut bench, runs)?;
         drop(bench);
-        let mut bench = Bench::new(Engine::Flat)?;
+        let mut bench = Unattached::new(Engine::Flat)?;
         bench.publish(&hundred_rules()?)?;
-        Ok(Self { steps, lookup, hundred_rules: bench.memory()? })
+        Ok(Self { steps, lookup, hundred_rules: objects::memory(&bench.maps()?)? })
     }
 }
 
 /// What of a lookup is not looking up, what is computing, and what is waiting for memory.
-fn lookup(many: &mut Bench, runs: u32) -> Result<Vec<(&'static str, Spread)>> {
-    let mut few = Bench::new(Engine::Flat)?;
+fn lookup(many: &mut Unattached, runs: u32) -> Result<Vec<(&'static str, Spread)>> {
+    let mut few = Unattached::new(Engine::Flat)?;
     few.publish(&Input::list(V4_ADDRESSES, FEW)?.compiled)?;
+    let (mut many, mut few) = (Measuring::new(many)?, Measuring::new(&mut few)?);
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     let mut anywhere = Lookups { seed: 5, sum: 0, random: u64::MAX, set: 0, chained: 0, v6: 0 };
     for round in 0..=runs {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use filter_ebpf::layout::Lookups;
+use filter_ebpf::measure::Lookups;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Bits of an IPv6 address that vary: everything lies in 2000::/3, as all that is routed does.

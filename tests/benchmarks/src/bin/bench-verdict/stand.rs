@@ -8,8 +8,9 @@ use benchmarks::{
     test_run::{Timed, XDP_DROP, XDP_PASS},
     varying_frames::{self, Entries, Trie, TrieLookups, Varied},
 };
-use filter_ebpf::layout::{LOOKUPS, Lookups};
-use filter_user::{kernel::Bench, model::Engine};
+use filter_ebpf::measure::{LOOKUPS, Lookups, PROGRAM_LOOKUPS};
+use filter_user::{kernel::Unattached, model::Engine};
+use kit::{measuring::Measuring, objects};
 
 use crate::{
     input::Input,
@@ -122,7 +123,9 @@ pub(crate) struct Stand<'a> {
 
 struct OfEngine {
     peer: Peer,
-    bench: Bench,
+    /// Keeps the tables.
+    _bench: Unattached,
+    lookups: Measuring,
     program: Timed,
     /// From anywhere, and from the list.
     varied: [Varied; 2],
@@ -166,19 +169,24 @@ impl<'a> Stand<'a> {
                 Engine::Flat => Peer::Flat,
                 Engine::Lpm => Peer::Lpm,
             };
-            let mut bench = Bench::new(*engine)?;
+            let mut bench = Unattached::new(*engine)?;
             bench.publish(&input.compiled)?;
             let again = bench.publish(&input.compiled)?;
             ensure!(bench.run(&frames[0], 1)?.dropped, "{} is not dropped", input.denied);
-            taken.push(Taken { peer, memory: bench.memory()?, publish_seconds: again.took.as_secs_f64() });
+            taken.push(Taken {
+                peer,
+                memory: objects::memory(&bench.maps()?)?,
+                publish_seconds: again.took.as_secs_f64(),
+            });
             let program =
                 Timed::of_this_process("nicgate").or_else(|_| Timed::of_this_process("nicgate_linear"))?;
             let varied = varied(&program)?;
             let mut lookups = input.set.anywhere();
-            bench.look_up(&mut lookups, VERIFIED)?;
+            let mut measuring = Measuring::new(&mut bench)?;
+            measuring.look_up(&mut lookups, VERIFIED)?;
             verify(input, lookups)?;
             let listed = if input.has_listed { Some(replay(input)?) } else { None };
-            engines.push(OfEngine { peer, bench, program, varied, listed });
+            engines.push(OfEngine { peer, _bench: bench, lookups: measuring, program, varied, listed });
         }
         let trie = if choice.trie {
             let trie = Trie::new(input.set.v6, &input.list).context("cannot fill an LPM_TRIE")?;
@@ -248,18 +256,18 @@ impl<'a> Stand<'a> {
 
     fn lookups(&mut self, round: u32, add: &mut impl FnMut(Peer, What, f64)) -> Result<()> {
         let Self { input, engines, trie, .. } = self;
-        for OfEngine { peer, bench, listed, .. } in engines {
+        for OfEngine { peer, lookups, listed, .. } in engines {
             let repeat = peer.enough(input.prefixes) / LOOKUPS;
             let anywhere = input.set.anywhere();
             let seed = anywhere.seed ^ u64::from(round) << 32;
             for (what, chained) in [(What::LookupAnywhere, 0), (What::LookupChained, u64::MAX)] {
-                let ns = bench.look_up(&mut Lookups { chained, seed, ..anywhere }, repeat)?;
+                let ns = lookups.look_up(&mut Lookups { chained, seed, ..anywhere }, repeat)?;
                 add(*peer, what, ns);
             }
             let Some(listed) = listed else { continue };
             let mut after = [0; 16];
             let first = round.wrapping_mul(repeat);
-            let ran = listed.run_and_see(&frame(&input.set.listed()), &mut after, first, repeat)?;
+            let ran = listed.run_and_see(&input.set.listed().to_bytes(), &mut after, first, repeat)?;
             let [.., sum] = [&after[..8], &after[8..]]
                 .map(|half| u64::from_ne_bytes(half.try_into().expect("eight bytes")));
             ensure!(
@@ -294,14 +302,8 @@ fn replay(input: &Input) -> Result<Varied> {
         }
         seed
     });
-    let program = Timed::of_this_process(filter_ebpf::layout::PROGRAM_LOOKUPS)?;
+    let program = Timed::of_this_process(PROGRAM_LOOKUPS)?;
     Varied::new(&Entries::seeds(stretches)?, &program)
-}
-
-/// What nicgate's program of lookups takes as a frame.
-fn frame(lookups: &Lookups) -> Vec<u8> {
-    let Lookups { seed, sum, random, set, chained, v6 } = *lookups;
-    [seed, sum, random, set, chained, v6].iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 /// What the kernel found, from the sequence's beginning on, must be what the partition says.

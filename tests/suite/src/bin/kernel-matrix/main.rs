@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 use filter_user::{
-    kernel::{Bench, Mode},
+    kernel::{Mode, Unattached},
     model::{Engine, InterfaceMode},
 };
 use kit::{
@@ -89,7 +89,7 @@ fn verifies() -> anyhow::Result<Outcome> {
 }
 
 fn loads(engine: Engine) -> anyhow::Result<Outcome> {
-    let instructions = Bench::new(engine)?.verified_instructions()?;
+    let instructions = Unattached::new(engine)?.verified_instructions()?;
     Ok(Outcome::Passed(instructions.map_or_else(String::new, |count| format!("{count} verified"))))
 }
 

@@ -9,19 +9,19 @@ use crate::{
 
 /// A prefix and the class of what it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Prefix<A> {
+pub(crate) struct Prefix<A> {
     /// The lowest address.
-    pub(super) network: A,
+    pub(crate) network: A,
     /// The prefix length in bits.
-    pub(super) len: u8,
+    pub(crate) len: u8,
     /// The class.
-    pub(super) class: ClassId,
+    pub(crate) class: ClassId,
 }
 
 /// A class for what no prefix matches, and prefixes for all the rest, in rising order and disjoint.
 ///
 /// The class that would need the most prefixes is the one that needs none.
-pub(super) fn cover<A: Address>(partition: &Partition<A, ClassId>) -> (ClassId, Vec<Prefix<A>>) {
+pub(crate) fn cover<A: Address>(partition: &Partition<A, ClassId>) -> (ClassId, Vec<Prefix<A>>) {
     let mut counts: HashMap<ClassId, usize> = HashMap::new();
     for piece in partition.iter() {
         *counts.entry(piece.label).or_default() += range_prefixes(piece.first, piece.last).count();

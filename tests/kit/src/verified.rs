@@ -4,9 +4,9 @@ use std::io;
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{VerifierLogLevel, programs::ProgramError};
+use filter_user::model::Engine;
 
-use super::object::{self, explain};
-use crate::model::Engine;
+use crate::objects::{self, Object, Settings};
 
 /// What the kernel's verifier found in one program, and what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,16 +22,17 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Loads a program by its name, as [`super::Filter`] does, and lets it go again. Linux 5.15.
+    /// Loads a program by its name, as a filter does, and lets it go again.
     ///
     /// While this runs no thread of the process can open a file: it is for a process of its own.
     ///
     /// # Errors
     ///
     /// There is no such program, privileges are missing, or the kernel refuses it.
-    pub fn new(program: &str, engine: Engine, room: usize, debug: bool) -> Result<Self> {
-        let mut object = object::object(None, engine, room, debug, VerifierLogLevel::STATS)?;
-        let program = object::program(&mut object, program)?;
+    pub fn new(object: Object, program: &str, engine: Engine, room: u32, debug: bool) -> Result<Self> {
+        let settings = Settings { debug, log: VerifierLogLevel::STATS, ..Settings::new(engine, room) };
+        let mut object = objects::open(object, settings, &[])?;
+        let program = objects::program(&mut object, program)?;
         // aya shows the verifier's log only when loading fails. Where no descriptor is left for the program, it
         // fails, but only once all of it has been verified.
         let log = {
@@ -42,13 +43,13 @@ impl Verified {
                 {
                     verifier_log.to_string()
                 }
-                Err(error) => return Err(explain(&error)).context("could not load the program"),
+                Err(error) => return Err(error).context("could not load the program"),
                 Ok(()) => bail!("the kernel found a descriptor although none was allowed"),
             }
         };
         let (instructions, stack) =
             statistics(&log).with_context(|| format!("the verifier's log has no statistics: {log}"))?;
-        program.load().map_err(|error| explain(&error)).context("could not load the program")?;
+        program.load().context("could not load the program")?;
         let info = program.info()?;
         let translated = info.size_translated().context("the kernel does not tell a program's size")?;
         Ok(Self { instructions, stack, translated, machine_code: info.size_jitted() })

@@ -1,19 +1,18 @@
 //! What the `flat` engine's buckets say, read back from the kernel.
 
 use filter_ebpf::flat::{
-    Bucket, CELL_BITS, DEEP, LINE_BUCKETS, Line, NEVER, PIECES, Root, WIDE_PIECES, pointer,
+    Bucket, DEEP, KEY_BITS, LINE_BUCKETS, Line, NEVER, RANGES, Root, WIDE_RANGES, pointer,
 };
 
-use super::ranges::standing_out;
-use crate::offload::ClassId;
+use crate::{offload::ClassId, table::ranges::standing_out};
 
 /// IPv4 ranges that stand out from the rest. `None` if a pointer leads outside.
-pub(super) fn installed_v4(lines: &[Line], root: &Root) -> Option<usize> {
+pub(crate) fn installed_v4(lines: &[Line], root: &Root) -> Option<usize> {
     Some(standing_out(pieces_v4(lines, root)?.iter().map(|piece| piece.class)))
 }
 
 /// The same for IPv6.
-pub(super) fn installed_v6(lines: &[Line], root: &Root) -> Option<usize> {
+pub(crate) fn installed_v6(lines: &[Line], root: &Root) -> Option<usize> {
     Some(standing_out(pieces_v6(lines, root)?.iter().map(|piece| piece.class)))
 }
 
@@ -110,18 +109,18 @@ impl<'l> Walk<'l> {
     fn narrow(&mut self, place: Place) -> Option<()> {
         let bucket = self.bucket(place.bucket)?;
         let quarter = |number: usize| (bucket[number / 4] >> (number % 4 * 16)) as u16;
-        for piece in 0..PIECES {
+        for piece in 0..RANGES {
             let start = if piece == 0 { 0 } else { quarter(piece - 1) };
             if start == NEVER {
                 break;
             }
-            let start = place.start | u64::from(start) << (64 - CELL_BITS) >> place.used;
+            let start = place.start | u64::from(start) << (64 - KEY_BITS) >> place.used;
             self.target(
                 place,
                 start,
-                u32::from(quarter(PIECES + piece)),
+                u32::from(quarter(RANGES + piece)),
                 (bucket[1] >> 48) as u32,
-                CELL_BITS,
+                KEY_BITS,
             )?;
         }
         Some(())
@@ -130,7 +129,7 @@ impl<'l> Walk<'l> {
     fn wide(&mut self, place: Place) -> Option<()> {
         let bucket = self.bucket(place.bucket)?;
         let starts = [place.start, bucket[0].max(place.start), bucket[1].max(place.start)];
-        for piece in 0..WIDE_PIECES {
+        for piece in 0..WIDE_RANGES {
             // Of pieces that begin at one place the last counts.
             if starts.get(piece + 1) == Some(&starts[piece]) {
                 continue;

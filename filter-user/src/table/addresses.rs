@@ -19,8 +19,8 @@ use crate::{
 /// interfaces.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    pub(super) compiled: Arc<Compiled>,
-    pub(super) addresses: Addresses,
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) addresses: Addresses,
 }
 
 impl Layout {
@@ -48,7 +48,7 @@ impl Layout {
 
 /// A table's addresses in an engine's own form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Addresses {
+pub(crate) enum Addresses {
     /// Prefixes for two tries, and the classes of what they do not cover.
     Lpm {
         v4: Vec<Prefix<u32>>,
@@ -64,7 +64,7 @@ pub(super) enum Addresses {
 
 impl Addresses {
     /// Lays out the addresses of a table that [`fits`].
-    pub(super) fn new(engine: Engine, compiled: &Compiled) -> Result<Self, TooLarge> {
+    pub(crate) fn new(engine: Engine, compiled: &Compiled) -> Result<Self, TooLarge> {
         fits(engine, compiled)?;
         let verdicts = compiled.cells.len().div_ceil(LINE_CELLS);
         match engine {
@@ -82,7 +82,7 @@ impl Addresses {
         }
     }
 
-    pub(super) fn engine(&self) -> Engine {
+    pub(crate) fn engine(&self) -> Engine {
         match self {
             Self::Lpm { .. } => Engine::Lpm,
             Self::Flat { .. } => Engine::Flat,
@@ -90,7 +90,7 @@ impl Addresses {
     }
 
     /// How many there are, IPv4 and IPv6.
-    pub(super) fn entries(&self) -> (usize, usize) {
+    pub(crate) fn entries(&self) -> (usize, usize) {
         match self {
             Self::Lpm { v4, v6, .. } => (v4.len(), v6.len()),
             Self::Flat { v4, v6, .. } => (*v4, *v6),
@@ -98,7 +98,7 @@ impl Addresses {
     }
 
     /// Lines that the table needs, those of the verdicts included.
-    pub(super) fn lines(&self) -> usize {
+    pub(crate) fn lines(&self) -> usize {
         match self {
             Self::Lpm { verdicts, .. } => *verdicts,
             Self::Flat { flat, .. } => flat.first_line() + flat.lines().len(),

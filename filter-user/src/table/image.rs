@@ -1,13 +1,13 @@
-//! What the next table will be, as plain data: no kernel object is touched here.
+//! What the next table will be, as plain data.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use filter_ebpf::layout::{
-    Figures, GROUPS, LocalKey, NOTE_TEXT, PORT_COUNT, Proto as MapProto, RULE_SLOTS, RuleNote, SERVICE_SLOTS,
-    ServiceNote, flags, service,
+    GROUPS, LocalKey, NOTE_TEXT, PORT_COUNT, Proto as MapProto, RULE_SLOTS, RuleNote, SERVICE_SLOTS,
+    ServiceNote, TableHeader, flags, service,
 };
 
-use super::{addresses::Addresses, size::TooLarge, slots::assign, state::Ports};
+use super::{addresses::Addresses, size::TooLarge, slots::assign};
 use crate::{
     address::canonical,
     model::{Engine, Proto, ServiceKey},
@@ -23,21 +23,30 @@ pub struct Slots {
     pub services: HashMap<ServiceKey, u32>,
 }
 
+/// What stands on each port: a table's part of the [`Generation`](filter_ebpf::layout::Generation) beside its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ports {
+    /// As [`Generation::groups`](filter_ebpf::layout::Generation::groups).
+    pub(crate) groups: Box<[[u32; 4]; GROUPS]>,
+    /// As [`Generation::ports`](filter_ebpf::layout::Generation::ports).
+    pub(crate) ports: Box<[u16; PORT_COUNT]>,
+}
+
 /// A table that the kernel's maps can hold, ready to be written into them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
-    pub(super) figures: Figures,
-    pub(super) ports: Ports,
+    pub(crate) header: TableHeader,
+    pub(crate) ports: Ports,
     /// Slots and services.
-    pub(super) services: Vec<(u32, ServiceNote)>,
+    pub(crate) services: Vec<(u32, ServiceNote)>,
     /// Services with a local address and their entries; the keys' generation is 0.
-    pub(super) local: Vec<(LocalKey, u32)>,
+    pub(crate) local: Vec<(LocalKey, u32)>,
     /// The verdict table.
-    pub(super) cells: Vec<u16>,
+    pub(crate) cells: Vec<u16>,
     /// Of addresses, IPv4 and IPv6.
     entries: (usize, usize),
     /// Slots and rules.
-    pub(super) rules: Vec<(u32, RuleNote)>,
+    pub(crate) rules: Vec<(u32, RuleNote)>,
 }
 
 impl Image {
@@ -50,8 +59,9 @@ impl Image {
         Self::around(&Addresses::new(engine, compiled)?, compiled, previous)
     }
 
-    /// The rest of a table, around its addresses, which are there only if it [`fits`].
-    pub(super) fn around(
+    /// The rest of a table, around its addresses, which are there only if it [`fits`](super::fits).
+    #[expect(clippy::too_many_lines, reason = "the parts of one table, each from the same few numbers")]
+    pub(crate) fn around(
         addresses: &Addresses,
         compiled: &Compiled,
         previous: &Slots,
@@ -102,7 +112,7 @@ impl Image {
             .collect();
 
         let entries @ (v4_entries, v6_entries) = addresses.entries();
-        let mut figures = Figures {
+        let mut header = TableHeader {
             columns: row as u32,
             hidden_column: compiled.hidden_column().0,
             flags: if compiled.shadow { flags::SHADOW } else { 0 }
@@ -110,13 +120,13 @@ impl Image {
             cells: cells.len() as u32,
             v4_entries: v4_entries as u32,
             v6_entries: v6_entries as u32,
-            ..Figures::default()
+            ..TableHeader::default()
         };
         match addresses {
             Addresses::Lpm { default_v4, default_v6, .. } => {
-                (figures.default_v4, figures.default_v6) = (default_v4.0, default_v6.0);
+                (header.default_v4, header.default_v6) = (default_v4.0, default_v6.0);
             }
-            Addresses::Flat { flat, .. } => figures.roots = [flat.v4, flat.v6],
+            Addresses::Flat { flat, .. } => header.roots = [flat.v4, flat.v6],
         }
         let rules = compiled
             .rules
@@ -134,7 +144,7 @@ impl Image {
                 (slot, note)
             })
             .collect();
-        Ok(Self { figures, ports: Ports { groups, ports }, services, local, cells, entries, rules })
+        Ok(Self { header, ports: Ports { groups, ports }, services, local, cells, entries, rules })
     }
 
     /// The slots of this table.
@@ -160,7 +170,7 @@ fn zeroed<T: Clone + Default, const N: usize>() -> Box<[T; N]> {
         .unwrap_or_else(|_| unreachable!("a vector of N elements"))
 }
 
-pub(super) fn map_proto(proto: Proto) -> MapProto {
+pub(crate) fn map_proto(proto: Proto) -> MapProto {
     match proto {
         Proto::Tcp => MapProto::Tcp,
         Proto::Udp => MapProto::Udp,
@@ -169,7 +179,7 @@ pub(super) fn map_proto(proto: Proto) -> MapProto {
 }
 
 /// The protocol behind a number of the maps.
-pub(super) fn proto_of(number: u8) -> Option<Proto> {
+pub(crate) fn proto_of(number: u8) -> Option<Proto> {
     [Proto::Tcp, Proto::Udp, Proto::Sctp].into_iter().find(|proto| map_proto(*proto) as u8 == number)
 }
 
@@ -193,7 +203,7 @@ fn service_note(key: ServiceKey) -> ServiceNote {
 }
 
 /// The service that a note is about.
-pub(super) fn service_key(note: &ServiceNote) -> ServiceKey {
+pub(crate) fn service_key(note: &ServiceNote) -> ServiceKey {
     let [a, b, c, d, ..] = note.address;
     ServiceKey {
         proto: proto_of(note.proto).unwrap_or(Proto::Tcp),
@@ -215,7 +225,7 @@ fn note_text(text: &str) -> [u8; NOTE_TEXT] {
 }
 
 /// The text in a note.
-pub(super) fn text_of(bytes: &[u8; NOTE_TEXT]) -> String {
+pub(crate) fn text_of(bytes: &[u8; NOTE_TEXT]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(NOTE_TEXT);
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
@@ -226,10 +236,9 @@ mod tests {
 
     use filter_ebpf::layout::{MAX_RULES, MAX_SERVICES};
 
-    use super::*;
+    use super::{super::fits, *};
     use crate::{
         address::Partition,
-        kernel::fits,
         model::{Origin, PolicyId},
         offload::{ClassId, Column, ColumnId, CompiledService, DropRule, DropRuleId},
     };
@@ -276,7 +285,7 @@ mod tests {
         let rule_slot = image.rules[0].0 as u16;
         assert_ne!(rule_slot, 0, "slot 0 passes");
         assert_eq!(image.cells, [0, 0, rule_slot, rule_slot]);
-        assert_eq!((image.figures.columns, image.figures.hidden_column), (2, 1));
+        assert_eq!((image.header.columns, image.header.hidden_column), (2, 1));
         assert_eq!(text_of(&image.rules[0].1.file), "f.conf");
         assert_eq!(image.entries(), (1, 0));
     }
@@ -343,7 +352,7 @@ mod tests {
     fn where_nothing_is_protected_a_hidden_port_is_no_reason_to_drop() {
         let image = Image::new(Engine::Lpm, &compiled(&[], vec![rule("a", 1)]), &Slots::default()).unwrap();
         assert_eq!(image.cells, [0, 0, 1, 0]);
-        assert_eq!(image.figures.flags, 0);
+        assert_eq!(image.header.flags, 0);
     }
 
     #[test]

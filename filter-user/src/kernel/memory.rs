@@ -1,26 +1,28 @@
-//! The lines of the flat engine, mapped into memory.
+//! A table's lines, mapped into memory.
 
 use std::{ops::Range, os::fd::AsFd as _, path::Path};
 
-use anyhow::{Context, Result, bail};
 use aya::maps::MapData;
 use filter_ebpf::flat::{LINE_BYTES, Line};
 
-use super::sys::Mapping;
+use super::{
+    error::{Context as _, Error, Result},
+    sys::Mapping,
+};
 
-/// The lines, mapped into memory: a table of any size is written without a system call.
+/// The lines of both generations, mapped into memory (`BPF_F_MMAPABLE`, Linux 5.5): a table of any size is written without a system call.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub(super) struct TableMemory {
     lines: Mapping<Line>,
     count: u32,
     map: MapData,
 }
 
-impl Lines {
+impl TableMemory {
     pub(super) fn new(map: MapData) -> Result<Self> {
         let info = map.info().context("could not look at the table of addresses")?;
         if info.value_size() as usize != LINE_BYTES {
-            bail!("the table of addresses is of another build");
+            return Err(Error::other_version("the table of addresses is of another build"));
         }
         let count = info.max_entries();
         let lines = Mapping::new(map.fd().as_fd(), count as usize)
@@ -85,7 +87,7 @@ impl Lines {
         let mut lines = old.read_all(generation);
         lines.truncate(used(&lines));
         if lines.len() > self.room() {
-            bail!("the live table needs more room than the next");
+            return Err(Error::unexpected("the live table needs more room than the next"));
         }
         self.write(generation, 0, &lines);
         Ok(())

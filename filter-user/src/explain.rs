@@ -26,8 +26,10 @@ pub enum Target<'a> {
 pub struct Query<'a> {
     /// Whose rules apply.
     pub target: Target<'a>,
-    /// The source address.
+    /// The source address; behind a proxy, the one that the proxy names.
     pub address: IpAddr,
+    /// The proxy that it comes through.
+    pub via: Option<IpAddr>,
     /// The token, if any.
     pub token: Option<&'a str>,
     /// The User-Agent, if any.
@@ -49,6 +51,12 @@ pub enum ExplainError {
     /// No stream has the path; then which ones there are.
     #[error("there is no stream `{0}`{1}")]
     NoStream(String, String),
+    /// No gate believes the proxy.
+    #[error(
+        "no gate trusts {0}: a gate judges the address {0} itself, whatever it names; trust it with \
+        `real_ip from {0};` or `proxy_protocol from {0};`"
+    )]
+    NotTrusted(IpAddr),
     /// As many answers have to be supposed as there are backends.
     #[error("`{policy}` has {asked} backend{}, but {supposed} answer{} supposed: give one word for each, in file order",
         if *asked == 1 { "" } else { "s" }, if *supposed == 1 { " is" } else { "s are" })]
@@ -146,6 +154,13 @@ pub struct Explanation {
     pub kernel_rules: BTreeMap<String, RuleLine>,
     /// The ban that drops at the NIC, by port.
     pub kernel_bans: BTreeMap<String, BanLine>,
+    /// The trusted proxy that the sender of the packets is, by port, where it stands: nothing drops it there, and only
+    /// userspace judges what it passes on.
+    #[serde(default)]
+    pub kernel_proxies: BTreeMap<String, RuleLine>,
+    /// The proxy that the request comes through.
+    #[serde(default)]
+    pub via: Option<IpAddr>,
     /// Whether drops are only counted.
     pub shadow: bool,
     /// The steps that were taken, the deciding one last.
@@ -156,7 +171,8 @@ pub struct Explanation {
 ///
 /// # Errors
 ///
-/// When no policy or stream has the name, or the number of supposed answers is not that of the backends.
+/// When no policy or stream has the name, the proxy is not trusted, or the number of supposed answers is not that of the
+/// backends.
 #[expect(clippy::too_many_lines, reason = "one case for each way in which a request can be decided")]
 pub fn explain(
     config: &Config,
@@ -165,6 +181,12 @@ pub fn explain(
     query: &Query<'_>,
 ) -> Result<Explanation, ExplainError> {
     let address = canonical(query.address);
+    let via = query.via.map(canonical);
+    if let Some(via) = via
+        && !config.services.iter().any(|service| service.proxy(via).is_some())
+    {
+        return Err(ExplainError::NotTrusted(via));
+    }
     // The gate reads an empty parameter, and a token that it gave itself, as none.
     let token = query.token.filter(|token| !token.is_empty() && !is_auto_token(token));
     let subject = Subject { address, country: countries.country(address), token, ua: query.ua };
@@ -217,11 +239,15 @@ pub fn explain(
         kernel: BTreeMap::new(),
         kernel_rules: BTreeMap::new(),
         kernel_bans: BTreeMap::new(),
+        kernel_proxies: BTreeMap::new(),
+        via,
         shadow: config.shadow,
         steps: Vec::new(),
     };
     if let Some(policy) = policy {
-        kernel(config, compiled, policy, (address, bans, query.now), &mut explanation);
+        // The NIC sees who sends the packets.
+        let sender = via.unwrap_or(address);
+        kernel(config, compiled, policy, (sender, bans, query.now), &mut explanation);
     }
     match judgement.ground {
         Ground::Banned => {
@@ -347,6 +373,11 @@ fn kernel(
             continue;
         }
         let port = service.key.to_string();
+        let proxy = service.proxy(address);
+        if let Some((net, origin)) = proxy {
+            explanation.kernel_proxies.insert(port.clone(), RuleLine::new(&net.to_string(), origin));
+        }
+        let exempt = exempt || proxy.is_some();
         let rule = compiled.verdict(address, index).map(|id| compiled.rule(id));
         let ban = bans.find(address, service.key.proto, service.key.port, now).filter(|_| !exempt);
         let drop = (rule.is_some() || ban.is_some()) && !config.shadow;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Ban, Boottime, Place, Scope};
+use super::{Ban, Boottime, Exempt, Place, Scope};
 
 /// What a prefix in one of the kernel's tries means for the addresses in it that no longer prefix names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Label {
         /// Until then; `None` for ever.
         until: Option<Boottime>,
     },
-    /// They are not, although a shorter prefix is: `never_drop`.
+    /// They are not, although a shorter prefix is: `never_drop`, and trusted proxies.
     Exempt,
 }
 
@@ -43,22 +43,32 @@ pub struct Desired {
 }
 
 /// The entries for these bans, so that in each scope the longest prefix around an address carries the ban that
-/// ends last of all bans around it, or says that the address is in `never_drop`. No two bans may have the same
-/// place.
+/// ends last of all bans around it, or says that the address is exempt. No two bans may have the same place.
 ///
-/// An entry stands only where something changes: a ban inside a longer-lived one has none, nor has one inside
-/// `never_drop`; and what is exempt has one only inside a ban. There are therefore at most as many as bans and, in
+/// An entry stands only where something changes: a ban inside a longer-lived one has none, nor has one inside what is
+/// exempt; and what is exempt has one only inside a ban. There are therefore at most as many as bans and, in
 /// each scope, exempt prefixes: cutting the address space into disjoint prefixes could take a hundred for a single
 /// ban. And because of all the bans around an address the last to end is found, the result is right at every
 /// later time, too, if nobody changes it.
-pub fn entries<'a>(bans: impl IntoIterator<Item = &'a Ban>, never_drop: &[IpNet]) -> Entries {
+///
+/// A proxy that is trusted on one port is exempt there only, and the kernel asks for bans on every service first: so a
+/// proxy is exempt from those, and a ban on every service that meets one stands once more in the scope of each port.
+pub fn entries<'a>(bans: impl IntoIterator<Item = &'a Ban>, exempt: &Exempt) -> Entries {
     let mut scopes: BTreeMap<Scope, Vec<(IpNet, Option<&Ban>)>> = BTreeMap::new();
+    let proxies = exempt.proxies();
     for ban in bans {
         scopes.entry(ban.scope).or_default().push((ban.net, Some(ban)));
+        if ban.scope == Scope::Everywhere {
+            for both in proxies.iter().filter_map(|proxy| overlap(ban.net, *proxy)) {
+                for port in exempt.ports() {
+                    scopes.entry(port).or_default().push((both, Some(ban)));
+                }
+            }
+        }
     }
     let mut entries = Entries::new();
     for (scope, mut nets) in scopes {
-        nets.extend(never_drop.iter().map(|net| (net.trunc(), None)));
+        nets.extend(exempt.in_scope(scope).into_iter().map(|net| (net, None)));
         // By address, and then from the outside to the inside; what is exempt before a ban of the same prefix.
         nets.sort_by_key(|(net, ban)| (*net, ban.is_some()));
         let mut around: Vec<(IpNet, Label)> = Vec::new();
@@ -80,6 +90,11 @@ pub fn entries<'a>(bans: impl IntoIterator<Item = &'a Ban>, never_drop: &[IpNet]
         }
     }
     entries
+}
+
+/// The addresses that are in both prefixes.
+fn overlap(one: IpNet, other: IpNet) -> Option<IpNet> {
+    if other.contains(&one) { Some(one) } else { Some(other).filter(|other| one.contains(other)) }
 }
 
 #[cfg(test)]
@@ -132,6 +147,23 @@ pub(super) mod tests {
         })
     }
 
+    /// What is exempt: on two ports that are protected, and everywhere; with the proxies of each port.
+    pub(crate) fn exempt() -> impl Strategy<Value = (Exempt, Vec<IpNet>, [Vec<IpNet>; 2])> {
+        let nets = || proptest::collection::vec(net(), 0..4);
+        (nets(), [nets(), nets()]).prop_map(|(never_drop, proxies)| {
+            let [one, other] = proxies.clone();
+            let exempt = Exempt::never_drop(never_drop.clone()).port(SCOPES[1], one).port(SCOPES[2], other);
+            (exempt, never_drop, proxies)
+        })
+    }
+
+    /// Whether the kernel drops a packet to a port: it looks for a ban on every service, and then for one of the port.
+    pub(crate) fn dropped(entries: &Entries, port: Scope, address: IpAddr, now: Boottime) -> bool {
+        [Scope::Everywhere, port]
+            .into_iter()
+            .any(|scope| longest(entries, scope, address).is_some_and(|label| label.bans(now)))
+    }
+
     /// Addresses at and beside every edge.
     pub(crate) fn addresses<'a>(nets: impl IntoIterator<Item = &'a IpNet>) -> Vec<IpAddr> {
         let step = |address: IpAddr, by: i8| -> IpAddr {
@@ -160,7 +192,7 @@ pub(super) mod tests {
             bans in bans(),
             never_drop in proptest::collection::vec(net(), 0..6),
         ) {
-            let entries = entries(&bans, &never_drop);
+            let entries = entries(&bans, &Exempt::never_drop(never_drop.clone()));
             prop_assert!(entries.len() <= bans.len() + SCOPES.len() * never_drop.len());
             for address in addresses(bans.iter().map(|ban| &ban.net).chain(&never_drop)) {
                 let exempt = never_drop.iter().any(|net| net.contains(&address));
@@ -175,12 +207,31 @@ pub(super) mod tests {
             }
         }
 
+        /// A proxy falls under no ban where it is trusted, and under all of them elsewhere.
         #[test]
-        fn an_entry_stands_only_where_something_changes(
-            bans in bans(),
-            never_drop in proptest::collection::vec(net(), 0..6),
-        ) {
-            let entries = entries(&bans, &never_drop);
+        fn a_proxy_is_exempt_on_its_own_port_alone(bans in bans(), exempt in exempt()) {
+            let (exempt, never_drop, proxies) = exempt;
+            let entries = entries(&bans, &exempt);
+            let nets = bans.iter().map(|ban| &ban.net).chain(&never_drop).chain(proxies.iter().flatten());
+            for address in addresses(nets) {
+                for (port, proxies) in SCOPES[1..].iter().zip(&proxies) {
+                    let exempt = never_drop.iter().chain(proxies).any(|net| net.contains(&address));
+                    for now in (0..21).map(|nanoseconds| Boottime { nanoseconds }) {
+                        let naive = !exempt
+                            && bans.iter().any(|ban| {
+                                [Scope::Everywhere, *port].contains(&ban.scope)
+                                    && ban.net.contains(&address)
+                                    && ban.holds(now)
+                            });
+                        prop_assert_eq!(dropped(&entries, *port, address, now), naive, "{} on {}", address, port);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn an_entry_stands_only_where_something_changes(bans in bans(), exempt in exempt()) {
+            let entries = entries(&bans, &exempt.0);
             for ((scope, net), label) in &entries {
                 let around = entries
                     .iter()

@@ -22,7 +22,8 @@ pub fn steps(from: &Entries, to: &Entries, now: Boottime) -> Vec<Step> {
             .filter(move |(place, label)| !to.contains_key(place) && dead == is_dead(**label, now))
             .map(|(place, _)| Step::Remove(*place))
     };
-    // From the inside to the outside: an exemption is there before the ban around it.
+    // From the inside to the outside: an exemption is there before the ban around it. And ports before what holds for
+    // all of them, which is taken away before they are: what moves from the one to the other stays banned meanwhile.
     let put = to.iter().rev().filter(|(place, label)| from.get(place) != Some(label));
     gone(true).chain(put.map(|(place, label)| Step::Put(*place, *label))).chain(gone(false)).collect()
 }
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
     use crate::bans::entries::{
         self,
-        tests::{SCOPES, addresses, bans, longest, net},
+        tests::{SCOPES, addresses, bans, dropped, exempt, longest},
     };
 
     const NOW: Boottime = Boottime { nanoseconds: 10 };
@@ -50,12 +51,12 @@ mod tests {
         fn nobody_slips_in_or_is_shut_out_on_the_way(
             before in bans(),
             after in bans(),
-            exempt_before in proptest::collection::vec(net(), 0..4),
-            exempt_after in proptest::collection::vec(net(), 0..4),
+            exempt_before in exempt(),
+            exempt_after in exempt(),
         ) {
-            let from = entries::entries(&before, &exempt_before);
+            let from = entries::entries(&before, &exempt_before.0);
             let after: Vec<_> = after.into_iter().filter(|ban| ban.holds(NOW)).collect();
-            let to = entries::entries(&after, &exempt_after);
+            let to = entries::entries(&after, &exempt_after.0);
             let bans = |entries: &Entries, scope, address| {
                 longest(entries, scope, address).is_some_and(|label| label.bans(NOW))
             };
@@ -74,6 +75,15 @@ mod tests {
                         let (a, b) = (bans(&from, scope, *address), bans(&to, scope, *address));
                         if a == b {
                             prop_assert_eq!(bans(&now, scope, *address), a, "{} after {:?}", address, step);
+                        }
+                    }
+                }
+                // What is banned on every service before and on each port after, or the other way round, stays banned.
+                for port in &SCOPES[1..] {
+                    for address in &addresses {
+                        let both = [&from, &to].map(|entries| dropped(entries, *port, *address, NOW));
+                        if both == [true, true] {
+                            prop_assert!(dropped(&now, *port, *address, NOW), "{} after {:?}", address, step);
                         }
                     }
                 }

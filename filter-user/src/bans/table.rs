@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
+use super::{Ban, Boottime, Desired, Exempt, Place, Scope, entries};
 use filter_ebpf::bans::MAX_BANS;
-use ipnet::IpNet;
-
-use super::{Ban, Boottime, Desired, Place, Scope, entries};
 
 /// Every ban, at most one for a prefix in a scope.
 #[derive(Clone, Debug, Default)]
@@ -141,9 +139,9 @@ impl BanTable {
     }
 
     /// What the kernel is to hold.
-    pub fn desired(&self, never_drop: &[IpNet]) -> Desired {
+    pub fn desired(&self, exempt: &Exempt) -> Desired {
         Desired {
-            entries: entries(self.bans.values().map(|ban| &**ban), never_drop),
+            entries: entries(self.bans.values().map(|ban| &**ban), exempt),
             ids: self.bans.values().map(|ban| ban.id).collect(),
         }
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     load::{Loaded, load},
-    model::{ServiceKey, ServiceKind},
+    model::{ServiceKey, ServiceKind, Trust},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
     table::fits,
 };
@@ -39,6 +39,7 @@ pub(super) fn run(path: &Path, all: bool, quiet: bool, output: &Output) -> Resul
                     "kind": summary.kind,
                     "upstream": summary.upstream,
                     "policies": summary.policies,
+                    "proxies": summary.proxies,
                     "open": summary.open,
                     "drops": {
                         "v4_prefixes": summary.prefixes.0,
@@ -114,6 +115,8 @@ struct Summary {
     kind: &'static str,
     upstream: Option<String>,
     policies: Vec<String>,
+    /// Trusted proxies in front.
+    proxies: Vec<String>,
     open: Option<String>,
     prefixes: (usize, usize),
 }
@@ -135,6 +138,12 @@ fn summaries(loaded: &Loaded, compiled: &Compiled) -> Vec<Summary> {
                 kind,
                 upstream,
                 policies: service.policies.iter().map(|id| config.policy(*id).name().to_string()).collect(),
+                proxies: service
+                    .trust()
+                    .into_iter()
+                    .flat_map(Trust::prefixes)
+                    .map(|(net, _)| net.to_string())
+                    .collect(),
                 open: service.open.as_ref().map(ToString::to_string),
                 prefixes: (prefixes.v4().count(), prefixes.v6().count()),
             }
@@ -207,6 +216,14 @@ fn print(
                 count(v4 as u64, "IPv4 prefix", "IPv4 prefixes"),
                 count(v6 as u64, "IPv6 prefix", "IPv6 prefixes")
             )?,
+        }
+        if let [first, more @ ..] = &summary.proxies[..] {
+            let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            writeln!(
+                out,
+                "  trusted proxies {first}{more} are never dropped there; what they pass on, from whatever address, only \
+                 the gate judges"
+            )?;
         }
     }
     out.flush()

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     bans::BanIndex,
-    explain::{Explanation, KernelVerdict, Query, Target, explain},
+    explain::{Explanation, KernelVerdict, Query, RuleLine, Target, explain},
     http::{Ambiguous, read_target},
     judge::{Answer, Verdict},
     kernel::boottime,
@@ -49,6 +49,7 @@ pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<()
     let query = Query {
         target,
         address: args.ip,
+        via: args.via,
         token: args.token.as_deref(),
         ua: args.ua.as_deref(),
         backends: answers.as_deref(),
@@ -90,7 +91,8 @@ fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
         (None, _) => writeln!(out, "{}", explanation.steps.last().map_or("", |step| &step.result))?,
     }
     let country = explanation.country.map_or_else(|| "unknown".to_owned(), |country| country.to_string());
-    writeln!(out, "  address {}, country {country}", query.address)?;
+    let via = explanation.via.map_or_else(String::new, |via| format!(", through the proxy {via}"));
+    writeln!(out, "  address {}, country {country}{via}", query.address)?;
     let rows: Vec<Vec<String>> = explanation
         .steps
         .iter()
@@ -117,7 +119,14 @@ fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
                 let rule = explanation.kernel_rules.get(port);
                 let rule = rule.map(|rule| format!("{} ({}:{})", rule.text, rule.file, rule.line));
                 let ban = explanation.kernel_bans.get(port).map(|ban| format!("ban {}", ban.prefix));
-                let rule = rule.or(ban);
+                let proxy = explanation.kernel_proxies.get(port);
+                let proxy = proxy.map(|proxy| {
+                    let RuleLine { text, file, line } = proxy;
+                    format!(
+                        "{text} ({file}:{line}) is a trusted proxy: only the gate judges what it passes on"
+                    )
+                });
+                let rule = rule.or(ban).or(proxy);
                 let verdict = if *verdict == KernelVerdict::Drop { "drop" } else { "pass" };
                 vec![port.clone(), verdict.to_owned(), rule.unwrap_or_default()]
             })

@@ -186,9 +186,12 @@ struct StateArgs {
 struct ExplainArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// The source address.
+    /// The source address; behind a trusted proxy, the one that the proxy names.
     #[arg(long, value_name = "ADDR")]
     ip: IpAddr,
+    /// The trusted proxy that the request comes through: the network card sees its address.
+    #[arg(long, value_name = "ADDR")]
+    via: Option<IpAddr>,
     /// The client publishes; without it, it plays.
     #[arg(long, requires = "stream")]
     publish: bool,

@@ -4,8 +4,8 @@ use std::{collections::HashMap, io, path::PathBuf};
 
 use super::*;
 use crate::model::{
-    Access, Authority, Cors, Country, Engine, InterfaceMode, Matcher, OpenReason, PlayerToken, Policy,
-    ServiceKind, TokenFrom,
+    Access, AddressHeader, Authority, Cors, Country, Engine, InterfaceMode, Matcher, OpenReason, PlayerToken,
+    Policy, ServiceKind, TokenFrom, Trust,
 };
 
 /// Files in memory.
@@ -41,12 +41,13 @@ fn memory(main: impl AsRef<[u8]>) -> Memory {
 }
 
 /// Loads what must have no errors.
-fn good(main: &str) -> Config {
+pub(crate) fn good(main: &str) -> Config {
     let (config, report) = memory(main).load();
     config.unwrap_or_else(|| panic!("{}", report.render(false)))
 }
 
 mod bound;
 mod directives;
+mod lists;
 mod messages;
 mod syntax;

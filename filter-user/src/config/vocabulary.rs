@@ -17,6 +17,10 @@ pub(super) enum Context {
     Backend,
     /// `interface`.
     Interface,
+    /// The lists of a rule with `file`.
+    List,
+    /// `real_ip`.
+    RealIp,
     /// A block that is passed over, or none.
     Other,
 }

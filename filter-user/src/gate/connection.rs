@@ -1,6 +1,9 @@
 //! One client's connection.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
 
@@ -52,8 +55,15 @@ pub(super) struct Connection {
     pub(super) gate: Arc<GateState>,
     /// As they were when the connection was made.
     pub(super) limits: Limits,
-    /// The client; IPv4-mapped addresses as IPv4.
-    pub(super) client: IpAddr,
+    /// Who made the connection; IPv4-mapped addresses as IPv4.
+    pub(super) peer: IpAddr,
+    /// Whom it is for: the client that a trusted proxy announced, else the peer. A header of a request can still name
+    /// another one.
+    pub(super) client: SocketAddr,
+    /// Whether a trusted proxy announced it.
+    pub(super) announced: bool,
+    /// Whether the client reached that proxy over TLS.
+    pub(super) tls: bool,
     pub(super) wire: Wire,
     pub(super) phases: Phases,
     /// Lets sessions know whether it is still there.

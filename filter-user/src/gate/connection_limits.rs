@@ -36,7 +36,8 @@ pub(super) struct ConnectionLimits {
 
 #[derive(Debug, Default)]
 struct State {
-    owners: HashMap<IpAddr, Owner>,
+    /// By address; those of trusted proxies, which are for many clients, are nobody's.
+    owners: HashMap<Option<IpAddr>, Owner>,
     next_id: u64,
     /// Those of all connections that were asked to leave and have not yet.
     leaving: usize,
@@ -61,7 +62,7 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Place {
     counts: Arc<ConnectionLimits>,
-    owner: IpAddr,
+    owner: Option<IpAddr>,
     id: u64,
     open: Arc<Open>,
 }
@@ -75,18 +76,19 @@ impl ConnectionLimits {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection of `gate` from `address`, or the limit that leaves none.
+    /// A place for a connection of `gate` from `address`, or the limit that leaves none. Without an address, as for a
+    /// trusted proxy, only the limit of all connections counts.
     pub(super) fn take(
         self: &Arc<Self>,
-        address: IpAddr,
+        address: Option<IpAddr>,
         gate: &Arc<GateState>,
         wire: &Wire,
         limits: &Limits,
     ) -> Result<Place, Limit> {
-        let owner = subscriber(address);
+        let owner = address.map(subscriber);
         let mut state = self.state();
-        let mine = state.owners.get(&owner).map_or(0, Owner::staying);
-        if mine >= limits.connections_per_address && !self.close_idle(&mut state, Some(owner), mine / SHARE) {
+        let mine = owner.and_then(|_| state.owners.get(&owner)).map_or(0, Owner::staying);
+        if mine >= limits.connections_per_address && !self.close_idle(&mut state, owner, mine / SHARE) {
             return Err(Limit::ConnectionsPerAddress);
         }
         let (most, limit) = limits.most_connections();
@@ -117,8 +119,8 @@ impl ConnectionLimits {
 
     /// Closes `count` of the connections that have waited longest for a request, and one at least; of one owner or of all.
     fn close_idle(&self, state: &mut State, of: Option<IpAddr>, count: usize) -> bool {
-        let owners = state.owners.iter().filter(|(owner, _)| of.is_none_or(|of| of == **owner));
-        let mut idle: Vec<(Duration, IpAddr, &Arc<Open>)> = owners
+        let owners = state.owners.iter().filter(|(owner, _)| of.is_none() || of == **owner);
+        let mut idle: Vec<(Duration, Option<IpAddr>, &Arc<Open>)> = owners
             .flat_map(|(owner, connections)| connections.connections.values().map(move |open| (*owner, open)))
             .filter(|(_, open)| !open.leaving.load(Ordering::Relaxed))
             .filter_map(|(owner, open)| Some((open.wire.idle_for()?, owner, open)))
@@ -129,7 +131,7 @@ impl ConnectionLimits {
         }
         let count = count.clamp(1, idle.len());
         idle.select_nth_unstable_by_key(count - 1, |(waited, ..)| std::cmp::Reverse(*waited));
-        let gone: Vec<IpAddr> = idle[..count]
+        let gone: Vec<Option<IpAddr>> = idle[..count]
             .iter()
             .map(|(_, owner, open)| {
                 open.leaving.store(true, Ordering::Relaxed);

@@ -115,6 +115,13 @@ counters! {
     not_found,
     /// Requests that were malformed, ambiguous, too large or too slow.
     bad_requests,
+    /// Requests whose address a trusted proxy named or announced.
+    #[serde(default)]
+    proxied,
+    /// Requests and connections refused on account of what a proxy said of its client: malformed, missing or ambiguous, or
+    /// from a proxy that is not trusted.
+    #[serde(default)]
+    proxies_refused,
     /// Requests whose client went away before its answer began, or broke its body off.
     #[serde(default)]
     client_gone,

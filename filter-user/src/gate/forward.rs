@@ -21,7 +21,7 @@ use super::{
     upstream::Fault,
 };
 use crate::{
-    http::{Reject, Target, read_target},
+    http::{Client, Reject, Target, read_target},
     judge,
     manifest::Form,
     model::{Config, Gate, Limit, ServiceKey, ServiceKind},
@@ -43,6 +43,8 @@ pub(super) fn gate_of(config: &Config, key: ServiceKey) -> Option<&Gate> {
 pub(super) struct Judged<'a> {
     pub(super) snapshot: &'a Arc<Snapshot>,
     pub(super) request: &'a judge::Request,
+    /// Whom it is from.
+    pub(super) client: &'a Client,
     pub(super) target: &'a Target,
     /// The target as the client wrote it.
     pub(super) raw_target: &'a [u8],
@@ -121,7 +123,7 @@ pub(super) async fn forward(
         Plan::new(connection, judged.snapshot, gate, keep, asked)
     };
     let mut plan = if Plan::expected(&judged.request.path) { make() } else { None };
-    headers::for_upstream(&mut parts.headers, connection.client, upgrade);
+    headers::for_upstream(&mut parts.headers, judged.client, upgrade);
     if let Some(plan) = &mut plan {
         plan.ask(&mut parts.headers);
     }

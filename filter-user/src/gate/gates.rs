@@ -16,19 +16,20 @@ use tokio::{
 
 use super::{
     GateCounters, Limits, ListenError,
+    announced::{self, Beginning},
     connection::{Connection, Phase, Phases, Shared},
     connection_limits::ConnectionLimits,
     counters::{GateState, add},
     listen::listen,
     player_token::PlayerTokens,
-    serve,
+    serve::{self, Opening},
     upstream::Upstreams,
 };
 use crate::{
     address::canonical,
-    http::Wire,
+    http::{Wire, proxy_protocol::Announced},
     limits::{Throttle, out_of_files},
-    model::{Config, Limit, Proto, ServiceKey, ServiceKind},
+    model::{Config, Limit, Proto, Service, ServiceKey, ServiceKind, Trust},
     session::{Presence, Rejudged, Sessions, Snapshot},
 };
 
@@ -279,14 +280,66 @@ impl Inner {
         self.state().gates.get(&key).cloned()
     }
 
-    fn connect(&self, key: ServiceKey, stream: TcpStream, peer: SocketAddr, phases: &Phases) {
+    fn connect(self: &Arc<Self>, key: ServiceKey, stream: TcpStream, peer: SocketAddr, phases: &Phases) {
         let snapshot = self.shared.sessions.snapshot();
         let Some(gate) = self.gate(&snapshot.config, key, &stream) else { return };
-        let client = canonical(peer.ip());
-        let limits = self.shared.limits.set_by(&snapshot.config.limits);
+        let peer = SocketAddr::new(canonical(peer.ip()), peer.port());
         add(&gate.connections, 1);
+        let trust = trust_of(&snapshot.config, gate.key);
+        if trust.is_some_and(|trust| trust.announces(peer.ip())) {
+            tokio::spawn(self.clone().announced(gate, stream, peer, phases.clone()));
+        } else {
+            let trusted = trust.is_some_and(|trust| trust.trusts(peer.ip()));
+            self.admit((gate, stream, peer, phases), Caller::of(peer, trusted), Opening::default());
+        }
+    }
+
+    /// Serves a connection that a trusted proxy has to announce.
+    async fn announced(
+        self: Arc<Self>,
+        gate: Arc<GateState>,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        mut phases: Phases,
+    ) {
+        let read = tokio::select! {
+            read = announced::read(&mut stream, self.shared.limits.http.head_time) => read,
+            () = phases.reach(Phase::Draining) => return,
+        };
+        // Who is no proxy any more by now is refused request by request.
+        let snapshot = self.shared.sessions.snapshot();
+        let trusted = |client: SocketAddr| {
+            trust_of(&snapshot.config, gate.key).is_none_or(|trust| trust.trusts(client.ip()))
+        };
+        let (caller, opening) = match read {
+            Beginning::Announced(Announced::Own, rest) => {
+                (Caller { announced: true, ..Caller::of(peer, true) }, Opening::Input(rest))
+            }
+            Beginning::Announced(Announced::Client { source, destination: _, tls }, rest) => {
+                let caller = Caller { client: source, trusted: trusted(source), announced: true, tls };
+                (caller, Opening::Input(rest))
+            }
+            Beginning::Refused(reject, seen) => {
+                add(&gate.proxies_refused, 1);
+                (Caller::of(peer, true), Opening::Refused(reject, seen))
+            }
+            Beginning::Nothing => return,
+        };
+        self.admit((gate, stream, peer, &phases), caller, opening);
+    }
+
+    fn admit(
+        &self,
+        (gate, stream, peer, phases): (Arc<GateState>, TcpStream, SocketAddr, &Phases),
+        caller: Caller,
+        opening: Opening,
+    ) {
+        let Caller { client, trusted, announced, tls } = caller;
+        let limits = self.shared.limits.set_by(&self.shared.sessions.snapshot().config.limits);
         let wire = Wire::new();
-        let place = match self.connections.take(client, &gate, &wire, &limits) {
+        // A trusted proxy has no limit of its own: its connections are those of many.
+        let owner = (!trusted).then_some(client.ip());
+        let place = match self.connections.take(owner, &gate, &wire, &limits) {
             Ok(place) => place,
             Err(limit) => {
                 add(&gate.connections_refused, 1);
@@ -294,7 +347,7 @@ impl Inner {
                     Limit::ConnectionsPerAddress => limits.connections_per_address,
                     _ => limits.most_connections().0,
                 };
-                self.shared.sessions.hits().hit(limit, value, client, REFUSED);
+                self.shared.sessions.hits().hit(limit, value, client.ip(), REFUSED);
                 refuse(stream);
                 return;
             }
@@ -305,13 +358,16 @@ impl Inner {
             shared: self.shared.clone(),
             gate,
             limits,
+            peer: peer.ip(),
             client,
+            announced,
+            tls,
             wire,
             phases: phases.clone(),
             presence: Presence::new(),
             place: Arc::new(place),
         };
-        tokio::spawn(serve::run(connection, stream));
+        tokio::spawn(serve::run(connection, stream, opening));
     }
 
     /// Takes note of a connection that the system could not give.
@@ -331,8 +387,30 @@ impl Inner {
 }
 
 /// What becomes of a connection that has no place.
-const REFUSED: &str = "the connection is answered 503 and closed, since no other could be closed for it; behind a proxy or a \
-                       carrier's NAT, `limit` raises it";
+const REFUSED: &str = "the connection is answered 503 and closed, since no other could be closed for it; for a carrier's NAT, \
+                       `limit` raises it, and a proxy in front is named by `real_ip` or `proxy_protocol`";
+
+/// Whom a connection is for.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    /// The client that a proxy announced, else the peer.
+    client: SocketAddr,
+    /// Whether that is a trusted proxy, whose connections are not counted against one address.
+    trusted: bool,
+    announced: bool,
+    tls: bool,
+}
+
+impl Caller {
+    fn of(peer: SocketAddr, trusted: bool) -> Self {
+        Self { client: peer, trusted, announced: false, tls: false }
+    }
+}
+
+/// The proxies that a gate trusts.
+fn trust_of(config: &Config, key: ServiceKey) -> Option<&Trust> {
+    config.services.iter().find(|service| service.key == key).and_then(Service::trust)
+}
 
 /// Answers a connection that has no place, and closes it. A fresh socket's buffer takes the answer at once: it costs no
 /// task and waits for nothing.

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-use crate::http::canonical_name;
+use crate::http::{Client, canonical_name};
 
 /// Headers for one hop only. `Upgrade` and `Connection` are set again for an upgrade that passes.
 const HOP_BY_HOP: [&str; 12] = [
@@ -71,20 +71,31 @@ const OURS: [&str; 42] = [
 ];
 
 /// Prepares a client's headers for the upstream.
-pub(super) fn for_upstream(headers: &mut HeaderMap, client: IpAddr, upgrade: bool) {
+pub(super) fn for_upstream(headers: &mut HeaderMap, client: &Client, upgrade: bool) {
     strip_hop_by_hop(headers, upgrade);
     remove_where(headers, |name| {
         let name = canonical_name(name.as_str().as_bytes());
         let name = std::str::from_utf8(&name).unwrap_or_default();
         name.starts_with("x-forwarded-") || name == "x-forwarded" || OURS.contains(&name)
     });
-    if let Some(host) = headers.get(header::HOST).cloned() {
+    let Client { address, https } = *client;
+    let proto = if https { "https" } else { "http" };
+    let host = headers.get(header::HOST).cloned();
+    // A host has no quote in it, and the framer has seen to that it is one.
+    let named = host.as_ref().and_then(|host| host.to_str().ok()).map(|host| format!(";host=\"{host}\""));
+    let node = match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("\"[{v6}]\""),
+    };
+    let forwarded = format!("for={node};proto={proto}{}", named.unwrap_or_default());
+    headers.insert(header::FORWARDED, HeaderValue::try_from(forwarded).expect("each part is visible ASCII"));
+    if let Some(host) = host {
         headers.insert("x-forwarded-host", host);
     }
-    headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-    let client = HeaderValue::try_from(client.to_string()).expect("an address is visible ASCII");
-    headers.insert("x-forwarded-for", client.clone());
-    headers.insert("x-real-ip", client);
+    headers.insert("x-forwarded-proto", HeaderValue::from_static(proto));
+    let address = HeaderValue::try_from(address.to_string()).expect("an address is visible ASCII");
+    headers.insert("x-forwarded-for", address.clone());
+    headers.insert("x-real-ip", address);
 }
 
 /// Whether a body of the upstream's arrives as it can be passed on: with no coding of the transfer but chunks.
@@ -235,7 +246,8 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        for_upstream(&mut headers, "192.0.2.1".parse().unwrap(), false);
+        let client = Client { address: "192.0.2.1".parse().unwrap(), https: false };
+        for_upstream(&mut headers, &client, false);
         let mut left: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort_unstable();
@@ -244,6 +256,7 @@ mod tests {
             [
                 ("accept", "*/*"),
                 ("content-length", "5"),
+                ("forwarded", "for=192.0.2.1;proto=http;host=\"tv.example\""),
                 ("host", "tv.example"),
                 ("x-forwarded-for", "192.0.2.1"),
                 ("x-forwarded-host", "tv.example"),
@@ -251,6 +264,18 @@ mod tests {
                 ("x-real-ip", "192.0.2.1"),
             ]
         );
+    }
+
+    #[test]
+    fn what_a_proxy_in_front_said_is_passed_on_in_our_words() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("[2001:db8::2]:8080"));
+        let client = Client { address: "2001:db8::1".parse().unwrap(), https: true };
+        for_upstream(&mut headers, &client, false);
+        assert_eq!(headers["forwarded"], "for=\"[2001:db8::1]\";proto=https;host=\"[2001:db8::2]:8080\"");
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::1");
+        assert_eq!(headers["x-real-ip"], "2001:db8::1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
     }
 
     #[test]

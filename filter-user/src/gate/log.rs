@@ -1,5 +1,7 @@
 //! The access log.
 
+use std::net::IpAddr;
+
 use http::Method;
 
 use super::connection::Connection;
@@ -32,7 +34,8 @@ pub(super) fn request(
     tracing::info!(
         target: "nicgate::access",
         service = %connection.gate.key,
-        client = %connection.client,
+        client = %request.address,
+        peer = peer(connection, request.address),
         method = %method,
         path = ?request.path,
         operation = request.operation.as_str(),
@@ -53,6 +56,11 @@ pub(super) fn request(
         fault = end.fault.as_deref(),
         "request"
     );
+}
+
+/// The proxy that a request came through; `None` when it came from the client itself.
+fn peer(connection: &Connection, client: IpAddr) -> Option<tracing::field::DisplayValue<IpAddr>> {
+    (client != connection.peer).then(|| tracing::field::display(connection.peer))
 }
 
 /// What decided, in words.
@@ -76,7 +84,8 @@ pub(super) fn refused(connection: &Connection, reject: Reject, seen: Option<&str
     tracing::info!(
         target: "nicgate::access",
         service = %connection.gate.key,
-        client = %connection.client,
+        client = %connection.client.ip(),
+        peer = peer(connection, connection.client.ip()),
         status = reject.status.as_u16(),
         verdict = "deny",
         stage = "request",
@@ -101,7 +110,8 @@ pub(super) fn preflight(connection: &Connection) {
     tracing::debug!(
         target: "nicgate::access",
         service = %connection.gate.key,
-        client = %connection.client,
+        client = %connection.client.ip(),
+        peer = peer(connection, connection.client.ip()),
         status = 204,
         "preflight"
     );

@@ -3,8 +3,10 @@
 //! A request's target is read by [`crate::http`], judged by [`crate::judge`], and forwarded in the one form in
 //! which it was judged. HTTP/1.1 over plain TCP.
 
+mod announced;
 mod answer;
 mod body;
+mod client;
 mod connection;
 mod connection_limits;
 mod counters;

@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use http::{HeaderMap, Method, Request, Response, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use super::{
     answer::{Wishes, deny, preflight, reject},
     body::{Answer, ResponseBody},
+    client::client,
     connection::{Connection, Phase},
     counters::add,
     forward::{Judged, forward, gate_of},
@@ -22,18 +24,40 @@ use super::{
     tunnel::PendingUpgrade,
 };
 use crate::{
-    http::{Ambiguous, Fact, Framer, Reject, Target, excerpt, read_target, read_target_with_segment},
+    http::{
+        Ambiguous, Client, Fact, Framer, Reject, STRANGE_PROXY, Target, excerpt, read_target,
+        read_target_with_segment,
+    },
     judge,
     model::{Config, Cors, Gate, Limit, PlayerToken},
-    session::Transfer,
+    session::{Presence, Transfer},
 };
 
+/// How a connection begins.
+#[derive(Debug)]
+pub(super) enum Opening {
+    /// With these bytes, which were read already.
+    Input(BytesMut),
+    /// With something that is refused, and what that was.
+    Refused(Reject, BytesMut),
+}
+
+impl Default for Opening {
+    fn default() -> Self {
+        Self::Input(BytesMut::new())
+    }
+}
+
 /// Serves a connection until it ends.
-pub(super) async fn run(connection: Connection, stream: TcpStream) {
+pub(super) async fn run(connection: Connection, stream: TcpStream, opening: Opening) {
     let connection = Arc::new(connection);
     let limits = connection.limits;
     let place = connection.place.clone();
     let framer = Framer::new(stream, connection.wire.clone(), limits.http);
+    let framer = match opening {
+        Opening::Input(input) => framer.with_input(input),
+        Opening::Refused(reject, seen) => framer.refusing(reject, &seen),
+    };
     let mut phases = connection.phases.clone();
     let client = connection.client;
     let service = service_fn(move |request: Request<Incoming>| {
@@ -128,7 +152,10 @@ fn refuse(connection: &Connection, rejected: Reject, seen: Option<&str>) -> Resp
             Limit::TargetBytes => limits.target_bytes,
             _ => limits.head_bytes,
         };
-        hits.hit(limit, value, connection.client, "the request is refused: `limit` raises it");
+        hits.hit(limit, value, connection.client.ip(), "the request is refused: `limit` raises it");
+    }
+    if rejected.reason == STRANGE_PROXY {
+        add(&connection.gate.proxies_refused, 1);
     }
     log::refused(connection, rejected, seen);
     reject(connection, rejected)
@@ -153,9 +180,9 @@ async fn judge(
         }
         let read = match read(connection, &snapshot.config, gate, &request, raw_target) {
             Ok(read) => read,
-            Err((Ambiguous(reason), stale_cookie)) => {
+            Err(Unreadable { rejected, stale_cookie }) => {
                 let seen = excerpt(&[request.method().as_str().as_bytes(), b" ", raw_target].concat());
-                let mut response = refuse(connection, Reject::bad(reason), Some(&seen));
+                let mut response = refuse(connection, rejected, Some(&seen));
                 if let Some(stream) = stale_cookie {
                     unset_cookie(response.headers_mut(), &snapshot.config.token_name, &stream);
                 }
@@ -163,19 +190,26 @@ async fn judge(
             }
         };
         unanswered.request = Some(read.request.clone());
-        if let Some(admission) = sessions.admit(&snapshot, &read.request, &connection.presence).await {
+        // What a header names came by a proxy's connection.
+        let own = read.client.address == connection.client.ip();
+        let presence = if own { connection.presence.clone() } else { Presence::unknown() };
+        if let Some(admission) = sessions.admit(&snapshot, &read.request, &presence).await {
             break (snapshot, read, admission);
         }
     };
     connection.gate.judged(&snapshot, &admission);
+    if read.client.address != connection.peer {
+        add(&connection.gate.proxied, 1);
+    }
     let transfer = admission.transfer.take();
     let session = transfer.as_ref().map(Transfer::session_id);
     let (response, fault) = match transfer {
         Some(transfer) => {
-            let Read { request: judged, target, resource, keep } = &read;
+            let Read { request: judged, client, target, resource, keep } = &read;
             let judged = Judged {
                 snapshot: &snapshot,
                 request: judged,
+                client,
                 target,
                 raw_target,
                 resource: resource.as_deref(),
@@ -194,6 +228,7 @@ async fn judge(
 /// A request as it is judged.
 struct Read {
     request: Arc<judge::Request>,
+    client: Client,
     target: Target,
     /// What it stands for at the media server, when it is a resource that nicgate named.
     resource: Option<String>,
@@ -201,32 +236,49 @@ struct Read {
     keep: Option<Keep>,
 }
 
+/// Why a request is not judged.
+struct Unreadable {
+    rejected: Reject,
+    /// The stream whose cookie nicgate gave, if that can be what another token contradicts.
+    stale_cookie: Option<Arc<str>>,
+}
+
+impl From<Ambiguous> for Unreadable {
+    fn from(Ambiguous(reason): Ambiguous) -> Self {
+        Self { rejected: Reject::bad(reason), stale_cookie: None }
+    }
+}
+
 /// Reads a request by one configuration.
 ///
 /// # Errors
 ///
-/// What makes it ambiguous; and the stream whose cookie nicgate gave, if that can be what another token contradicts.
+/// What makes it ambiguous.
 fn read(
     connection: &Connection,
     config: &Config,
     gate: Option<&Gate>,
     request: &Request<Incoming>,
     raw_target: &[u8],
-) -> Result<Read, (Ambiguous, Option<Arc<str>>)> {
+) -> Result<Read, Unreadable> {
+    let client = client(connection, gate, request.headers()).map_err(|rejected| {
+        add(&connection.gate.proxies_refused, 1);
+        Unreadable { rejected, stale_cookie: None }
+    })?;
     let from = gate.map(Gate::reads).unwrap_or_default();
     let read_target = if from.path { read_target_with_segment } else { read_target };
-    let target = read_target(raw_target, &config.token_name).map_err(|error| (error, None))?;
+    let target = read_target(raw_target, &config.token_name)?;
     let headers = request.headers();
     let found = find(headers, &target, &config.token_name, from).map_err(|error| {
         let gives = gate.is_some_and(|gate| gate.player_token == PlayerToken::Cookie);
         let stream = config.stream_for(&target.path).filter(|_| gives);
-        (error, stream.map(|stream| stream.name.clone()))
+        Unreadable { stale_cookie: stream.map(|stream| stream.name.clone()), ..error.into() }
     })?;
     let mut judged = judge::Request {
         operation: operation(request.method(), &target.path),
         path: target.path.clone(),
         proto: proto(&target.path),
-        address: connection.client,
+        address: client.address,
         port: connection.gate.key.port,
         token: None,
         auto_token: None,
@@ -245,7 +297,7 @@ fn read(
     };
     let stream = config.stream_for(&target.path);
     let resource = stream.and_then(|stream| resource::shown(tokens, &stream.name, &target.path));
-    Ok(Read { request: Arc::new(judged), target, resource, keep })
+    Ok(Read { request: Arc::new(judged), client, target, resource, keep })
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<Arc<str>> {

@@ -103,6 +103,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
         }
     }
 
+    /// With bytes that were read already.
+    pub(crate) fn with_input(mut self, input: BytesMut) -> Self {
+        self.input = input;
+        self
+    }
+
+    /// Refuses the connection, whatever else comes.
+    pub(crate) fn refusing(mut self, reject: Reject, seen: &[u8]) -> Self {
+        self.refuse_head(reject, seen);
+        self
+    }
+
     fn refuse(&mut self, reject: Reject) {
         let input = self.input.split();
         self.refuse_head(reject, &input);
@@ -165,9 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framer<S> {
 
     fn digest_head(&mut self, looked: usize) -> bool {
         if self.fresh && looked == 0 && head::is_proxy_protocol(&self.input) {
-            self.refuse(Reject::bad(
-                "PROXY protocol, which a gate does not read: let the proxy in front connect without it",
-            ));
+            self.refuse(Reject::bad(head::STRANGE_PROXY));
             return true;
         }
         if self.input[..] == *b"\r" {

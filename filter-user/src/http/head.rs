@@ -50,7 +50,7 @@ impl Reject {
     }
 
     /// Another status.
-    pub(super) fn with(status: StatusCode, reason: &'static str) -> Self {
+    pub(crate) fn with(status: StatusCode, reason: &'static str) -> Self {
         Self { status, reason, limit: None }
     }
 
@@ -213,7 +213,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-fn is_token(byte: u8) -> bool {
+pub(super) fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
@@ -339,6 +339,10 @@ pub(crate) fn excerpt(request: &[u8]) -> String {
     let line = request.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     line[..line.len().min(LOGGED)].escape_ascii().to_string()
 }
+
+/// The answer to a PROXY protocol header that nobody was to send.
+pub(crate) const STRANGE_PROXY: &str =
+    "PROXY protocol from an address that the gate does not trust: `proxy_protocol from ADDRESS;`";
 
 /// Whether a connection begins with a PROXY protocol header, version 1 or 2.
 pub(crate) fn is_proxy_protocol(bytes: &[u8]) -> bool {

@@ -2,11 +2,15 @@
 
 use url::Url;
 
+use super::Trust;
+
 /// How nicgate serves a port itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gate {
     /// Where admitted requests go; scheme `http`.
     pub upstream: Url,
+    /// Proxies in front of it.
+    pub trust: Trust,
     /// How a player keeps its token.
     pub player_token: PlayerToken,
     /// Where a token may stand.
@@ -20,6 +24,7 @@ impl Gate {
     pub fn new(upstream: Url) -> Self {
         Self {
             upstream,
+            trust: Trust::default(),
             player_token: PlayerToken::default(),
             token_from: TokenFrom::default(),
             cors: Cors::default(),

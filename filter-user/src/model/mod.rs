@@ -13,12 +13,13 @@ mod rule;
 mod service;
 mod session;
 mod stream;
+mod trust;
 
 pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
 pub use country::{Countries, Country};
 pub use gate::{Cors, Gate, PlayerToken, TokenFrom};
-pub(crate) use index::{AddressRules, RuleLabel};
+pub(crate) use index::{AddressRules, CountryRules, RuleLabel};
 pub use interface::{Engine, Interface, InterfaceMode};
 pub use limit::{Limit, Limits, Setting, Unit};
 pub use policy::{Policy, PolicyBuilder, PolicyId};
@@ -26,3 +27,4 @@ pub use rule::{Action, Authority, BackendRule, List, Matcher, Origin, Rule, Rule
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
 pub use session::{Follows, MaxSessions, SessionSettings};
 pub use stream::{Access, Operation, Stream};
+pub use trust::{AddressHeader, RealIp, Trust};

@@ -7,8 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Gate, Origin, PolicyId};
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use super::{Gate, Origin, PolicyId, Trust};
 
 /// A transport protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -134,6 +136,21 @@ pub struct Service {
     pub open: Option<OpenReason>,
     /// The directive.
     pub origin: Origin,
+}
+
+impl Service {
+    /// Proxies in front of it, whose packets carry the requests of others; `None` where there are none.
+    pub fn trust(&self) -> Option<&Trust> {
+        match &self.kind {
+            ServiceKind::Gate(gate) => Some(&gate.trust).filter(|trust| !trust.is_empty()),
+            ServiceKind::Guard => None,
+        }
+    }
+
+    /// The trusted proxy that an address is on this port, by the prefix that lists it.
+    pub fn proxy(&self, peer: IpAddr) -> Option<&(IpNet, Origin)> {
+        self.trust()?.of(peer)
+    }
 }
 
 #[cfg(test)]

@@ -5,16 +5,15 @@ use std::{
     collections::{BTreeSet, HashMap},
 };
 
+use ipnet::IpNet;
+
 use super::{
     ClassId, Column, ColumnId, Compiled, CompiledService, Decisions, DropRule, DropRuleId,
     decide::{Denial, Family},
     memo::Memo,
     rules::{DropSource, SourceId, number_rules},
 };
-use crate::{
-    address::{Partition, net_range_v4, net_range_v6},
-    model::Config,
-};
+use crate::{address::Partition, model::Config};
 
 /// For each column so far, what drops a class there, if anything does.
 type Row = Vec<Option<SourceId>>;
@@ -25,8 +24,9 @@ pub fn compile(config: &Config, decisions: &Decisions) -> Compiled {
     let mut rules = Interner::new(SourceId);
     let mut rows = Interner::new(ClassId);
 
-    let v4 = family::<u32>(decisions, &columns, &never_v4(config), &mut rules, &mut rows);
-    let v6 = family::<u128>(decisions, &columns, &never_v6(config), &mut rules, &mut rows);
+    let never: Vec<IpNet> = config.never_drop.iter().map(|(net, _)| *net).collect();
+    let v4 = family::<u32>(decisions, &columns, &never, &mut rules, &mut rows);
+    let v6 = family::<u128>(decisions, &columns, &never, &mut rules, &mut rows);
 
     // A rule whose addresses all pass on account of others drops nothing, and needs no counter.
     let dropping: BTreeSet<SourceId> = rows.values.iter().flatten().flatten().copied().collect();
@@ -43,7 +43,7 @@ pub fn compile(config: &Config, decisions: &Decisions) -> Compiled {
     Compiled { v4, v6, services, columns, cells, rules, shadow: config.shadow }
 }
 
-/// The distinct policy sets, and the one behind each service.
+/// The distinct sets of policies and proxies, and the one that each service has.
 fn columns(config: &Config) -> (Vec<Column>, Vec<CompiledService>) {
     let mut columns: Vec<Column> = Vec::new();
     let services = config
@@ -51,16 +51,23 @@ fn columns(config: &Config) -> (Vec<Column>, Vec<CompiledService>) {
         .iter()
         .map(|service| {
             let open = service.open.is_some();
+            let mut proxies: Vec<IpNet> = service
+                .trust()
+                .filter(|_| !open)
+                .map_or_else(Vec::new, |trust| trust.prefixes().map(|(net, _)| net.trunc()).collect());
+            proxies.sort_unstable();
+            proxies.dedup();
             let found = columns.iter().position(|column| {
                 // Services that drop nothing share a column whatever the reason.
                 if open {
                     column.open.is_some()
                 } else {
-                    column.open.is_none() && column.policies == service.policies
+                    column.open.is_none() && column.policies == service.policies && column.proxies == proxies
                 }
             });
             let column = found.unwrap_or_else(|| {
-                columns.push(Column { policies: service.policies.clone(), open: service.open.clone() });
+                let (policies, open) = (service.policies.clone(), service.open.clone());
+                columns.push(Column { policies, proxies, open });
                 columns.len() - 1
             });
             CompiledService { key: service.key, column: ColumnId(column as u32) }
@@ -94,7 +101,7 @@ impl<T: Clone + Eq + std::hash::Hash, N: Copy> Interner<T, N> {
 fn family<A: Family>(
     decisions: &Decisions,
     columns: &[Column],
-    never: &Partition<A, bool>,
+    never: &[IpNet],
     rules: &mut Interner<DropSource, SourceId>,
     rows: &mut Interner<Row, ClassId>,
 ) -> Partition<A, ClassId> {
@@ -102,7 +109,12 @@ fn family<A: Family>(
     // While columns are added, a class is the number of a shorter row, in this family alone.
     let mut partial = Interner::new(ClassId);
     let mut classes = Partition::constant(partial.number(Row::new()));
+    let without_proxies = covered::<A>(never.iter());
     for column in columns {
+        let never = match &column.proxies[..] {
+            [] => Cow::Borrowed(&without_proxies),
+            proxies => Cow::Owned(covered::<A>(never.iter().chain(proxies))),
+        };
         let mut longer = Interner::new(ClassId);
         let mut extended = |class: ClassId, source: Option<SourceId>| {
             let row = &partial.values[class.index()];
@@ -120,7 +132,7 @@ fn family<A: Family>(
                     let denied = denial != Denial::PASS;
                     extended(class, denied.then(|| rules.number((*first, denial.rule()))))
                 });
-                classes.zip(never, |class, never| (class, never)).zip(&drop, |(class, never), denial| {
+                classes.zip(&*never, |class, never| (class, never)).zip(&drop, |(class, never), denial| {
                     class_of.get(class, if never { Denial::PASS } else { denial })
                 })
             }
@@ -135,20 +147,10 @@ fn family<A: Family>(
     classes.map(|class| numbers[class.index()])
 }
 
-fn never_v4(config: &Config) -> Partition<u32, bool> {
-    let ranges = config.never_drop.iter().filter_map(|(net, _)| match net {
-        ipnet::IpNet::V4(net) => Some(net_range_v4(*net)),
-        ipnet::IpNet::V6(_) => None,
-    });
-    Partition::from_nested(ranges.map(|(first, last)| (first, last, true)).collect(), false)
-}
-
-fn never_v6(config: &Config) -> Partition<u128, bool> {
-    let ranges = config.never_drop.iter().filter_map(|(net, _)| match net {
-        ipnet::IpNet::V6(net) => Some(net_range_v6(*net)),
-        ipnet::IpNet::V4(_) => None,
-    });
-    Partition::from_nested(ranges.map(|(first, last)| (first, last, true)).collect(), false)
+/// The addresses of one family that are in any of these prefixes.
+fn covered<'a, A: Family>(nets: impl Iterator<Item = &'a IpNet>) -> Partition<A, bool> {
+    let ranges = nets.filter_map(|net| A::range(net)).map(|(first, last)| (first, last, true));
+    Partition::from_nested(ranges.collect(), false)
 }
 
 impl Compiled {
@@ -179,12 +181,12 @@ impl<'a> DropPrefixes<'a> {
     }
 
     /// IPv4.
-    pub fn v4(self) -> impl Iterator<Item = ipnet::IpNet> + 'a {
+    pub fn v4(self) -> impl Iterator<Item = IpNet> + 'a {
         self.compiled.v4.prefixes(self.dropped())
     }
 
     /// IPv6.
-    pub fn v6(self) -> impl Iterator<Item = ipnet::IpNet> + 'a {
+    pub fn v6(self) -> impl Iterator<Item = IpNet> + 'a {
         self.compiled.v6.prefixes(self.dropped())
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use ipnet::IpNet;
+
 use crate::{
-    address::{Address, Partition},
+    address::{Address, Partition, net_range_v4, net_range_v6},
     country::CountryMap,
-    model::{Config, Country, Policy, PolicyId, RuleId, RuleLabel},
+    model::{Config, Country, CountryRules, Policy, PolicyId, RuleId, RuleLabel},
 };
 
 /// What denies every request from an address, whatever else it shows: a rule, by its number, the default, or nothing.
@@ -69,6 +71,8 @@ pub(super) trait Family: Address {
     fn rules(policy: &Policy) -> AddressLayers<'_, Self>;
     /// The decisions in this family.
     fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, Denial>>;
+    /// The first and last address of a prefix of this family.
+    fn range(net: &IpNet) -> Option<(Self, Self)>;
 }
 
 /// The address rules of a policy in one family.
@@ -87,6 +91,13 @@ impl Family for u32 {
     fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, Denial>> {
         &decisions.v4
     }
+
+    fn range(net: &IpNet) -> Option<(Self, Self)> {
+        match net {
+            IpNet::V4(net) => Some(net_range_v4(*net)),
+            IpNet::V6(_) => None,
+        }
+    }
 }
 
 impl Family for u128 {
@@ -97,6 +108,13 @@ impl Family for u128 {
 
     fn decisions(decisions: &Decisions) -> &HashMap<PolicyId, Partition<Self, Denial>> {
         &decisions.v6
+    }
+
+    fn range(net: &IpNet) -> Option<(Self, Self)> {
+        match net {
+            IpNet::V6(net) => Some(net_range_v6(*net)),
+            IpNet::V4(_) => None,
+        }
     }
 }
 
@@ -113,8 +131,8 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
     }
     let nothing_admits =
         index.allow_ua.is_empty() && policy.backends().is_empty() && policy.default_allow().is_none();
-    let label = |rules: &HashMap<Country, RuleId>, country: Option<Country>| {
-        country.and_then(|country| rules.get(&country)).map_or(RuleLabel::NONE, |rule| (*rule).into())
+    let label = |rules: &CountryRules, country: Option<Country>| {
+        rules.get(&country).map_or(RuleLabel::NONE, |rule| (*rule).into())
     };
     let by_country = |country: Option<Country>| ByCountry {
         drop: label(&index.drop_country, country),

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use ipnet::IpNet;
+
 use crate::{
     address::{Partition, canonical},
     model::{OpenReason, Origin, PolicyId, RuleId, ServiceKey},
@@ -18,7 +20,8 @@ impl ClassId {
     }
 }
 
-/// A set of services that treat every address alike, because the same policies lie behind them.
+/// A set of services that treat every address alike, because the same policies lie behind them, and the same proxies in
+/// front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ColumnId(pub u32);
 
@@ -54,11 +57,13 @@ pub struct DropRule {
     pub identity: u64,
 }
 
-/// A distinct set of policies that stands behind one or more services.
+/// A distinct set of policies, and of proxies in front, that one or more services have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
     /// The policies.
     pub policies: Vec<PolicyId>,
+    /// Addresses that are never dropped here, because their packets carry the requests of others; sorted.
+    pub proxies: Vec<IpNet>,
     /// Why nothing is dropped here, if so.
     pub open: Option<OpenReason>,
 }

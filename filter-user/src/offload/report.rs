@@ -10,10 +10,11 @@ use super::{
     decide::{Denial, Family},
 };
 use crate::{
-    address::{Address, Partition, net_range_v4, net_range_v6},
+    address::{Address, Partition},
     country::CountryMap,
     model::{
         Action, Config, Country, Matcher, OpenReason, Origin, Policy, PolicyId, Rule, RuleId, ServiceKey,
+        Trust,
     },
 };
 
@@ -121,19 +122,25 @@ pub fn report(
 /// Why some of what a rule decides is not dropped.
 #[derive(Clone, Copy, Debug, Default)]
 struct HeldBack {
-    /// The first `never_drop` that keeps some of it in.
-    by_never_drop: Option<usize>,
-    /// Whether some of it lies outside of any one `never_drop`.
+    /// The first exempt prefix that keeps some of it in, by its place among them.
+    by_exempt: Option<usize>,
+    /// Whether some of it lies outside of any one exempt prefix.
     by_others: bool,
 }
 
 impl HeldBack {
-    /// Adds a run of addresses that are not dropped, given which `never_drop` prefixes reach into it, and
-    /// whether one holds it whole.
+    /// Adds a run of addresses that are not dropped, given which exempt prefixes reach into it, and whether one holds
+    /// it whole.
     fn add(&mut self, reaching_in: Option<usize>, whole: bool) {
-        self.by_never_drop = self.by_never_drop.into_iter().chain(reaching_in).min();
+        self.by_exempt = self.by_exempt.into_iter().chain(reaching_in).min();
         self.by_others |= !whole;
     }
+}
+
+/// What is never dropped on a service: each prefix with where it stands, `never_drop` before the proxies in front.
+fn exempt(config: &Config, service: Option<usize>) -> impl Iterator<Item = &(IpNet, Origin)> {
+    let trust = service.and_then(|service| config.services[service].trust());
+    config.never_drop.iter().chain(trust.into_iter().flat_map(Trust::prefixes))
 }
 
 /// What each rule of a policy decides; or what of that is dropped on a
@@ -158,18 +165,7 @@ fn extents(
     dropped_on: Option<(&Compiled, usize)>,
 ) -> Extents {
     let mut result = Extents::default();
-    let never_v4 = || {
-        (0..).zip(&config.never_drop).filter_map(|(place, (net, _))| match net {
-            IpNet::V4(net) => Some((place, net_range_v4(*net))),
-            IpNet::V6(_) => None,
-        })
-    };
-    let never_v6 = || {
-        (0..).zip(&config.never_drop).filter_map(|(place, (net, _))| match net {
-            IpNet::V6(net) => Some((place, net_range_v6(*net))),
-            IpNet::V4(_) => None,
-        })
-    };
+    let service = dropped_on.map(|(_, service)| service);
     each::<u32>(
         id,
         decisions,
@@ -179,7 +175,7 @@ fn extents(
                 let size = Extent { v4: u64::from(last - first) + 1, v6_64s: 0 };
                 *result.sizes.entry(denial).or_default() += size;
             } else {
-                let (reaching_in, whole) = overlap(never_v4(), first, last);
+                let (reaching_in, whole) = overlap(ranges::<u32>(config, service), first, last);
                 result.held_back.entry(denial).or_default().add(reaching_in, whole);
             }
         },
@@ -197,12 +193,17 @@ fn extents(
                 let networks = u64::try_from(last - first + u128::from(!again)).unwrap_or(u64::MAX);
                 *result.sizes.entry(denial).or_default() += Extent { v4: 0, v6_64s: networks };
             } else {
-                let (reaching_in, whole) = overlap(never_v6(), first, last);
+                let (reaching_in, whole) = overlap(ranges::<u128>(config, service), first, last);
                 result.held_back.entry(denial).or_default().add(reaching_in, whole);
             }
         },
     );
     result
+}
+
+/// What is never dropped on a service, in one family, each range with its place.
+fn ranges<A: Family>(config: &Config, service: Option<usize>) -> impl Iterator<Item = (usize, (A, A))> {
+    exempt(config, service).enumerate().filter_map(|(place, (net, _))| Some((place, A::range(net)?)))
 }
 
 /// The first of some numbered ranges that shares an address with `first..=last`, and whether any holds all
@@ -355,7 +356,11 @@ impl Reporter<'_> {
                 );
             }
             if !self.known(country) {
-                return (format!("the country database has no network of {country}"), None);
+                let why = country.map_or_else(
+                    || "the country database knows the country of every address".to_owned(),
+                    |country| format!("the country database has no network of {country}"),
+                );
+                return (why, None);
             }
         }
         if let Matcher::IpFile(list) = &rule.matcher
@@ -375,9 +380,9 @@ impl Reporter<'_> {
         }
     }
 
-    fn known(&self, country: Country) -> bool {
-        self.countries.v4.iter().any(|piece| piece.label == Some(country))
-            || self.countries.v6.iter().any(|piece| piece.label == Some(country))
+    fn known(&self, country: Option<Country>) -> bool {
+        self.countries.v4.iter().any(|piece| piece.label == country)
+            || self.countries.v6.iter().any(|piece| piece.label == country)
     }
 
     fn unprotected(&self) -> Why {
@@ -388,8 +393,8 @@ impl Reporter<'_> {
     }
 
     /// Why a service drops less than the rule decides.
-    fn held_back(&self, service: usize, held: HeldBack) -> Why {
-        let service = &self.config.services[service];
+    fn held_back(&self, place: usize, held: HeldBack) -> Why {
+        let service = &self.config.services[place];
         let key = service.key;
         if let Some(open) = &service.open {
             return match open.stream() {
@@ -413,9 +418,13 @@ impl Reporter<'_> {
         if more > 0 {
             named.push(format!("{more} more policies"));
         }
-        let never = held.by_never_drop.map(|place| {
-            let (net, origin) = &self.config.never_drop[place];
-            format!("`never_drop {net}` ({origin}) keeps addresses in")
+        let never = held.by_exempt.and_then(|exempted| {
+            let (net, origin) = exempt(self.config, Some(place)).nth(exempted)?;
+            Some(if exempted < self.config.never_drop.len() {
+                format!("`never_drop {net}` ({origin}) keeps addresses in")
+            } else {
+                format!("{net} ({origin}) is a trusted proxy, whose packets carry the requests of others")
+            })
         });
         let shared = (!named.is_empty()).then(|| {
             format!("{key} is shared with {}, which may admit some of these addresses", named.join(", "))

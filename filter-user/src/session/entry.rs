@@ -29,8 +29,8 @@ use crate::{
 };
 
 /// A client's connection, as far as sessions are concerned: whether it is still there.
-#[derive(Clone, Debug, Default)]
-pub struct Presence(Arc<()>);
+#[derive(Clone, Debug)]
+pub struct Presence(Option<Arc<()>>);
 
 /// A session. What never changes is beside what a lock protects; a request that is only looked up writes to what stands
 /// between.
@@ -91,8 +91,8 @@ pub(super) struct State {
     pub(super) number: u32,
     /// It has left the table.
     pub(super) closed: bool,
-    /// The connection of its last request.
-    pub(super) connection: Weak<()>,
+    /// The connection of its last request, if that was the client's own.
+    pub(super) connection: Option<Weak<()>>,
     /// Where it came from, if it has moved.
     pub(super) travel: Option<Box<Travel>>,
 }
@@ -255,17 +255,28 @@ impl Session {
 }
 
 impl Presence {
-    /// A connection that has just begun.
+    /// A client's connection that has just begun.
+    #[expect(clippy::new_without_default, reason = "one differs from every other one")]
     pub fn new() -> Self {
-        Self::default()
+        Self(Some(Arc::default()))
     }
 
-    pub(super) fn noted(&self, last: &Weak<()>) -> bool {
-        std::ptr::eq(last.as_ptr(), Arc::as_ptr(&self.0))
+    /// A proxy's connection, by which many clients can come: it says nothing about any of them.
+    pub fn unknown() -> Self {
+        Self(None)
     }
 
-    pub(super) fn note(&self) -> Weak<()> {
-        Arc::downgrade(&self.0)
+    /// Whether it is that one.
+    pub(super) fn is(&self, last: &Weak<()>) -> bool {
+        self.0.as_ref().is_some_and(|own| std::ptr::eq(last.as_ptr(), Arc::as_ptr(own)))
+    }
+
+    pub(super) fn noted(&self, last: Option<&Weak<()>>) -> bool {
+        last.map_or(self.0.is_none(), |last| self.is(last))
+    }
+
+    pub(super) fn note(&self) -> Option<Weak<()>> {
+        self.0.as_ref().map(Arc::downgrade)
     }
 }
 

@@ -41,10 +41,8 @@ impl Session {
     /// `presence`: it has nothing on its way, and its connection has ended, or is used for the other session now, or
     /// it has not asked for what a player would have asked for.
     pub(super) fn is_quiet(&self, state: &State, now: Moment, presence: &Presence) -> bool {
-        let left = || {
-            let last = &state.connection;
-            last.strong_count() == 0 || presence.noted(last)
-        };
+        let left =
+            || state.connection.as_ref().is_some_and(|last| last.strong_count() == 0 || presence.is(last));
         let late = || now.since(self.seen()) > self.pace().unwrap_or(USUAL_PACE).mul_f64(1.5);
         state.live == 0 && (left() || late())
     }
@@ -192,6 +190,10 @@ mod tests {
         assert!(quiet(15.1, &other));
         viewer.learn(None, Some(Duration::from_secs(60)));
         assert!(!quiet(80.0, &other) && quiet(91.0, &other));
+        // What came by a proxy's connection is not gone with that of another one.
+        viewer.state().connection = Presence::unknown().note();
+        assert!(!quiet(5.0, &Presence::unknown()) && !quiet(5.0, &other) && quiet(91.0, &other));
+        viewer.state().connection = own.note();
         drop(own);
         assert!(quiet(1.0, &other));
         viewer.state().live = 1;

@@ -232,7 +232,7 @@ impl Sessions {
             let begun = !state.closed && matches!(state.place, Place::Held);
             if begun {
                 state.live += 1;
-                if !presence.noted(&state.connection) {
+                if !presence.noted(state.connection.as_ref()) {
                     state.connection = presence.note();
                 }
             }

@@ -265,7 +265,7 @@ mod tests {
             v4: Partition::from_nested(vec![(8, 11, ClassId(1))], ClassId(0)),
             v6: Partition::constant(ClassId(0)),
             services: keys.iter().map(|key| CompiledService { key: *key, column: ColumnId(0) }).collect(),
-            columns: vec![Column { policies: vec![PolicyId(0)], open: None }],
+            columns: vec![Column { policies: vec![PolicyId(0)], proxies: Vec::new(), open: None }],
             cells: vec![None, None, Some(last), Some(last)],
             rules,
             shadow: false,

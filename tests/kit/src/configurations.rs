@@ -15,9 +15,9 @@ use filter_user::{
     http::Limits as HttpLimits,
     judge::Request,
     model::{
-        Access, Action, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate, Matcher,
-        MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, Rule, Service, ServiceKey, ServiceKind,
-        SessionSettings, Stream,
+        Access, Action, AddressHeader, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate,
+        Matcher, MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, RealIp, Rule, Service,
+        ServiceKey, ServiceKind, SessionSettings, Stream, Trust,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -67,7 +67,7 @@ impl Rules {
 
     /// `ACTION country VALUE`.
     pub fn country(self, action: Action, value: &str) -> Self {
-        self.rule(action, Matcher::Country(Country::new(value).unwrap()), &format!("country {value}"))
+        self.rule(action, Matcher::Country(Some(Country::new(value).unwrap())), &format!("country {value}"))
     }
 
     /// `ACTION ua VALUE`.
@@ -148,6 +148,7 @@ impl Made {
                 never_drop: Vec::new(),
                 shadow: false,
                 list_guard: true,
+                all_or_nothing: false,
                 geoip: None,
                 token_name: "token".into(),
                 no_auto_token: false,
@@ -189,6 +190,20 @@ impl Made {
             open: None,
             origin: origin(70),
         });
+        self
+    }
+
+    /// Makes the last gate trust proxies: those that name their client in a header, and those that announce it.
+    pub fn trusting(mut self, real_ip: &[(&str, AddressHeader)], proxy_protocol: &[&str]) -> Self {
+        let from = |net: &str| (net.parse().unwrap(), origin(80));
+        let ServiceKind::Gate(gate) = &mut self.config.services.last_mut().unwrap().kind else {
+            panic!("a gate comes last")
+        };
+        let names = |(net, header): &(&str, AddressHeader)| RealIp { from: vec![from(net)], header: *header };
+        gate.trust = Trust {
+            real_ip: real_ip.iter().map(names).collect(),
+            proxy_protocol: proxy_protocol.iter().map(|net| from(net)).collect(),
+        };
         self
     }
 

@@ -9,6 +9,7 @@ pub mod engines;
 pub mod filtered_edge;
 pub mod frame;
 pub mod frames;
+pub mod fronts;
 pub mod http;
 pub mod machine;
 pub mod measuring;

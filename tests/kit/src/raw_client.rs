@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -51,9 +51,10 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// Connects from one address of this machine: loopback has 127.0.0.0/8.
-    pub async fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().unwrap();
+    /// Connects from one of this host's addresses, of which loopback has millions.
+    pub async fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> Self {
+        let source = source.into();
+        let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
         socket.bind((source, 0).into()).unwrap();
         let stream = timeout(PATIENCE, socket.connect(address)).await.unwrap().unwrap();
         Self { stream, buffer: Vec::new() }

@@ -125,7 +125,7 @@ impl Table {
                 .map(|(key, column)| CompiledService { key, column })
                 .collect(),
             columns: (0..columns as u32)
-                .map(|id| Column { policies: vec![PolicyId(id)], open: None })
+                .map(|id| Column { policies: vec![PolicyId(id)], proxies: Vec::new(), open: None })
                 .collect(),
             cells,
             rules: self

@@ -178,6 +178,18 @@ pub(super) const PIECES: &[Piece] = &[
         log: "iproute2",
     },
     Piece {
+        name: "haproxy and nginx",
+        why: "the tests put them in front of gates and behind them",
+        purposes: &[Purpose::Test],
+        present: || {
+            ["haproxy", "nginx"].iter().all(|program| machine::find(program).is_some())
+                && Path::new("/usr/lib/nginx/modules/ngx_stream_module.so").is_file()
+        },
+        source: Source::Packages(&["haproxy", "nginx-light", "libnginx-mod-stream"]),
+        by_hand: "haproxy, and nginx with its stream module",
+        log: "proxies",
+    },
+    Piece {
         name: "players and nginx",
         why: "the tests play and publish with them",
         purposes: &[Purpose::Test],

@@ -10,31 +10,69 @@ use ipnet::IpNet;
 use super::{Binder, policy::PolicyDraft};
 use crate::{
     address::{net_range_v4, net_range_v6},
-    config::source::{Sources, Span},
-    model::{Action, Matcher, Origin, Rule},
+    config::{
+        country,
+        source::{Sources, Span},
+    },
+    model::{Action, Matcher, Origin, Rule, Service, ServiceKey, Trust},
 };
 
 impl Binder<'_> {
     /// Looks at the whole for what contradicts itself.
-    pub(super) fn lint(&mut self) {
+    pub(super) fn lint(&mut self, services: &[Service]) {
         let Self { sources, policies, never_drop, geoip, list_guard, .. } = self;
         let guarded = list_guard.is_none_or(|(on, _)| on);
         let rules = || policies.iter().flat_map(|policy| policy.rules.iter().zip(&policy.places));
-        if geoip.is_none()
-            && let Some((rule, at)) = rules().find(|(rule, _)| matches!(rule.matcher, Matcher::Country(_)))
-        {
-            let message =
-                format!("no country rule will ever match, `{}` among them: there is no `geoip`", rule.text);
-            sources.warning(*at, "no-geoip", message).help("name a country database: `geoip PATH;`");
+        if geoip.is_none() {
+            without_database(sources, rules());
         }
         for (rule, at) in rules().filter(|(rule, _)| rule.action != Action::Allow) {
             never_dropped(sources, rule, *at, never_drop);
             absurd_list(sources, rule, *at, guarded);
         }
+        let mut proxies: Vec<Proxy<'_>> = services
+            .iter()
+            .flat_map(|service| {
+                let prefixes = service.trust().into_iter().flat_map(Trust::prefixes);
+                prefixes.map(|(net, origin)| (service.key, net, origin))
+            })
+            .collect();
+        // What holds for all gates is of interest once.
+        proxies.sort_by_key(|(_, net, _)| **net);
+        proxies.dedup_by_key(|(_, net, _)| **net);
+        for (rule, at) in rules() {
+            meets_proxy(sources, rule, *at, &proxies);
+        }
         for policy in policies {
             outranked_addresses(sources, policy);
             outranked_others(sources, policy);
         }
+    }
+}
+
+/// Looks at the rules about countries where no database is named.
+fn without_database<'a>(sources: &mut Sources, rules: impl Iterator<Item = (&'a Rule, &'a Span)>) {
+    let mut first = None;
+    for (rule, at) in rules {
+        let Matcher::Country(country) = rule.matcher else { continue };
+        match country {
+            // Without a database it would hold for everybody, and an `allow` would open everything.
+            None => {
+                let message = format!("`{}` needs a country database", rule.text);
+                sources
+                    .error(*at, "no-geoip", message)
+                    .help("name one: `geoip PATH;`; without it the country of every address is unknown");
+            }
+            Some(country) => {
+                country::warn_unless_assigned(sources, *at, country);
+                first = first.or(Some((rule, at)));
+            }
+        }
+    }
+    if let Some((rule, at)) = first {
+        let message =
+            format!("no country rule will ever match, `{}` among them: there is no `geoip`", rule.text);
+        sources.warning(*at, "no-geoip", message).help("name a country database: `geoip PATH;`");
     }
 }
 
@@ -56,11 +94,8 @@ fn absurd_list(sources: &mut Sources, rule: &Rule, at: Span, guarded: bool) {
             "the list {:?} denies everybody: line {line} is {net}, every {family} address",
             list.path
         );
-        if guarded {
-            sources
-                .error(at, "list-everybody", message)
-                .help("remove the line; or, if everybody is to be shut out, write `list_guard off;`");
-        } else {
+        // With the guard such a list has been refused already.
+        if !guarded {
             sources.warning(at, "list-everybody", message);
         }
         return;
@@ -104,6 +139,34 @@ fn never_dropped(sources: &mut Sources, rule: &Rule, at: Span, never_drop: &[(Ip
             .warning(at, "covers-never-drop", message)
             .help("those addresses are never dropped at the NIC; in userspace the rule holds");
     }
+}
+
+/// A trusted proxy of a port, and where it stands.
+type Proxy<'a> = (ServiceKey, &'a IpNet, &'a Origin);
+
+/// Warns of a rule about the address of a proxy: it does not hold for what the proxy passes on.
+fn meets_proxy(sources: &mut Sources, rule: &Rule, at: Span, proxies: &[Proxy<'_>]) {
+    let hit = proxies.iter().find_map(|proxy| {
+        let overlaps = |net: &IpNet| net.contains(proxy.1) || proxy.1.contains(net);
+        prefixes(rule).find(|(net, _)| overlaps(net)).map(|(net, line)| (net, line, *proxy))
+    });
+    let Some((net, line, (key, proxy, origin))) = hit else { return };
+    // Who lists everybody does not mean a proxy.
+    if net.prefix_len() == 0 {
+        return;
+    }
+    let what = line.map_or_else(String::new, |line| format!(" with {net} (line {line} of the list)"));
+    let message = format!("`{}`{what} meets {proxy} ({origin}), a trusted proxy of {key}", rule.text);
+    let help = match rule.action {
+        Action::Allow => {
+            "it holds for requests in which the proxy names no client: let it set the header in every request"
+        }
+        Action::Deny | Action::Drop => {
+            "the proxy is not dropped at the NIC on that port: its packets carry the requests of others. The gate \
+             refuses requests of its own"
+        }
+    };
+    sources.warning(at, "meets-proxy", message).help(help);
 }
 
 /// A prefix as a range: the family, the first and the last address.

@@ -7,6 +7,7 @@ mod directives;
 mod include;
 mod limit;
 mod lint;
+mod lists;
 mod player;
 mod policy;
 mod port;
@@ -14,6 +15,7 @@ mod resolve;
 mod service;
 mod setting;
 mod stream;
+mod trust;
 mod value;
 
 use std::{
@@ -29,27 +31,25 @@ use url::Url;
 pub(super) use self::directives::reference;
 use self::{
     directive::{Draft, Effect},
+    lists::{NamedLists, OnError},
     policy::PolicyDraft,
     service::ServiceDraft,
     stream::{Judges, SourceDraft, StreamDraft},
 };
 use super::{
-    Files, LARGEST_LIST, Report,
+    Files, LARGEST_LIST, Texts,
     lexer::Word,
     source::{Sources, Span},
     syntax::Statement,
     vocabulary::{did_you_mean, suggest},
 };
 use crate::model::{
-    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder,
+    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder, RealIp,
     SessionSettings,
 };
 
 /// How long a backend may take unless `backend_timeout` says otherwise.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// A list file that was read, shared by the rules that name it.
-type Lists<T> = HashMap<PathBuf, Arc<Vec<(T, u32)>>>;
 
 /// What has been understood so far.
 struct Binder<'f> {
@@ -59,8 +59,7 @@ struct Binder<'f> {
     open_files: Vec<PathBuf>,
     config_files: Vec<PathBuf>,
     list_files: Vec<PathBuf>,
-    prefix_lists: Lists<IpNet>,
-    token_lists: Lists<Box<str>>,
+    lists: NamedLists,
     policies: Vec<PolicyDraft>,
     policy_names: HashMap<Arc<str>, usize>,
     streams: Vec<StreamDraft>,
@@ -70,9 +69,11 @@ struct Binder<'f> {
     services: Vec<ServiceDraft>,
     interfaces: Vec<(Interface, Span)>,
     never_drop: Vec<(IpNet, Origin)>,
+    real_ip: Vec<RealIp>,
     engine: Option<(Engine, Span)>,
     shadow: bool,
     list_guard: Option<(bool, Span)>,
+    on_error: Option<(OnError, Span)>,
     geoip: Option<(PathBuf, Span)>,
     auth_token: Option<(Arc<str>, Span)>,
     no_auto_token: bool,
@@ -91,15 +92,14 @@ struct Binder<'f> {
 }
 
 /// Reads a configuration with all that it includes.
-pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
+pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
     let mut binder = Binder {
         files,
         sources: Sources::default(),
         open_files: Vec::new(),
         config_files: Vec::new(),
         list_files: Vec::new(),
-        prefix_lists: HashMap::new(),
-        token_lists: HashMap::new(),
+        lists: NamedLists::default(),
         policies: Vec::new(),
         policy_names: HashMap::new(),
         streams: Vec::new(),
@@ -109,9 +109,11 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
         services: Vec::new(),
         interfaces: Vec::new(),
         never_drop: Vec::new(),
+        real_ip: Vec::new(),
         engine: None,
         shadow: false,
         list_guard: None,
+        on_error: None,
         geoip: None,
         auth_token: None,
         no_auto_token: false,
@@ -136,29 +138,21 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
 }
 
 impl Binder<'_> {
-    fn finish(mut self) -> (Option<Config>, Report) {
+    fn finish(mut self) -> (Option<Config>, Texts) {
         let streams = self.resolve_streams();
         let services = self.resolve_services(&streams);
-        self.lint();
+        self.fill_lists();
+        self.lint(&services);
         self.warn_of_restrictions();
         self.name_passed_over();
         if self.sources.has_errors() {
-            return (None, self.sources.into_report());
+            return (None, Texts::new(self.sources));
         }
         let build = |draft: PolicyDraft| {
-            let PolicyDraft {
-                name,
-                at: _,
-                origin,
-                rules,
-                places: _,
-                backends,
-                default_allow,
-                max_sessions,
-                seen: _,
-            } = draft;
+            let PolicyDraft { name, origin, rules, backends, default_allow, max_sessions, .. } = draft;
             PolicyBuilder { name, origin, rules, backends, default_allow, max_sessions }.build()
         };
+        let all_or_nothing = self.aborts();
         let geoip = self.geoip.map(|(path, at)| (path, self.sources.origin(at)));
         let mut files = self.config_files;
         files.append(&mut self.list_files);
@@ -171,6 +165,7 @@ impl Binder<'_> {
             engine: self.engine.map_or_else(Engine::default, |(engine, _)| engine),
             shadow: self.shadow,
             list_guard: self.list_guard.is_none_or(|(on, _)| on),
+            all_or_nothing,
             geoip,
             token_name: self.auth_token.map_or_else(|| "token".into(), |(name, _)| name),
             no_auto_token: self.no_auto_token,
@@ -180,7 +175,7 @@ impl Binder<'_> {
             listeners: self.listeners,
             files,
         };
-        (Some(config), self.sources.into_report())
+        (Some(config), Texts::new(self.sources))
     }
 
     /// Reads a statement of a block as the block's part of the table says.

@@ -5,14 +5,15 @@ use std::{
     net::IpAddr,
 };
 
+use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::{Binder, resolve::Resolved};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement},
     model::{
-        Access, Cors, Gate, Listener, OpenReason, Origin, PlayerToken, PolicyId, Proto, Service, ServiceKey,
-        ServiceKind, Stream, TokenFrom,
+        Access, Cors, Gate, Listener, OpenReason, Origin, PlayerToken, PolicyId, Proto, RealIp, Service,
+        ServiceKey, ServiceKind, Stream, TokenFrom, Trust,
     },
 };
 
@@ -24,6 +25,8 @@ pub(super) struct ServiceDraft {
     at: Span,
     origin: Origin,
     scope: Scope,
+    /// Whether a gate trusts the proxies that all gates trust.
+    trusts_global: bool,
 }
 
 /// The options of a `gate` that is being read.
@@ -34,6 +37,9 @@ pub(super) struct GateDraft {
     pub(super) player_token: Option<(PlayerToken, Span)>,
     pub(super) token_from: Option<(TokenFrom, Span)>,
     pub(super) cors: Option<(Cors, Span)>,
+    /// Proxies in place of those that all gates trust.
+    pub(super) real_ip: Option<Vec<RealIp>>,
+    pub(super) proxy_protocol: Vec<(IpNet, Origin)>,
 }
 
 /// Which policies a service can meet.
@@ -55,7 +61,7 @@ impl Binder<'_> {
             self.directive(option, &mut draft);
         }
         self.check_player(&draft);
-        let GateDraft { upstream, player_token, token_from, cors } = draft;
+        let GateDraft { upstream, player_token, token_from, cors, real_ip, proxy_protocol } = draft;
         let Some((upstream, _)) = upstream else {
             self.sources
                 .error(statement.span(), "missing-upstream", "this gate has no upstream")
@@ -64,14 +70,17 @@ impl Binder<'_> {
         };
         let (Some((address, number)), Some(upstream)) = (endpoint, upstream) else { return };
         let key = ServiceKey { proto: Proto::Tcp, port: number, address };
+        let trusts_global = real_ip.is_none();
         let kind = ServiceKind::Gate(Gate {
             upstream,
             player_token: player_token.map(|(value, _)| value).unwrap_or_default(),
             token_from: token_from.map(|(value, _)| value).unwrap_or_default(),
             cors: cors.map(|(value, _)| value).unwrap_or_default(),
+            trust: Trust { real_ip: real_ip.unwrap_or_default(), proxy_protocol },
         });
         let origin = self.sources.origin(statement.span());
-        self.services.push(ServiceDraft { key, kind, at: port.span, origin, scope: Scope::Streams });
+        let scope = Scope::Streams;
+        self.services.push(ServiceDraft { key, kind, at: port.span, origin, scope, trusts_global });
     }
 
     /// `upstream URL;` in a `gate`.
@@ -155,7 +164,8 @@ impl Binder<'_> {
         let (Some(proto), Some((address, number))) = (proto, endpoint) else { return };
         let key = ServiceKey { proto, port: number, address };
         let origin = self.sources.origin(statement.span());
-        self.services.push(ServiceDraft { key, kind: ServiceKind::Guard, at: port.span, origin, scope });
+        let (kind, at) = (ServiceKind::Guard, port.span);
+        self.services.push(ServiceDraft { key, kind, at, origin, scope, trusts_global: false });
     }
 
     /// `http`, `rtmp`, `srt` … at the top of a file: where the media server listens.
@@ -197,7 +207,10 @@ impl Binder<'_> {
         let mut services = Vec::new();
         let mut places = Vec::new();
         for draft in std::mem::take(&mut self.services) {
-            let ServiceDraft { key, kind, at, origin, scope } = draft;
+            let ServiceDraft { key, mut kind, at, origin, scope, trusts_global } = draft;
+            if let (ServiceKind::Gate(gate), true) = (&mut kind, trusts_global) {
+                gate.trust.real_ip.clone_from(&self.real_ip);
+            }
             match seen.entry(key) {
                 Entry::Occupied(earlier) => self.duplicate(&format!("the service {key}"), at, *earlier.get()),
                 Entry::Vacant(place) => {

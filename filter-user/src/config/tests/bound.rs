@@ -57,7 +57,7 @@ fn every_value_is_a_rule_with_its_own_text_and_place() {
     let places: Vec<_> = policy.rules().iter().map(|rule| (rule.origin.line, rule.origin.column)).collect();
     assert_eq!(places, [(2, 11), (2, 20), (3, 17), (4, 16), (5, 18), (5, 45), (6, 15)]);
     assert_eq!(policy.rules()[0].matcher, Matcher::Ip("10.10.0.0/16".parse().unwrap()));
-    assert_eq!(policy.rules()[2].matcher, Matcher::Country(Country::new("RU").unwrap()));
+    assert_eq!(policy.rules()[2].matcher, Matcher::Country(Country::new("RU")));
     assert_eq!((policy.origin().line, policy.origin().column), (1, 1));
 }
 
@@ -274,6 +274,39 @@ fn settings_are_read() {
     assert_eq!(config.geoip.as_ref().unwrap().0, PathBuf::from("sub/c.mmdb"));
     assert_eq!(&*config.token_name, "tkn");
     assert_eq!(config.backend_timeout, Duration::from_millis(1500));
+}
+
+#[test]
+fn gates_trust_the_proxies_of_all_gates_or_their_own() {
+    let config = good(
+        "real_ip from 192.0.2.1 192.0.2/28;\nreal_ip from 2001:db8::1 { header cf-connecting-ip; }\n\
+         gate 80 { upstream http://127.0.0.1:8080; proxy_protocol from 203.0.113.1; proxy_protocol from 203.0.113.2; }\n\
+         gate 81 { upstream http://127.0.0.1:8080; real_ip from 198.51.100.1 { header Forwarded; } }\n\
+         gate 82 { upstream http://127.0.0.1:8080; real_ip off; }\nguard tcp 83 streams;\n\
+         gate 84 { upstream http://127.0.0.1:8080; real_ip off; proxy_protocol from 203.0.113.1; }\n",
+    );
+    let trusted = |place: usize| -> Vec<String> {
+        let trust = config.services[place].trust();
+        trust
+            .into_iter()
+            .flat_map(Trust::prefixes)
+            .map(|(net, origin)| format!("{net} {}", origin.line))
+            .collect()
+    };
+    let global = ["192.0.2.1/32 1", "192.0.2.0/28 1", "2001:db8::1/128 2"];
+    assert_eq!(trusted(0), [&global[..], &["203.0.113.1/32 3", "203.0.113.2/32 3"]].concat());
+    assert_eq!(trusted(1), ["198.51.100.1/32 4"]);
+    assert!(config.services[2].trust().is_none() && config.services[3].trust().is_none());
+    assert_eq!(trusted(4), ["203.0.113.1/32 7"]);
+    let header = |place: usize, peer: &str| {
+        let trust = config.services[place].trust().unwrap();
+        trust.header_of(peer.parse().unwrap()).map(AddressHeader::written)
+    };
+    assert_eq!(header(0, "192.0.2.15"), Some("X-Forwarded-For"));
+    assert_eq!(header(0, "2001:db8::1"), Some("CF-Connecting-IP"));
+    assert_eq!(header(0, "203.0.113.1"), None);
+    assert_eq!(header(1, "198.51.100.1"), Some("Forwarded"));
+    assert_eq!(header(1, "192.0.2.1"), None);
 }
 
 #[test]

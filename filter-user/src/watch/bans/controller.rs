@@ -7,24 +7,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
-
 use super::{
     BanChange, BanCounters, BanError, BanInfo, BanList, BanNames, BanOrder, BansMade, BansStatus, Done,
     Enforcement, Unbanned,
+    exemptions::Exemptions,
     order::{Checked, named, place, shown},
 };
 use crate::{
-    bans::{Ban, BanIndex, BanTable, Boottime, Desired, Label, Place, Put, Scope},
+    bans::{Ban, BanIndex, BanTable, Boottime, Desired, Exempt, Label, Place, Put, Scope},
     kernel::{BanMaps, Count, boottime, wall_clock},
-    model::{Config, Limit, Origin, ServiceKey, ServiceKind},
+    model::{Config, Limit, ServiceKey, ServiceKind},
     session::{Rejudged, Sessions},
     state::{BanStore, Found},
 };
 
 /// How long to wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
-/// Lines of `never_drop`, and wrong bans of many, that a reply names.
+/// Wrong bans of many that a reply names.
 const MOST_NOTES: usize = 10;
 
 /// The table of bans, and all who have to agree with it.
@@ -33,7 +32,7 @@ pub struct BanController {
     table: BanTable,
     names: BanNames,
     sessions: Arc<Sessions>,
-    never_drop: Vec<(IpNet, Origin)>,
+    exemptions: Exemptions,
     /// The protected ports, and whether a gate serves them.
     services: Vec<(ServiceKey, bool)>,
     maps: Vec<(String, BanMaps)>,
@@ -80,7 +79,7 @@ impl BanController {
             table,
             names,
             sessions,
-            never_drop: Vec::new(),
+            exemptions: Exemptions::default(),
             services: Vec::new(),
             maps: Vec::new(),
             adopt,
@@ -92,22 +91,17 @@ impl BanController {
 
     /// What an interface that is attached to now has to hold; `None` for what it holds already.
     pub(in crate::watch) fn desired(&self, config: &Config) -> Option<Desired> {
-        (!self.adopt).then(|| self.desired_beside(&config.never_drop))
+        (!self.adopt).then(|| self.table.desired(&Exempt::of(config)))
     }
 
     /// The same for the configuration in force.
     pub(in crate::watch) fn desired_now(&self) -> Option<Desired> {
-        (!self.adopt).then(|| self.desired_beside(&self.never_drop))
-    }
-
-    fn desired_beside(&self, never_drop: &[(IpNet, Origin)]) -> Desired {
-        let never_drop: Vec<IpNet> = never_drop.iter().map(|(net, _)| *net).collect();
-        self.table.desired(&never_drop)
+        (!self.adopt).then(|| self.table.desired(&self.exemptions.exempt))
     }
 
     /// Takes note of a configuration that is in force.
     pub(in crate::watch) fn configure(&mut self, config: &Config) {
-        self.never_drop.clone_from(&config.never_drop);
+        self.exemptions = Exemptions::of(config);
         let gate = |kind: &ServiceKind| matches!(kind, ServiceKind::Gate(_));
         self.services = config.services.iter().map(|service| (service.key, gate(&service.kind))).collect();
     }
@@ -215,7 +209,7 @@ impl BanController {
 
     /// Brings the kernel in line with the table.
     fn enforce(&mut self) {
-        let desired = self.desired_beside(&self.never_drop);
+        let desired = self.table.desired(&self.exemptions.exempt);
         self.missing.clear();
         for (interface, maps) in &self.maps {
             if let Err(error) = maps.sync(&desired) {
@@ -315,7 +309,7 @@ impl BanController {
             replaced = former.is_some(), cut = enforcement.transfers.cut, "banned"
         );
         let gated = self.gated(scope);
-        let mut notes = self.exemptions(net, gated);
+        let mut notes = self.exemptions.notes(place, gated);
         let longer = self.table.around(place).find(|other| match (other.until, ban.until) {
             (None, _) => true,
             (Some(other), own) => own.is_some_and(|own| other >= own),
@@ -403,25 +397,6 @@ impl BanController {
         (self.maps.is_empty() && !gated).then(|| {
             "nothing enforces it: no interface is filtered, and no gate serves such a port".to_owned()
         })
-    }
-
-    /// What the NIC will not drop of these addresses.
-    fn exemptions(&self, net: IpNet, gated: bool) -> Vec<String> {
-        let who =
-            if gated { "gates refuse it" } else { "no gate serves such a port, so that nobody refuses it" };
-        let touching =
-            self.never_drop.iter().filter(|(exempt, _)| exempt.contains(&net) || net.contains(exempt));
-        let mut notes: Vec<String> = touching
-            .map(|(exempt, origin)| {
-                let what = shown(if exempt.contains(&net) { net } else { *exempt });
-                format!("the NIC will not drop {what}: `never_drop {exempt}` ({origin}); {who}")
-            })
-            .collect();
-        if notes.len() > MOST_NOTES {
-            let more = notes.split_off(MOST_NOTES).len();
-            notes.push(format!("{more} more lines of `never_drop` lie in this prefix"));
-        }
-        notes
     }
 
     /// Takes a ban away. What is not banned at all is let in already.
@@ -516,7 +491,6 @@ impl BanController {
     fn info(&self, ban: &Ban, now: Boottime, hits: &BTreeMap<u32, Count>) -> BanInfo {
         let count = hits.get(&ban.id).copied().unwrap_or_default();
         let left = ban.until.map(|until| until.since(now));
-        let never_drop = self.never_drop.iter().filter(|(exempt, _)| exempt.contains(&ban.net));
         BanInfo {
             prefix: ban.net.to_string(),
             service: ban.scope.service(),
@@ -527,7 +501,7 @@ impl BanController {
             packets: count.packets,
             bytes: count.bytes,
             requests: ban.refused.load(Ordering::Relaxed),
-            never_drop: never_drop.map(|(_, origin)| origin.to_string()).next(),
+            never_drop: self.exemptions.never_drop(ban).map(ToString::to_string),
         }
     }
 }

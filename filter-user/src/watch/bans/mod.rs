@@ -4,6 +4,7 @@
 //! The kernel ends bans by itself; what is done when one has run out is tidying up.
 
 mod controller;
+mod exemptions;
 mod names;
 mod order;
 

@@ -35,6 +35,8 @@ pub struct Service {
     pub port: u16,
     /// Who serves it.
     pub kind: ServiceKind,
+    /// The proxies in front of a gate, which name the addresses of others.
+    pub proxies: Vec<Prefix>,
 }
 
 /// A whole configuration.
@@ -82,6 +84,10 @@ impl Config {
 
     /// Whether the NIC drops an address on a service.
     pub fn drops(&self, service: &Service, address: IpAddr) -> bool {
+        // A proxy's packets carry requests from any address.
+        if service.proxies.iter().any(|proxy| proxy.contains(address)) {
+            return false;
+        }
         let (policies, open) = self.behind(service);
         nic_may_drop(&policies, open, &self.never_drop, address, self.countries.country(address))
     }

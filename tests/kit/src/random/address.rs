@@ -27,7 +27,9 @@ fn prefixes(policy: &Policy) -> Vec<Prefix> {
 /// address in `::ffff:0:0/96` is left out: it is an IPv4 address.
 pub fn edges(config: &Config) -> Vec<IpAddr> {
     let countries = config.countries.0.iter().map(|(prefix, _)| *prefix);
-    let all = config.policies.iter().flat_map(prefixes).chain(config.never_drop.iter().copied());
+    let proxies = config.services.iter().flat_map(|service| service.proxies.iter().copied());
+    let all =
+        config.policies.iter().flat_map(prefixes).chain(config.never_drop.iter().copied()).chain(proxies);
     let ends = [
         IpAddr::V4(Ipv4Addr::from_bits(0)),
         IpAddr::V4(Ipv4Addr::from_bits(u32::MAX)),

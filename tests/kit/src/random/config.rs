@@ -76,7 +76,9 @@ pub fn config() -> impl Strategy<Value = Config> {
             4 => vec(0..policies, 1..3).prop_map(ServiceKind::GuardPolicies),
         ];
         let publish = option::weighted(0.2, option::weighted(0.8, 0..policies));
-        let service = (select(vec!["tcp", "udp", "sctp"]), select(vec![80u16, 1935, 9998]), kind);
+        // Who trusts a prefix without bits trusts everybody, which is refused.
+        let proxies = option::weighted(0.4, vec(pool::prefix().prop_filter("no bits", |p| p.len > 0), 1..3));
+        let service = (select(vec!["tcp", "udp", "sctp"]), select(vec![80u16, 1935, 9998]), kind, proxies);
         (
             all,
             vec((on_play, publish), 0..4),
@@ -91,10 +93,12 @@ pub fn config() -> impl Strategy<Value = Config> {
                     .map(|(i, (on_play, publish))| Stream { name: format!("stream{i}"), on_play, publish })
                     .collect();
                 let mut distinct: Vec<Service> = Vec::new();
-                for (proto, port, kind) in services {
-                    let proto = if kind == ServiceKind::Gate { "tcp" } else { proto };
+                for (proto, port, kind, proxies) in services {
+                    let gate = kind == ServiceKind::Gate;
+                    let proto = if gate { "tcp" } else { proto };
                     if distinct.iter().all(|other| (other.proto, other.port) != (proto, port)) {
-                        distinct.push(Service { proto, port, kind });
+                        let proxies = proxies.filter(|_| gate).unwrap_or_default();
+                        distinct.push(Service { proto, port, kind, proxies });
                     }
                 }
                 Config {

@@ -32,7 +32,8 @@ fn build_policy(policy: &Policy) -> model::Policy {
                 path: path.as_str().into(),
                 entries: Arc::new(prefixes.iter().map(net).zip(1..).collect()),
             }),
-            Value::Country(code) => Matcher::Country(Country::new(code).expect("two letters")),
+            Value::Country(code) if code == "unknown" => Matcher::Country(None),
+            Value::Country(code) => Matcher::Country(Some(Country::new(code).expect("two letters"))),
             Value::Ua(part) => Matcher::Ua(part.as_str().into()),
         };
         let action = match rule.action {
@@ -64,6 +65,15 @@ fn build_policy(policy: &Policy) -> model::Policy {
     .build()
 }
 
+/// By a header or by the PROXY protocol: what is dropped is the same.
+fn trust(proxies: &[Prefix]) -> model::Trust {
+    let from = proxies.iter().map(|proxy| (net(proxy), origin(0))).collect();
+    model::Trust {
+        real_ip: vec![model::RealIp { from, header: model::AddressHeader::default() }],
+        proxy_protocol: Vec::new(),
+    }
+}
+
 /// The configuration as nicgate's own model, made without any text: what the text has to load as, but
 /// for the places and the wording of rules.
 pub fn build(config: &Config) -> model::Config {
@@ -84,7 +94,8 @@ pub fn build(config: &Config) -> model::Config {
         let kind = match service.kind {
             ServiceKind::Gate => {
                 let upstream = Url::parse("http://127.0.0.1:8080").expect("a URL");
-                model::ServiceKind::Gate(model::Gate::new(upstream))
+                let trust = trust(&service.proxies);
+                model::ServiceKind::Gate(model::Gate { trust, ..model::Gate::new(upstream) })
             }
             _ => model::ServiceKind::Guard,
         };
@@ -110,6 +121,7 @@ pub fn build(config: &Config) -> model::Config {
         engine: model::Engine::default(),
         shadow: config.shadow,
         list_guard: true,
+        all_or_nothing: false,
         geoip: Some((PathBuf::from("/conf/country.mmdb"), origin(0))),
         token_name: "token".into(),
         no_auto_token: false,

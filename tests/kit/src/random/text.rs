@@ -187,6 +187,24 @@ fn write_policy(policy: &Policy, style: &mut Style, files: &mut MemoryFiles) -> 
     text + "}\n"
 }
 
+/// Writes that a gate trusts proxies: each by a header or by the PROXY protocol.
+fn write_proxies(proxies: &[Prefix], style: &mut Style) -> String {
+    let headers =
+        ["", "header X-Forwarded-For;", "header x-real-ip;", "header Forwarded;", "header CF-Connecting-IP;"];
+    let header = headers[style.below(headers.len())];
+    let mut text = String::new();
+    for proxy in proxies {
+        let prefix = style.prefix(proxy);
+        match (style.below(3), header) {
+            (0, _) => write!(text, "proxy_protocol from {prefix}; "),
+            (_, "") => write!(text, "real_ip from {prefix}; "),
+            (_, header) => write!(text, "real_ip from {prefix} {{ {header} }} "),
+        }
+        .expect("a string can always be written to");
+    }
+    text
+}
+
 /// Writes a configuration: the main file is [`MAIN`]. Different seeds write the same meaning differently.
 pub fn write(config: &Config, style: u64) -> MemoryFiles {
     let style = &mut Style(style);
@@ -214,7 +232,10 @@ pub fn write(config: &Config, style: u64) -> MemoryFiles {
     for service in &config.services {
         let port = service.port;
         let line = match &service.kind {
-            ServiceKind::Gate => format!("gate {port} {{ upstream http://127.0.0.1:8080; }}\n"),
+            ServiceKind::Gate => {
+                let proxies = write_proxies(&service.proxies, style);
+                format!("gate {port} {{ upstream http://127.0.0.1:8080; {proxies}}}\n")
+            }
             ServiceKind::GuardStreams => format!("guard {} {port} streams;\n", service.proto),
             ServiceKind::GuardPolicies(policies) => {
                 let names: Vec<String> =

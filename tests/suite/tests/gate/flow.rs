@@ -160,10 +160,20 @@ async fn the_upstream_learns_the_client_from_us_alone() {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["accept", "cookie", "host", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
+        [
+            "accept",
+            "cookie",
+            "forwarded",
+            "host",
+            "x-forwarded-for",
+            "x-forwarded-host",
+            "x-forwarded-proto",
+            "x-real-ip"
+        ]
     );
     assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-host"), Some("tv.example:8080"));
+    assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=http;host=\"tv.example:8080\""));
     assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
     assert_eq!(seen.header("host"), Some("tv.example:8080"));
 }

@@ -8,6 +8,8 @@ mod overload;
 mod pages;
 mod places;
 mod playlists;
+mod proxies;
+mod proxies_of_others;
 mod sessions;
 mod tokens;
 mod viewers;

@@ -1,6 +1,6 @@
 //! A configuration that was written loads as what was meant.
 
-use filter_user::model::{Config, ServiceKind};
+use filter_user::model::{Config, ServiceKind, Trust};
 use kit::random;
 use proptest::prelude::*;
 
@@ -20,7 +20,13 @@ fn meaning(config: &Config) -> impl PartialEq + std::fmt::Debug + use<> {
     let services: Vec<_> = config
         .services
         .iter()
-        .map(|s| (s.key, s.policies.clone(), s.open.is_some(), matches!(s.kind, ServiceKind::Gate(_))))
+        .map(|s| {
+            let mut proxies: Vec<_> =
+                s.trust().into_iter().flat_map(Trust::prefixes).map(|(net, _)| *net).collect();
+            proxies.sort();
+            let gate = matches!(s.kind, ServiceKind::Gate(_));
+            (s.key, s.policies.clone(), s.open.is_some(), gate, proxies)
+        })
         .collect();
     let mut streams: Vec<_> = config
         .streams

@@ -8,7 +8,7 @@ use std::{
 };
 
 use filter_user::{
-    bans::{Ban, BanTable, Boottime, Desired, Entries, Label, Scope},
+    bans::{Ban, BanTable, Boottime, Desired, Entries, Exempt, Label, Scope},
     kernel::{Count, Unattached, boottime},
     model::{Engine, Proto},
 };
@@ -28,6 +28,7 @@ for_each_engine! {
     a_ban_ends_by_itself
     the_longer_lived_ban_counts_whichever_is_nested_in_which
     never_drop_is_a_hole_in_a_ban
+    a_trusted_proxy_is_a_hole_on_its_own_port
     shadow_counts_and_drops_nothing
     drops_are_counted_for_their_ban_and_its_service
     sampled_drops_name_their_ban
@@ -40,19 +41,20 @@ const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe);
 const HTTP: Scope = Scope::Service { proto: Proto::Tcp, port: 80 };
 const SRT: Scope = Scope::Service { proto: Proto::Udp, port: 9998 };
 
+const PORTS: [(Proto, u16); 5] =
+    [(Proto::Tcp, 80), (Proto::Tcp, 81), (Proto::Udp, 9998), (Proto::Udp, 80), (Proto::Sctp, 5000)];
+
 /// The program with a table that drops 198.51.100.0/24 and 2001:db8:bad::/48, and with bans.
 struct Checked {
     bench: Unattached,
     book: BanTable,
     never_drop: Vec<IpNet>,
+    /// Trusted proxies of the gate on port 80.
+    proxies: Vec<IpNet>,
 }
 
 fn table() -> Table {
-    Table::denying(
-        "deny ip 198.51.100/24",
-        &["198.51.100.0/24", "2001:db8:bad::/48"],
-        &[(Proto::Tcp, 80), (Proto::Tcp, 81), (Proto::Udp, 9998), (Proto::Udp, 80), (Proto::Sctp, 5000)],
-    )
+    Table::denying("deny ip 198.51.100/24", &["198.51.100.0/24", "2001:db8:bad::/48"], &PORTS)
 }
 
 impl Checked {
@@ -64,7 +66,7 @@ impl Checked {
         rights::need_root();
         let mut bench = Unattached::new(engine).expect("the program loads");
         bench.publish(&table.compiled()).unwrap();
-        Self { bench, book: BanTable::default(), never_drop: Vec::new() }
+        Self { bench, book: BanTable::default(), never_drop: Vec::new(), proxies: Vec::new() }
     }
 
     fn ban(&mut self, scope: Scope, net: &str, time: Option<Duration>) -> u32 {
@@ -80,7 +82,13 @@ impl Checked {
     }
 
     fn sync(&self) {
-        let desired = self.book.desired(&self.never_drop);
+        let mut exempt = Exempt::never_drop(self.never_drop.iter().copied());
+        for (proto, port) in PORTS {
+            let port = Scope::Service { proto, port };
+            let proxies: &[IpNet] = if port == HTTP { &self.proxies } else { &[] };
+            exempt = exempt.port(port, proxies.iter().copied());
+        }
+        let desired = self.book.desired(&exempt);
         self.bench.bans().sync(&desired).unwrap();
         assert_eq!(self.bench.bans().held().unwrap(), desired.entries);
         let status = self.bench.status().unwrap().bans;
@@ -281,6 +289,37 @@ fn never_drop_is_a_hole_in_a_ban(engine: Engine) {
     checked.sync();
     for source in ["10.1.0.1", "10.1.1.1", "2001:db8:5::7"] {
         assert_eq!(checked.from(source, TCP, 80), "ban_drop", "{source}");
+    }
+}
+
+fn a_trusted_proxy_is_a_hole_on_its_own_port(engine: Engine) {
+    let mut checked = Checked::new(engine);
+    checked.proxies = ["10.1.0.0/16", "2001:db8:5::7/128"].map(|net| net.parse().unwrap()).to_vec();
+    let wide = checked.ban(Scope::Everywhere, "10.0.0.0/8", None);
+    checked.ban(Scope::Everywhere, "10.1.1.1/32", Some(Duration::from_secs(3600)));
+    checked.ban(HTTP, "10.1.2.3/32", None);
+    let v6 = checked.ban(Scope::Everywhere, "2001:db8:5::/48", None);
+    let proxies = ["10.1.0.1", "10.1.1.1", "10.1.2.3", "::ffff:10.1.0.1", "2001:db8:5::7"];
+    for source in proxies {
+        assert_eq!(checked.from(source, TCP, 80), "pass_protected", "{source}");
+        for (protocol, port) in [(TCP, 81), (UDP, 9998), (UDP, 80), (SCTP, 5000)] {
+            assert_eq!(checked.from(source, protocol, port), "ban_drop", "{source} to {port}");
+        }
+    }
+    for source in ["10.0.0.1", "10.2.0.0", "2001:db8:5::8"] {
+        assert_eq!(checked.from(source, TCP, 80), "ban_drop", "{source}");
+    }
+    // Four proxies on four other ports, and two others on the port itself, are counted against the one ban.
+    assert_eq!((checked.packets(wide), checked.packets(v6)), (4 * 4 + 2, 4 + 1));
+    // A packet that hides its port could be one to the gate.
+    let hidden = ethernet(&[], IPV4, &ipv4(Ipv4Addr::new(10, 1, 0, 1), HOST, TCP, 0, 0x2000, &[0, 0]));
+    assert_eq!(checked.outcome(&hidden), "hidden_pass");
+    // A reload trusts them no more.
+    checked.proxies.clear();
+    checked.sync();
+    for source in proxies {
+        assert_eq!(checked.from(source, TCP, 80), "ban_drop", "{source}");
+        assert_eq!(checked.from(source, TCP, 81), "ban_drop", "{source}");
     }
 }
 

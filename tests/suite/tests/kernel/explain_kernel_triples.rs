@@ -51,7 +51,7 @@ fn explain_says_what_the_kernel_does(engine: Engine) {
 fn compare(engine: Engine, seed: u64) {
     let mut bench = Unattached::new(engine).unwrap();
     let mut last: Option<Arc<Config>> = None;
-    let (mut triples, mut dropped, mut v6, mut configs) = (0, 0, 0, 0);
+    let (mut triples, mut dropped, mut v6, mut configs, mut proxies) = (0, 0, 0, 0, 0);
     let mut protocols = [0; 3];
     for Triple { config, compiled, countries, address, service, .. } in random_triples(usize::MAX, seed) {
         let service = &config.services[service];
@@ -66,6 +66,7 @@ fn compare(engine: Engine, seed: u64) {
         let query = Query {
             target: Target::Policy(policy),
             address,
+            via: None,
             token: None,
             ua: None,
             backends: None,
@@ -89,6 +90,10 @@ fn compare(engine: Engine, seed: u64) {
         if ran.dropped {
             assert_eq!(explained.verdict, Verdict::Deny, "{address} to {key} by {policy}");
         }
+        let proxy = service.proxy(address).is_some();
+        assert_eq!(explained.kernel_proxies.contains_key(&key.to_string()), proxy, "{address} to {key}");
+        assert!(!(proxy && ran.dropped), "a trusted proxy is dropped: {address} to {key}");
+        proxies += usize::from(proxy);
         triples += 1;
         dropped += usize::from(ran.dropped);
         v6 += usize::from(address.is_ipv6());
@@ -103,4 +108,5 @@ fn compare(engine: Engine, seed: u64) {
     assert!(v6 > TRIPLES / 10 && v6 < TRIPLES * 9 / 10, "{v6} of IPv6");
     assert!(protocols[..2].iter().all(|count| *count > TRIPLES / 20), "{protocols:?}");
     assert!(configs > TRIPLES / 500, "{configs} configurations");
+    assert!(proxies > TRIPLES / 200, "{proxies} from trusted proxies");
 }

@@ -8,5 +8,6 @@ mod fuzz_config;
 mod fuzz_manifest;
 mod fuzz_packet;
 mod fuzz_path;
+mod fuzz_proxies;
 mod layering;
 mod objects;

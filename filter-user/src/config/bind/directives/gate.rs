@@ -56,6 +56,32 @@ impl Draft for GateDraft {
             block: Context::Other,
             effect: Effect::Enforced(|binder, statement, gate| binder.cors(statement, gate)),
         },
+        Directive {
+            names: &["real_ip"],
+            form: "real_ip from PREFIX… [{ header NAME; }]",
+            about: "Proxies in front of this gate, in place of those that the `real_ip` at the top of a file names. \
+                `real_ip off;` trusts none.",
+            default: "what stands at the top of a file",
+            example: "gate 80 { upstream http://127.0.0.1:8080; real_ip from 192.0.2.10 { header X-Real-IP; } }",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::RealIp,
+            effect: Effect::Enforced(|binder, statement, gate| binder.gate_real_ip(statement, gate)),
+        },
+        Directive {
+            names: &["proxy_protocol"],
+            form: "proxy_protocol from PREFIX…;",
+            about: "Proxies that begin each connection with a header of the PROXY protocol, version 1 or 2, such as HAProxy with \
+                `send-proxy` or `send-proxy-v2`. The address in it is judged, logged and limited in place of the \
+                proxy's. From these addresses a connection without the header is refused, and from all others one with \
+                it. The network card never drops these addresses on the gate's port.",
+            default: "a connection that begins with such a header is refused",
+            example: "gate 80 { upstream http://127.0.0.1:8080; proxy_protocol from 192.0.2.10; }",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, gate| binder.proxy_protocol(statement, gate)),
+        },
     ];
 
     fn unknown(binder: &mut Binder<'_>, statement: &Statement) {

@@ -5,6 +5,8 @@ mod auth_backend;
 mod backend;
 mod gate;
 mod interface;
+mod list;
+mod real_ip;
 mod source;
 mod stream;
 mod top;
@@ -12,10 +14,12 @@ mod top;
 use super::{
     backend::BackendDraft,
     directive::{Directive, Draft, Effect},
+    lists::ListDraft,
     policy::PolicyDraft,
     service::GateDraft,
     setting::InterfaceDraft,
     stream::{SourceDraft, StreamDraft},
+    trust::RealIpDraft,
 };
 use crate::{
     config::{
@@ -38,6 +42,8 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Gate => GateDraft::known(word),
         Context::Backend => BackendDraft::known(word),
         Context::Interface => InterfaceDraft::known(word),
+        Context::List => ListDraft::known(word),
+        Context::RealIp => RealIpDraft::known(word),
         Context::Other => None,
     }
 }
@@ -51,8 +57,10 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<StreamDraft>(),
         place::<SourceDraft>(),
         place::<GateDraft>(),
+        place::<RealIpDraft>(),
         place::<InterfaceDraft>(),
         limits(),
+        place::<ListDraft>(),
     ]
 }
 
@@ -124,5 +132,7 @@ mod tests {
         check::<SourceDraft>();
         check::<GateDraft>();
         check::<InterfaceDraft>();
+        check::<ListDraft>();
+        check::<RealIpDraft>();
     }
 }

@@ -65,6 +65,20 @@ impl Draft for Top {
             effect: Effect::Enforced(|binder, statement, _| binder.guard(statement)),
         },
         Directive {
+            names: &["real_ip"],
+            form: "real_ip from PREFIX… [{ header NAME; }]",
+            about: "nicgate's own: proxies in front of the gates, and the header in which they name the address of their \
+                    client. It is believed from these addresses only. What it names is judged, banned, logged, limited and \
+                    passed on in place of the proxy's address; a request without it is the proxy's own. The network card \
+                    never drops these addresses on a gate's port. Several are allowed, for proxies with different headers.",
+            default: "the address that the connection comes from is judged",
+            example: "real_ip from 192.0.2.10 192.0.2.11;",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::RealIp,
+            effect: Effect::Enforced(|binder, statement, _| binder.global_real_ip(statement)),
+        },
+        Directive {
             names: &["never_drop"],
             form: "never_drop PREFIX…;",
             about: "nicgate's own: addresses that nothing drops at the network card, neither rules nor bans. Gates judge \
@@ -102,14 +116,29 @@ impl Draft for Top {
         Directive {
             names: &["list_guard"],
             form: "list_guard on|off;",
-            about: "nicgate's own: refuses `deny` and `drop` lists that hold every address of a family, and a reload after \
-                    which such a list would have no entry any more.",
+            about: "nicgate's own: refuses `deny` and `drop` lists that hold every address of a family or, after a reload, \
+                    have no entry any more. `on_error` says what becomes of a list that is refused.",
             default: "`on`",
             example: "list_guard off;",
             opens_if_missed: true,
             top_only: false,
             block: Context::Other,
             effect: Effect::Enforced(|binder, statement, _| binder.list_guard(statement)),
+        },
+        Directive {
+            names: &["on_error"],
+            form: "on_error refuse|skip|abort;",
+            about: "nicgate's own: what becomes of a list that cannot be used, because it is missing, has a line that cannot \
+                    be read, or `list_guard` refuses it. `refuse`: its former contents stay in force, the rest of the \
+                    configuration is taken, and `status` has an alarm; so with the country database. `skip`: the same, but \
+                    lines that cannot be read are left out; how many, and the first ten, are named. `abort`: the whole \
+                    configuration is refused. Where nothing former is kept, the configuration is refused in any case.",
+            default: "`refuse`",
+            example: "on_error skip;",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, _| binder.on_error(statement)),
         },
         Directive {
             names: &["backend_timeout"],

@@ -10,4 +10,5 @@ mod reload_under_traffic;
 mod restart;
 mod restart_under_traffic;
 mod service;
+mod sessions;
 mod watch;

@@ -30,6 +30,7 @@ use crate::{
     },
     judge,
     model::{Config, Cors, Gate, Limit, PlayerToken},
+    session::{Presence, Transfer},
 };
 
 /// How a connection begins.
@@ -213,7 +214,10 @@ async fn judge(
             }
         };
         unanswered.request = Some(read.request.clone());
-        if let Some(admission) = sessions.admit(&snapshot, &read.request).await {
+        // What a header names came by a proxy's connection.
+        let own = read.client.address == connection.client.ip();
+        let presence = if own { connection.presence.clone() } else { Presence::unknown() };
+        if let Some(admission) = sessions.admit(&snapshot, &read.request, &presence).await {
             break (snapshot, read, admission);
         }
     };
@@ -222,7 +226,7 @@ async fn judge(
         add(&connection.gate.proxied, 1);
     }
     let transfer = admission.transfer.take();
-    let session = transfer.as_ref().map(|transfer| transfer.session_id().clone());
+    let session = transfer.as_ref().map(Transfer::session_id);
     let (response, fault) = match transfer {
         Some(transfer) => {
             let Read { request: judged, client, target, resource, keep } = &read;

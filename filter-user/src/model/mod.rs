@@ -11,6 +11,7 @@ mod mask;
 mod policy;
 mod rule;
 mod service;
+mod session;
 mod stream;
 mod trust;
 
@@ -24,5 +25,6 @@ pub use limit::{Limit, Limits, Setting, Unit};
 pub use policy::{Policy, PolicyBuilder, PolicyId};
 pub use rule::{Action, Authority, BackendRule, List, Matcher, Origin, Rule, RuleId, Stage};
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
+pub use session::{Follows, MaxSessions, SessionSettings};
 pub use stream::{Access, Operation, Stream};
 pub use trust::{AddressHeader, RealIp, Trust};

@@ -103,3 +103,71 @@ impl<'a> Side<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        model::Proto,
+        offload::{CompiledService, DropRuleId},
+    };
+
+    /// Class 0 is dropped, class 1 passes, on one port.
+    fn compiled(ranges: Vec<(u8, u8)>, port: u16) -> Compiled {
+        let address = |last: u8| Ipv4Addr::new(192, 0, 2, last).to_bits();
+        let mut pieces: Vec<(u32, u32, ClassId)> = Vec::new();
+        for (one, other) in ranges {
+            let (first, last) = (address(one.min(other)), address(one.max(other)));
+            if pieces.last().is_none_or(|piece| piece.1 < first) {
+                pieces.push((first, last, ClassId(0)));
+            }
+        }
+        Compiled {
+            v4: Partition::from_sorted(pieces, ClassId(1)).unwrap(),
+            v6: Partition::constant(ClassId(1)),
+            services: vec![CompiledService {
+                key: ServiceKey { proto: Proto::Tcp, port, address: None },
+                column: ColumnId(0),
+            }],
+            columns: vec![crate::offload::Column { policies: Vec::new(), proxies: Vec::new(), open: None }],
+            cells: vec![Some(DropRuleId(0)), Some(DropRuleId(0)), None, None],
+            rules: Vec::new(),
+            shadow: false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_address_is_where_it_belongs(
+            before: Vec<(u8, u8)>,
+            now: Vec<(u8, u8)>,
+            moved: bool,
+        ) {
+            let before = compiled(before, 80);
+            let now = compiled(now, if moved { 81 } else { 80 });
+            let changed = changes(&before, &now);
+            for (compiled, other, more) in [(&now, &before, true), (&before, &now, false)] {
+                let key = compiled.services[0].key;
+                let prefixes = changed.iter().find(|change| change.service == key.to_string());
+                let prefixes = prefixes.map(|change| if more { &change.more } else { &change.fewer });
+                let prefixes = prefixes.cloned().unwrap_or_default();
+                prop_assert_eq!(prefixes.v6, 0);
+                prop_assert!(prefixes.first.len() == NAMED.min(prefixes.v4 as usize));
+                if prefixes.v4 as usize > NAMED {
+                    continue;
+                }
+                for last in 0..=255 {
+                    let address = Ipv4Addr::new(192, 0, 2, last).into();
+                    let was = !moved && other.verdict(address, 0).is_some();
+                    let expected = compiled.verdict(address, 0).is_some() && !was;
+                    let named = prefixes.first.iter().filter(|prefix| prefix.contains(&address)).count();
+                    prop_assert_eq!(named, usize::from(expected), "{} {:?}", address, prefixes);
+                }
+            }
+        }
+    }
+}

@@ -168,6 +168,17 @@ impl Operations {
         }
     }
 
+    async fn counters(&self) -> Reply<Counters> {
+        let bans = self.parts.enforcer.run("count of bans", |enforced| enforced.bans().counters()).await;
+        reply(bans.map(|bans| Counters {
+            bans,
+            gates: self.parts.gates.counters(),
+            sessions: self.parts.sessions.counters(),
+            backends: self.parts.sessions.backends(),
+            limits: self.limits(),
+        }))
+    }
+
     async fn carry_out_as_owner(&self, request: Request) -> Reply<Value> {
         let enforcer = &self.parts.enforcer;
         match request {
@@ -176,19 +187,21 @@ impl Operations {
                 let done = enforcer.run("release", move |enforced| enforced.release(&interfaces)).await;
                 reply(done.map(|()| Released { released })).erased()
             }
-            Request::Stats {} => {
-                let bans = enforcer.run("count of bans", |enforced| enforced.bans().counters()).await;
-                let counters = bans.map(|bans| Counters {
-                    bans,
-                    gates: self.parts.gates.counters(),
-                    sessions: self.parts.sessions.counters(),
-                    backends: self.parts.sessions.backends(),
-                    limits: self.limits(),
-                });
-                reply(counters).erased()
+            Request::Stats {} => self.counters().await.erased(),
+            Request::Sessions { filter, sort } => {
+                let list =
+                    move |sessions: &Arc<Sessions>| SessionList { sessions: sessions.list_of(&filter, sort) };
+                self.with_sessions(list).await
             }
-            Request::Sessions {} => {
-                Reply::done(SessionList { sessions: self.parts.sessions.list() }).erased()
+            Request::Kick { filter, .. } | Request::Reauthorise { filter } if filter.is_everything() => {
+                let message = "say which sessions: by id, stream, user or address".to_owned();
+                Reply::refused(Fault::Request, message)
+            }
+            Request::Kick { filter, seconds } => {
+                self.with_sessions(move |sessions| sessions.kick(&filter, Duration::from_secs(seconds))).await
+            }
+            Request::Reauthorise { filter } => {
+                self.with_sessions(move |sessions| sessions.reauthorise(&filter)).await
             }
             Request::Ban(order) => {
                 changed(enforcer.run("ban", move |enforced| enforced.bans().ban(&order)).await)
@@ -216,6 +229,18 @@ impl Operations {
             | Request::HandOver(_) => {
                 Reply::refused(Fault::Request, "it is carried out in another place".to_owned())
             }
+        }
+    }
+
+    /// Does something with the sessions, which takes a while when they are many.
+    async fn with_sessions<T: Serialize + Send + 'static>(
+        &self,
+        job: impl FnOnce(&Arc<Sessions>) -> T + Send + 'static,
+    ) -> Reply<Value> {
+        let sessions = self.parts.sessions.clone();
+        match tokio::task::spawn_blocking(move || job(&sessions)).await {
+            Ok(done) => Reply::done(done).erased(),
+            Err(error) => Reply::refused(Fault::System, format!("it broke off: {error}")),
         }
     }
 

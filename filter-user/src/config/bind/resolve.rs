@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{lexer::Word, source::Span, vocabulary::suggest},
-    model::{Access, BackendOptions, BackendRule, Origin, PolicyId, Stream},
+    model::{Access, BackendOptions, BackendRule, MaxSessions, Origin, PolicyId, Stream},
 };
 
 /// Who judges by a template or by default; `None` when it says nothing.
@@ -115,6 +115,7 @@ impl Binder<'_> {
             lists: Vec::new(),
             backends: vec![backend],
             default_allow: None,
+            max_sessions: MaxSessions::default(),
             seen: HashMap::new(),
         });
         implied.insert(key, id);
@@ -193,7 +194,17 @@ impl Binder<'_> {
             });
             let judges = self.access(judges, name, &mut implied);
             let (on_play, on_publish) = draft.resolve(judges, base, &defaults);
-            let stream = Stream { name: name.clone(), on_play, on_publish, origin: draft.origin.clone() };
+            let most = draft.max_sessions.or_else(|| base.and_then(|(_, base)| base.max_sessions));
+            let stream = Stream {
+                name: name.clone(),
+                on_play,
+                on_publish,
+                // Flussonic's way of no limit.
+                max_sessions: most
+                    .filter(|(most, _)| *most > 0)
+                    .map(|(most, at)| (most, self.sources.origin(at))),
+                origin: draft.origin.clone(),
+            };
             let mut srt_ports = draft.srt_ports.clone();
             srt_ports.extend(base.iter().flat_map(|(_, base)| &base.srt_ports));
             list.push((stream, srt_ports));

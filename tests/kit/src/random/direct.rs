@@ -60,6 +60,7 @@ fn build_policy(policy: &Policy) -> model::Policy {
         rules: rules.collect(),
         backends: backends.collect(),
         default_allow: policy.default_allow.then(|| origin(0)),
+        max_sessions: Default::default(),
     }
     .build()
 }
@@ -107,7 +108,8 @@ pub fn build(config: &Config) -> model::Config {
         let on_publish = stream
             .publish
             .map_or(Access::Closed, |publish| publish.map_or(Access::Open, |i| Access::Policy(id(i))));
-        let stream = model::Stream { name: name.clone(), on_play, on_publish, origin: origin(0) };
+        let stream =
+            model::Stream { name: name.clone(), on_play, on_publish, max_sessions: None, origin: origin(0) };
         (name, stream)
     });
     let never_drop = config.never_drop.iter().map(|prefix| (net(prefix), origin(0)));
@@ -125,6 +127,7 @@ pub fn build(config: &Config) -> model::Config {
         token_name: "token".into(),
         no_auto_token: false,
         backend_timeout: Duration::from_secs(3),
+        sessions: model::SessionSettings::default(),
         limits: Default::default(),
         listeners: Vec::new(),
         files: Vec::new(),

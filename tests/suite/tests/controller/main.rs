@@ -1,6 +1,7 @@
 //! The controller on real interfaces: what it enforces, keeps, reloads, watches and says. Needs root.
 
 mod bans;
+mod confirm;
 mod enforces;
 mod life;
 mod limits;
@@ -10,4 +11,5 @@ mod reload_under_traffic;
 mod restart;
 mod restart_under_traffic;
 mod service;
+mod sessions;
 mod watch;

@@ -155,7 +155,7 @@ fn a_next_process_that_fails_leaves_everything_as_it_was() {
 /// Asks the controller to hand over.
 fn ask(edge: &Edge, protocol: u32) -> (Reply<HandingOver>, Option<Channel>) {
     let client = Client::connect(&edge.site.socket()).unwrap().unwrap();
-    let heir = Heir { protocol, version: "9.9.9".to_owned(), state: edge.site.path("bans.json") };
+    let heir = Heir { protocol, version: "9.9.9".to_owned(), state: edge.site.state().join("bans.json") };
     let (reply, channel) = client.ask_for_descriptor(&Request::HandOver(heir)).unwrap();
     (reply, channel.map(|channel| Channel::new(channel).unwrap()))
 }
@@ -171,7 +171,7 @@ async fn a_next_process_that_breaks_off_at_any_step_leaves_everything_as_it_was(
     assert!(!refused.ok && channel.is_none() && refused.message.contains("version 9.9.9"), "{refused:?}");
     for steps in 0..3 {
         let ended = Command::new(env!("CARGO_BIN_EXE_half-heir"))
-            .args([edge.site.socket(), edge.site.path("bans.json"), PathBuf::from(steps.to_string())])
+            .args([edge.site.socket(), edge.site.state().join("bans.json"), PathBuf::from(steps.to_string())])
             .output()
             .unwrap();
         assert!(ended.status.success(), "{ended:?}");

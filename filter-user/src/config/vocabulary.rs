@@ -19,6 +19,8 @@ pub(super) enum Context {
     Interface,
     /// `real_ip`.
     RealIp,
+    /// `upstream`, at the top of a file.
+    Upstream,
     /// A block that is passed over, or none.
     Other,
 }

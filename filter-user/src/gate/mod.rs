@@ -31,3 +31,4 @@ pub use gates::{Gates, Prepared};
 pub use limits::Limits;
 pub use listen::ListenError;
 pub use operation::{operation, proto};
+pub use upstream::{ServerState, ServerStatus, UpstreamStatus};

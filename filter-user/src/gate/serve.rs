@@ -3,13 +3,13 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{
-    answer::{Wishes, deny, preflight, reject},
+    answer::{Wishes, answer, deny, preflight, reject},
     body::{Answer, ResponseBody},
     client::client,
     connection::{Connection, Phase},
@@ -180,10 +180,15 @@ async fn judge(
         let read = match read(connection, &snapshot.config, gate, &request, raw_target) {
             Ok(read) => read,
             Err(Unreadable { rejected, stale_cookie }) => {
-                let seen = excerpt(&[request.method().as_str().as_bytes(), b" ", raw_target].concat());
-                let mut response = refuse(connection, rejected, Some(&seen));
+                if rejected.status == StatusCode::NOT_FOUND {
+                    add(&connection.gate.not_found, 1);
+                    log::refused(connection, rejected, Some(&seen(request.method(), raw_target)));
+                    return answer(connection, StatusCode::NOT_FOUND, "not_found", "not found");
+                }
+                let mut response = refuse(connection, rejected, Some(&seen(request.method(), raw_target)));
                 if let Some(stream) = stale_cookie {
-                    unset_cookie(response.headers_mut(), &snapshot.config.token_name, &stream);
+                    let prefix = gate.map_or("", |gate| &*gate.prefix);
+                    unset_cookie(response.headers_mut(), &snapshot.config.token_name, (prefix, &stream));
                 }
                 return response;
             }
@@ -219,6 +224,11 @@ async fn judge(
     unanswered.request = None;
     log::request(connection, &unanswered.method, &read.request, Some((&snapshot, &admission)), &end);
     response
+}
+
+/// A request's first line, for the log.
+fn seen(method: &Method, raw_target: &[u8]) -> String {
+    excerpt(&[method.as_str().as_bytes(), b" ", raw_target].concat())
 }
 
 /// A request as it is judged.
@@ -264,6 +274,11 @@ fn read(
     let from = gate.map(Gate::reads).unwrap_or_default();
     let read_target = if from.path { read_target_with_segment } else { read_target };
     let target = read_target(raw_target, &config.token_name)?;
+    let Some(target) = target.below(gate.map_or("", |gate| &gate.prefix)) else {
+        let reason = "path does not begin as those of this gate do";
+        let rejected = Reject::with(StatusCode::NOT_FOUND, reason);
+        return Err(Unreadable { rejected, stale_cookie: None });
+    };
     let headers = request.headers();
     let found = find(headers, &target, &config.token_name, from).map_err(|error| {
         let gives = gate.is_some_and(|gate| gate.player_token == PlayerToken::Cookie);

@@ -13,6 +13,7 @@ mod rule;
 mod service;
 mod stream;
 mod trust;
+mod upstream;
 
 pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
@@ -26,3 +27,4 @@ pub use rule::{Action, Authority, BackendRule, List, Matcher, Origin, Rule, Rule
 pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKind};
 pub use stream::{Access, Operation, Stream};
 pub use trust::{AddressHeader, RealIp, Trust};
+pub use upstream::{HealthCheck, ServerAddress, Upstream, UpstreamServer};

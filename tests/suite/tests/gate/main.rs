@@ -11,3 +11,4 @@ mod proxies;
 mod proxies_of_others;
 mod sessions;
 mod tokens;
+mod upstreams;

@@ -9,6 +9,7 @@ mod real_ip;
 mod source;
 mod stream;
 mod top;
+mod upstream;
 
 use super::{
     backend::BackendDraft,
@@ -18,6 +19,7 @@ use super::{
     setting::InterfaceDraft,
     stream::{SourceDraft, StreamDraft},
     trust::RealIpDraft,
+    upstream::UpstreamDraft,
 };
 use crate::{
     config::{
@@ -41,6 +43,7 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Backend => BackendDraft::known(word),
         Context::Interface => InterfaceDraft::known(word),
         Context::RealIp => RealIpDraft::known(word),
+        Context::Upstream => UpstreamDraft::known(word),
         Context::Other => None,
     }
 }
@@ -55,6 +58,7 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<SourceDraft>(),
         place::<GateDraft>(),
         place::<RealIpDraft>(),
+        place::<UpstreamDraft>(),
         place::<InterfaceDraft>(),
         limits(),
     ]
@@ -129,5 +133,6 @@ mod tests {
         check::<GateDraft>();
         check::<InterfaceDraft>();
         check::<RealIpDraft>();
+        check::<UpstreamDraft>();
     }
 }

@@ -14,9 +14,9 @@ use crate::{
     config::Report,
     control::Client,
     kernel::{self, AttachReport, Bpffs, Filter},
-    load::{LoadError, Loaded, load, load_from},
-    operations::{Released, Request, emptied_since},
-    state::{self, BanStore},
+    load::{LoadError, Loaded, load_from},
+    operations::{Released, Request},
+    state::{self, BanStore, Recording},
     table::Layout,
 };
 
@@ -47,22 +47,18 @@ pub(super) fn attached(names: &[String]) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// The configuration or, where that cannot be loaded or has lost a list, the last good one. At boot, before the network is
-/// up, the alternative would be to leave the machine open.
+/// The configuration or, where that cannot be loaded, the last good one. At boot, before the network is up, the
+/// alternative would be to leave the machine open.
 fn load_or_kept(path: &Path, bans_file: &Path, output: &Output) -> Result<(Loaded, Report), LoadError> {
-    let kept = || {
-        let kept = state::read(&state::folder_beside(bans_file), path).ok()?;
-        load_from(path, &kept, &|_| ()).ok()
+    let folder = state::folder_beside(bans_file);
+    let error = match load_from(path, &Recording::with_former(&folder, path), &|_| ()) {
+        Ok(loaded) => return Ok(loaded),
+        Err(error) => error,
     };
-    let now = load(path, &|_| ());
-    let why = match &now {
-        Ok((now, _)) => emptied_since(&now.config, || Some(kept()?.0.config)),
-        Err(error) => Some(error.to_string()),
-    };
-    let Some(why) = why else { return now };
-    let Some(kept) = kept() else { return now };
+    let kept = state::read(&folder, path).ok().and_then(|kept| load_from(path, &kept, &|_| ()).ok());
+    let Some(kept) = kept else { return Err(error) };
     output.warning(&format!(
-        "the last good configuration is enforced, because this one cannot be loaded:\n{why}"
+        "the last good configuration is enforced, because this one cannot be loaded:\n{error}"
     ));
     Ok(kept)
 }

@@ -37,7 +37,7 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
     } else if !reply.message.is_empty() {
         output.say(&reply.message);
     }
-    let Some(reloaded) = reply.result.filter(|_| reply.ok) else {
+    let Some(reloaded) = reply.result else {
         output.error(&anyhow!("the configuration was not loaded; what was enforced still is"));
         return Err(Failure::Told(match reply.fault {
             Some(Fault::System) => 3,
@@ -53,6 +53,10 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
             grouped(cut),
             if cut == 1 { "" } else { "s" },
         )?;
+    }
+    if !reply.ok {
+        output.error(&anyhow!("parts were refused: their former contents stay in force, all else is new"));
+        return Err(Failure::Told(1));
     }
     Ok(())
 }

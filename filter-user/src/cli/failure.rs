@@ -75,10 +75,7 @@ impl From<io::Error> for Failure {
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Configuration(report) => Self::Configuration(report),
-            LoadError::Database(error) => Self::Request(error),
-        }
+        Self::Configuration(error.0)
     }
 }
 

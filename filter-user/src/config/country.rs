@@ -1,5 +1,6 @@
 //! Which country codes exist.
 
+use super::source::{Sources, Span};
 use crate::model::Country;
 
 /// The assigned codes of ISO 3166-1 alpha-2, and `EU`, `AP` and `XK`, which databases use beside them.
@@ -12,13 +13,28 @@ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH
 RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT \
 TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW";
 
+/// Warns of a code that surely no database has.
+pub(super) fn warn_unless_assigned(sources: &mut Sources, at: Span, country: Country) {
+    if exists(country) {
+        return;
+    }
+    let message =
+        format!("`{country}` is not in ISO 3166-1: no address matches unless the country database uses it");
+    sources.warning(at, "unknown-country", message).help = advice(country);
+}
+
+/// What was probably meant by a code that matches nothing.
+pub(super) fn advice(country: Country) -> Option<String> {
+    meant(country).map(|(code, name)| format!("the code of {name} is {code}"))
+}
+
 /// Whether a database can know the code.
-pub(super) fn exists(country: Country) -> bool {
+fn exists(country: Country) -> bool {
     ASSIGNED.split(' ').any(|code| code == country.as_str())
 }
 
 /// The code that was probably meant by one that does not exist.
-pub(super) fn meant(country: Country) -> Option<(&'static str, &'static str)> {
+fn meant(country: Country) -> Option<(&'static str, &'static str)> {
     Some(match country.as_str() {
         "EL" => ("GR", "Greece"),
         "EN" => ("GB", "the United Kingdom"),

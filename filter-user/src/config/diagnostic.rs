@@ -1,6 +1,9 @@
 //! What is said of a configuration, with its place.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::{self, Write as _},
+    path::PathBuf,
+};
 
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
@@ -70,7 +73,7 @@ impl Diagnostic {
     }
 
     /// Sets the advice.
-    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+    pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
         self
     }
@@ -113,6 +116,42 @@ pub struct Report {
     pub omitted_errors: usize,
     /// How many warnings and notes were left out.
     pub omitted_warnings: usize,
+    /// Parts that were refused alone, with their former contents in their place.
+    pub refused: Vec<Refused>,
+}
+
+/// A part of a configuration that cannot be used, so that what was enforced of it before still is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Which.
+    pub part: Part,
+    /// Its file.
+    pub path: PathBuf,
+    /// The place that names it.
+    pub origin: Origin,
+    /// Why it was refused, in half a sentence.
+    pub why: String,
+    /// When its former contents were read, in seconds since 1970.
+    pub read_at: u64,
+}
+
+/// What can be refused alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// A list file.
+    List,
+    /// The country database.
+    Database,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::List => "list",
+            Self::Database => "country database",
+        })
+    }
 }
 
 impl Report {

@@ -17,6 +17,17 @@ const SHOWN: usize = 10;
 /// A thread is worth its start from about so many bytes on.
 const FOR_A_THREAD: usize = 1 << 20;
 
+/// A list file as it was read: its entries with their lines, and what there is to say of the others.
+pub(super) struct ListText<T> {
+    pub(super) entries: Vec<(T, u32)>,
+    /// How many lines cannot be read.
+    pub(super) bad_lines: usize,
+    /// The first of them, with their numbers.
+    bad: Vec<(u32, String, BadLine)>,
+    masked: Count,
+    mapped: Count,
+}
+
 /// A line that cannot be read.
 struct BadLine {
     code: &'static str,
@@ -26,14 +37,14 @@ struct BadLine {
     part: Range<usize>,
 }
 
-/// Reads a file of addresses and prefixes. Bad lines go into `sources`.
-pub(super) fn read_prefixes(file: &Arc<str>, bytes: &[u8], sources: &mut Sources) -> Vec<(IpNet, u32)> {
+/// Reads a file of addresses and prefixes.
+pub(super) fn read_prefixes(bytes: &[u8]) -> ListText<IpNet> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    read_in_parts(file, bytes, (bytes.len() / FOR_A_THREAD).clamp(1, cores), sources)
+    read_in_parts(bytes, (bytes.len() / FOR_A_THREAD).clamp(1, cores))
 }
 
 /// The same, on so many threads.
-fn read_in_parts(file: &Arc<str>, bytes: &[u8], count: usize, sources: &mut Sources) -> Vec<(IpNet, u32)> {
+fn read_in_parts(bytes: &[u8], count: usize) -> ListText<IpNet> {
     let parts = match &split(without_bom(bytes), count)[..] {
         [all] => vec![Part::read(all)],
         parts => thread::scope(|scope| {
@@ -42,41 +53,24 @@ fn read_in_parts(file: &Arc<str>, bytes: &[u8], count: usize, sources: &mut Sour
             joined.map(|part| part.unwrap_or_else(|panic| resume_unwind(panic))).collect()
         }),
     };
-    let mut entries = Vec::new();
-    let mut faults = Faults::new(file);
-    let (mut masked, mut mapped): (Count, Count) = (None, None);
+    let mut all = ListText::default();
     let mut before = 0;
     for part in parts {
         if before == 0 {
-            entries = part.entries;
+            all.entries = part.entries;
         } else {
-            entries.extend(part.entries.into_iter().map(|(net, line)| (net, before + line)));
+            all.entries.extend(part.entries.into_iter().map(|(net, line)| (net, before + line)));
         }
-        let shown = part.bad.len();
         for (number, line, bad) in part.bad {
-            faults.add(sources, before + number, line, bad);
+            all.keep_bad(before + number, line, bad);
         }
-        faults.lines += part.bad_lines - shown;
-        join(&mut masked, part.masked, before);
-        join(&mut mapped, part.mapped, before);
+        all.bad_lines += part.bad_lines;
+        join(&mut all.masked, part.masked, before);
+        join(&mut all.mapped, part.mapped, before);
         before += part.lines;
     }
-    faults.finish(sources);
-    if let Some((lines, number, line, part)) = masked {
-        let message = format!("host bits below the mask are set, and are masked ({})", plural(lines, "line"));
-        sources.say_line(Severity::Warning, "host-bits", message, (file.clone(), number), &line, part);
-    }
-    if let Some((lines, number, line, part)) = mapped {
-        let message = format!(
-            "this IPv6 prefix includes the IPv4-mapped addresses, but does not match IPv4 clients ({})",
-            plural(lines, "line")
-        );
-        sources
-            .say_line(Severity::Warning, "mapped-not-covered", message, (file.clone(), number), &line, part)
-            .help("add the IPv4 prefix that is meant; all of IPv4 is 0/0");
-    }
-    entries.shrink_to_fit();
-    entries
+    all.entries.shrink_to_fit();
+    all
 }
 
 /// Cuts a text behind ends of lines into parts of about the same length, no more than `count`; at least one.
@@ -191,10 +185,9 @@ fn range(text: &str) -> Option<Vec<IpNet>> {
     }
 }
 
-/// Reads a file of tokens. Bad lines go into `sources`.
-pub(super) fn read_tokens(file: &Arc<str>, bytes: &[u8], sources: &mut Sources) -> Vec<(Box<str>, u32)> {
-    let mut entries = Vec::new();
-    let mut faults = Faults::new(file);
+/// Reads a file of tokens.
+pub(super) fn read_tokens(bytes: &[u8]) -> ListText<Box<str>> {
+    let mut read = ListText::default();
     let mut rest = without_bom(bytes);
     let mut number = 0;
     while !rest.is_empty() {
@@ -208,24 +201,25 @@ pub(super) fn read_tokens(file: &Arc<str>, bytes: &[u8], sources: &mut Sources) 
         if value.is_empty() {
             continue;
         }
-        match std::str::from_utf8(&line[value.clone()]) {
-            Err(_) => faults.add(sources, number, line, BadLine::not_text(&value)),
-            Ok(text) => match text.find(char::is_whitespace) {
-                None => entries.push((text.into(), number)),
-                Some(gap) => {
-                    let bad = BadLine {
-                        code: "list-line",
-                        message: "this line has more than one word".into(),
-                        help: Some("write one token a line; a comment begins with `#`".into()),
-                        part: value.start + gap..value.end,
-                    };
-                    faults.add(sources, number, line, bad);
-                }
-            },
+        let text = std::str::from_utf8(&line[value.clone()]).map_err(|_| BadLine::not_text(&value));
+        let token = text.and_then(|text| match text.find(char::is_whitespace) {
+            None => Ok(text),
+            Some(gap) => Err(BadLine {
+                code: "list-line",
+                message: "this line has more than one word".into(),
+                help: Some("write one token a line; a comment begins with `#`".into()),
+                part: value.start + gap..value.end,
+            }),
+        });
+        match token {
+            Ok(token) => read.entries.push((token.into(), number)),
+            Err(bad) => {
+                read.bad_lines += 1;
+                read.keep_bad(number, line, bad);
+            }
         }
     }
-    faults.finish(sources);
-    entries
+    read
 }
 
 impl BadLine {
@@ -239,34 +233,53 @@ impl BadLine {
     }
 }
 
-/// The bad lines of one file.
-struct Faults<'a> {
-    file: &'a Arc<str>,
-    lines: usize,
+impl<T> Default for ListText<T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), bad_lines: 0, bad: Vec::new(), masked: None, mapped: None }
+    }
 }
 
-impl<'a> Faults<'a> {
-    fn new(file: &'a Arc<str>) -> Self {
-        Self { file, lines: 0 }
-    }
-
-    fn add(&mut self, sources: &mut Sources, number: u32, line: &[u8], bad: BadLine) {
-        self.lines += 1;
-        if self.lines > SHOWN {
-            return;
+impl<T> ListText<T> {
+    fn keep_bad(&mut self, number: u32, line: &[u8], mut bad: BadLine) {
+        if self.bad.len() < SHOWN {
+            let (line, part) = shown(line, &bad.part);
+            bad.part = part;
+            self.bad.push((number, line, bad));
         }
-        let BadLine { code, message, help, part } = bad;
-        let (line, part) = shown(line, &part);
-        let place = (self.file.clone(), number);
-        let diagnostic = sources.say_line(Severity::Error, code, message, place, &line, part);
-        diagnostic.help = help;
     }
 
-    fn finish(self, sources: &mut Sources) {
-        let rest = self.lines.saturating_sub(SHOWN);
+    /// Names the lines that cannot be read, the first ones of them.
+    pub(super) fn say_bad(&self, file: &Arc<str>, severity: Severity, sources: &mut Sources) {
+        for (number, line, bad) in &self.bad {
+            let place = (file.clone(), *number);
+            let message = bad.message.clone();
+            sources.say_line(severity, bad.code, message, place, line, bad.part.clone()).help =
+                bad.help.clone();
+        }
+        let rest = self.bad_lines - self.bad.len();
         if rest > 0 {
             let message = format!("{} of this file cannot be read either", plural(rest, "more line"));
-            sources.file_error(self.file.clone(), "list-lines", message);
+            sources.say_file(severity, file.clone(), "list-lines", message);
+        }
+    }
+
+    /// Warns of lines that can be read, but probably do not mean what they say.
+    pub(super) fn say_odd(&self, file: &Arc<str>, sources: &mut Sources) {
+        if let Some((lines, number, line, part)) = &self.masked {
+            let lines = plural(*lines, "line");
+            let message = format!("host bits below the mask are set, and are masked ({lines})");
+            let place = (file.clone(), *number);
+            sources.say_line(Severity::Warning, "host-bits", message, place, line, part.clone());
+        }
+        if let Some((lines, number, line, part)) = &self.mapped {
+            let message = format!(
+                "this IPv6 prefix includes the IPv4-mapped addresses, but does not match IPv4 clients ({})",
+                plural(*lines, "line")
+            );
+            let place = (file.clone(), *number);
+            sources
+                .say_line(Severity::Warning, "mapped-not-covered", message, place, line, part.clone())
+                .help("add the IPv4 prefix that is meant; all of IPv4 is 0/0");
         }
     }
 }
@@ -303,7 +316,7 @@ fn shown(line: &[u8], part: &Range<usize>) -> (String, Range<usize>) {
     (text, start..end)
 }
 
-fn plural(count: usize, what: &str) -> String {
+pub(super) fn plural(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -337,8 +350,10 @@ mod tests {
 
     fn read(bytes: &[u8], parts: usize) -> (Vec<(IpNet, u32)>, Report) {
         let mut sources = Sources::default();
-        let entries = read_in_parts(&"list.txt".into(), bytes, parts, &mut sources);
-        (entries, sources.into_report())
+        let read = read_in_parts(bytes, parts);
+        read.say_bad(&"list.txt".into(), Severity::Error, &mut sources);
+        read.say_odd(&"list.txt".into(), &mut sources);
+        (read.entries, sources.into_report())
     }
 
     /// Lines of all kinds, with all kinds of ends, and bytes that are none.

@@ -3,6 +3,7 @@
 
 mod bind;
 mod country;
+mod database;
 mod diagnostic;
 mod files;
 mod lexer;
@@ -13,6 +14,7 @@ mod quantity;
 mod reference;
 mod source;
 mod syntax;
+mod texts;
 mod vocabulary;
 
 #[cfg(test)]
@@ -22,10 +24,12 @@ use std::path::Path;
 
 use crate::model::Config;
 
-pub use diagnostic::{Diagnostic, Report, Severity};
-pub use files::Files;
+pub use database::compare_countries;
+pub use diagnostic::{Diagnostic, Part, Refused, Report, Severity};
+pub use files::{Files, Former};
 pub use prefix::{PrefixError, parse_prefix};
 pub use reference::{DirectiveDoc, EffectWord, PlaceDoc, markdown};
+pub use texts::Texts;
 
 /// A list file larger than this many bytes is refused: lines are numbered with 32 bits.
 pub const LARGEST_LIST: usize = 1 << 30;
@@ -35,6 +39,12 @@ pub const LARGEST_LIST: usize = 1 << 30;
 /// The configuration is `None` exactly when the report has errors. As many errors as possible are found in
 /// one run.
 pub fn load(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
+    let (config, texts) = read(path, files);
+    (config, texts.into_report())
+}
+
+/// As [`load`], with the texts that were read: for what can be said only when more is known than they say.
+pub fn read(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
     bind::bind(path, files)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, path::PathBuf, sync::Arc};
 
-use super::diagnostic::{Diagnostic, Report, Severity};
+use super::diagnostic::{Diagnostic, Refused, Report, Severity};
 use crate::model::Origin;
 
 /// A part of a file that was read, in bytes of its text.
@@ -127,7 +127,30 @@ impl Sources {
         self.say(Severity::Note, at, code, message.into())
     }
 
-    fn say(&mut self, severity: Severity, at: Span, code: &'static str, message: String) -> &mut Diagnostic {
+    /// The word at a place; `None` when no text that was read has it.
+    pub(super) fn span_at(&self, place: &Origin) -> Option<Span> {
+        let number = self.files.iter().position(|source| source.file == place.file)?;
+        let Source { text, line_starts, .. } = &self.files[number];
+        let line_start = *line_starts.get(place.line.checked_sub(1)? as usize)?;
+        let line = text[line_start..].lines().next()?;
+        let (at, _) = line.char_indices().nth(place.column.checked_sub(1)? as usize)?;
+        let word = &line[at..];
+        // A quote inside of quotes is behind a backslash; a caret that ends there shows enough.
+        let length = match word.strip_prefix('"') {
+            Some(quoted) => quoted.find('"').map(|end| end + 2),
+            None => word.find(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}')),
+        };
+        let start = line_start + at;
+        Some(Span { source: number as u32, start, end: start + length.unwrap_or(word.len()) })
+    }
+
+    pub(super) fn say(
+        &mut self,
+        severity: Severity,
+        at: Span,
+        code: &'static str,
+        message: String,
+    ) -> &mut Diagnostic {
         if self.is_full(severity) {
             let file = self.files[at.source as usize].file.clone();
             return self.push(whole_file(severity, code, message, file));
@@ -165,7 +188,23 @@ impl Sources {
         code: &'static str,
         message: String,
     ) -> &mut Diagnostic {
-        self.push(whole_file(Severity::Error, code, message, file))
+        self.say_file(Severity::Error, file, code, message)
+    }
+
+    /// Says something of a file as a whole.
+    pub(super) fn say_file(
+        &mut self,
+        severity: Severity,
+        file: Arc<str>,
+        code: &'static str,
+        message: String,
+    ) -> &mut Diagnostic {
+        self.push(whole_file(severity, code, message, file))
+    }
+
+    /// Takes note of a part that was refused alone.
+    pub(super) fn refused(&mut self, part: Refused) {
+        self.report.refused.push(part);
     }
 
     fn is_full(&self, severity: Severity) -> bool {
@@ -175,7 +214,7 @@ impl Sources {
 
     fn push(&mut self, diagnostic: Diagnostic) -> &mut Diagnostic {
         let full = self.is_full(diagnostic.severity);
-        let Report { diagnostics, omitted_errors, omitted_warnings } = &mut self.report;
+        let Report { diagnostics, omitted_errors, omitted_warnings, refused: _ } = &mut self.report;
         let (said, omitted) = match diagnostic.severity {
             Severity::Error => (&mut self.errors, omitted_errors),
             Severity::Warning | Severity::Note => (&mut self.others, omitted_warnings),

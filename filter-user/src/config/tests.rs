@@ -48,5 +48,6 @@ pub(crate) fn good(main: &str) -> Config {
 
 mod bound;
 mod directives;
+mod lists;
 mod messages;
 mod syntax;

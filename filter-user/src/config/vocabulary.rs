@@ -17,6 +17,8 @@ pub(super) enum Context {
     Backend,
     /// `interface`.
     Interface,
+    /// The lists of a rule with `file`.
+    List,
     /// `real_ip`.
     RealIp,
     /// `upstream`, at the top of a file.

@@ -16,7 +16,7 @@ use crate::{
     kernel::LinkEvents,
     operations::{Next, Operations, Parts, ReloadError},
     session::{SessionLimits, Sessions},
-    state,
+    state::{self, Recording},
     watch::{Enforced, Enforcer, Monitors},
 };
 
@@ -118,7 +118,7 @@ async fn start(
     gates.commit(prepared);
     let read = next.take_read();
     let parts = Parts { path: path.to_owned(), last_good, gates, sessions, enforcer, monitors };
-    let operations = Operations::new(parts, refused);
+    let operations = Operations::new(parts, next.take_refused(), refused);
     operations.keep(read).await;
     Ok((operations, socket))
 }
@@ -126,14 +126,9 @@ async fn start(
 /// What to enforce first: the configuration or, when it cannot be loaded, the last one that was enforced; then also
 /// why, and when it was kept. After a restart of the machine the alternative would be to leave it open.
 async fn first(path: &Path, last_good: &Path) -> Result<(Next, Option<(String, u64)>), ReloadError> {
-    let error = match Next::load(path.to_owned()).await {
-        Ok(next) => {
-            let (folder, main) = (last_good.to_owned(), path.to_owned());
-            match next.guard(path.to_owned(), move || state::read(&folder, &main).ok()).await {
-                Ok(()) => return Ok((next, None)),
-                Err(error) => error,
-            }
-        }
+    let files = Recording::with_former(last_good, path);
+    let error = match Next::load(path.to_owned(), files).await {
+        Ok(next) => return Ok((next, None)),
         Err(error) => error,
     };
     let kept = match state::read(last_good, path) {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     address::canonical,
-    model::{Action, AddressRules, Country, Policy, RuleId, Stage},
+    model::{Action, AddressRules, Country, CountryRules, Policy, RuleId, Stage},
 };
 
 /// What a request shows of itself to the lists.
@@ -115,7 +115,7 @@ impl Policy {
         let Subject { address, country, token, ua } = *subject;
         let address = canonical(address);
         let index = self.index();
-        let of_country = |rules: &HashMap<Country, RuleId>| rules.get(&country?).copied();
+        let of_country = |rules: &CountryRules| rules.get(&country).copied();
         let of_token = |rules: &HashMap<Box<str>, RuleId>| rules.get(token?).copied();
         let of_ua = |parts: &[(Box<str>, RuleId)]| {
             let ua = ua?;

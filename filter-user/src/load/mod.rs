@@ -10,9 +10,9 @@ pub use files::DiskFiles;
 pub(crate) use files::open_regular;
 
 use crate::{
-    config::{self, Files, Report},
+    config::{self, Files, Part, Refused, Report, Severity, Texts, compare_countries},
     country::{CountryMap, Database},
-    model::{Config, Countries},
+    model::{Config, Countries, Country, Origin},
     offload::{Compiled, Decisions, compile},
 };
 
@@ -21,25 +21,17 @@ use crate::{
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// The country database; read only when a rule looks at countries.
+    /// The country database, where one is named.
     pub database: Option<Database>,
 }
 
-/// Why nothing could be loaded.
+/// Why nothing could be loaded: a report with errors.
 #[derive(Debug)]
-pub enum LoadError {
-    /// The configuration is wrong.
-    Configuration(Report),
-    /// The country database cannot be used.
-    Database(anyhow::Error),
-}
+pub struct LoadError(pub Report);
 
 impl std::fmt::Display for LoadError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Configuration(report) => f.write_str(report.render(false).trim_end()),
-            Self::Database(error) => write!(f, "error: {error:#}"),
-        }
+        f.write_str(self.0.render(false).trim_end())
     }
 }
 
@@ -63,7 +55,7 @@ impl Source for DiskFiles {
 ///
 /// # Errors
 ///
-/// When the configuration has errors, or a rule looks at countries and the database cannot be read.
+/// When the configuration has errors, or its database cannot be used.
 pub fn load(path: &Path, progress: &dyn Fn(&str)) -> Result<(Loaded, Report), LoadError> {
     load_from(path, &DiskFiles, progress)
 }
@@ -79,22 +71,59 @@ pub fn load_from(
     progress: &dyn Fn(&str),
 ) -> Result<(Loaded, Report), LoadError> {
     progress(&format!("reading {}", path.display()));
-    let (config, report) = config::load(path, source);
-    let Some(config) = config else { return Err(LoadError::Configuration(report)) };
+    let (config, mut texts) = config::read(path, source);
+    let Some(config) = config else { return Err(LoadError(texts.into_report())) };
     let mut database = None;
-    if let Some((path, origin)) = &config.geoip
-        && config.uses_countries()
-    {
+    if let Some((path, origin)) = &config.geoip {
         progress(&format!("reading {}", path.display()));
-        let read = source
-            .database(path)
-            .with_context(|| format!("cannot read the country database {}", path.display()))
-            .and_then(|bytes| Database::new(path, bytes))
-            .with_context(|| format!("{origin}: geoip"));
-        database = Some(read.map_err(LoadError::Database)?);
+        database = open_database(&config, path, origin, source, &mut texts);
+        match &database {
+            Some(database) => compare_countries(&config, database, &mut texts),
+            None => return Err(LoadError(texts.into_report())),
+        }
     }
-    Ok((Loaded { config, database }, report))
+    Ok((Loaded { config, database }, texts.into_report()))
 }
+
+/// Reads the country database, or what was in force of it last when it cannot be used. Says why there is none.
+fn open_database(
+    config: &Config,
+    path: &Path,
+    origin: &Origin,
+    source: &dyn Source,
+    texts: &mut Texts,
+) -> Option<Database> {
+    let read = source
+        .database(path)
+        .with_context(|| format!("cannot read the country database {}", path.display()))
+        .and_then(|bytes| Database::new(path, bytes));
+    let why = match read {
+        Ok(database) => return Some(database),
+        Err(error) => format!("{error:#}"),
+    };
+    let kept = source.former(path).filter(|_| !config.all_or_nothing);
+    if let Some(former) = kept
+        && let Ok(database) = Database::new(path, former.bytes)
+    {
+        let message = format!("{why}; the one that was in use before still is");
+        texts
+            .say(Severity::Warning, origin, "database-refused", message)
+            .help("put a whole one there, then `nicgate reload`");
+        let (path, origin) = (path.to_owned(), origin.clone());
+        texts.refused(Refused { part: Part::Database, path, origin, why, read_at: former.read_at });
+        return Some(database);
+    }
+    let name = path.file_name().and_then(|name| name.to_str());
+    let help = match name.and_then(Country::new) {
+        Some(country) => format!("{country} is a country; {WHERE_DATABASES_ARE}"),
+        None => WHERE_DATABASES_ARE.to_owned(),
+    };
+    texts.say(Severity::Error, origin, "database", why).help(help);
+    None
+}
+
+const WHERE_DATABASES_ARE: &str = "nicgate needs the path of an MMDB file: Debian's geoipupdate puts them into \
+                                   /var/lib/GeoIP, MaxMind's own into /usr/share/GeoIP";
 
 /// Reads a country database from the disk.
 ///

@@ -36,6 +36,8 @@ pub struct Config {
     pub shadow: bool,
     /// Refuse lists that would deny everybody, and reloads that empty a list of addresses to be denied.
     pub list_guard: bool,
+    /// Refuse the whole configuration where a list or the database cannot be used, and not that part alone.
+    pub all_or_nothing: bool,
     /// The country database.
     pub geoip: Option<(PathBuf, Origin)>,
     /// The query parameter that carries the token; `token` unless `auth_token` says otherwise.

@@ -38,15 +38,18 @@ pub(crate) struct AddressRules {
     pub(crate) v6: Partition<u128, RuleLabel>,
 }
 
+/// The first rule for each country, and for addresses without one.
+pub(crate) type CountryRules = HashMap<Option<Country>, RuleId>;
+
 /// The rules of a policy by what they look at; each entry is the first such rule in file order.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
     pub(crate) drop_ip: AddressRules,
     pub(crate) allow_ip: AddressRules,
     pub(crate) deny_ip: AddressRules,
-    pub(crate) drop_country: HashMap<Country, RuleId>,
-    pub(crate) allow_country: HashMap<Country, RuleId>,
-    pub(crate) deny_country: HashMap<Country, RuleId>,
+    pub(crate) drop_country: CountryRules,
+    pub(crate) allow_country: CountryRules,
+    pub(crate) deny_country: CountryRules,
     pub(crate) allow_token: HashMap<Box<str>, RuleId>,
     pub(crate) deny_token: HashMap<Box<str>, RuleId>,
     pub(crate) allow_ua: Vec<(Box<str>, RuleId)>,

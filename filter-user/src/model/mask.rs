@@ -3,7 +3,7 @@
 use sha1::{Digest as _, Sha1};
 use url::Url;
 
-use super::{Action, Authority, BackendRule, Matcher, Rule};
+use super::{Authority, BackendRule, Matcher, Rule};
 
 /// Tells two secrets apart, and tells nothing else of them.
 fn fingerprint(secret: &[u8]) -> String {
@@ -14,11 +14,7 @@ impl Rule {
     /// The rule for logs, counters and explanations; `None` when it is as written, because it has no secret.
     pub(super) fn masked(&self) -> Option<String> {
         let Matcher::Token(token) = &self.matcher else { return None };
-        let action = match self.action {
-            Action::Allow => "allow",
-            Action::Deny => "deny",
-            Action::Drop => "drop",
-        };
+        let action = self.action.as_str();
         Some(format!("{action} token *** (sha1 {})", fingerprint(token.as_bytes())))
     }
 }
@@ -61,7 +57,7 @@ fn without_secrets(url: &Url) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Origin;
+    use crate::model::{Action, Origin};
 
     #[test]
     fn secrets_are_shown_as_fingerprints() {

@@ -19,7 +19,7 @@ pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
 pub use country::{Countries, Country};
 pub use gate::{Cors, Gate, PlayerToken, TokenFrom};
-pub(crate) use index::{AddressRules, RuleLabel};
+pub(crate) use index::{AddressRules, CountryRules, RuleLabel};
 pub use interface::{Engine, Interface, InterfaceMode};
 pub use limit::{Limit, Limits, Setting, Unit};
 pub use policy::{Policy, PolicyBuilder, PolicyId};

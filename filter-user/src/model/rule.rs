@@ -37,6 +37,17 @@ pub enum Action {
     Drop,
 }
 
+impl Action {
+    /// The word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// The step of the judgement that decided, in the order in which steps are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -100,8 +111,8 @@ pub enum Matcher {
     Ip(IpNet),
     /// A source address in any prefix of a file.
     IpFile(List<IpNet>),
-    /// The country of the source address.
-    Country(Country),
+    /// The country of the source address; `None` for an address whose country the database does not know.
+    Country(Option<Country>),
     /// A case-sensitive part of the User-Agent.
     Ua(Box<str>),
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::{
     address::{Address, Partition, net_range_v4, net_range_v6},
     country::CountryMap,
-    model::{Config, Country, Policy, PolicyId, RuleId, RuleLabel},
+    model::{Config, Country, CountryRules, Policy, PolicyId, RuleId, RuleLabel},
 };
 
 /// What denies every request from an address, whatever else it shows: a rule, by its number, the default, or nothing.
@@ -131,8 +131,8 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
     }
     let nothing_admits =
         index.allow_ua.is_empty() && policy.backends().is_empty() && policy.default_allow().is_none();
-    let label = |rules: &HashMap<Country, RuleId>, country: Option<Country>| {
-        country.and_then(|country| rules.get(&country)).map_or(RuleLabel::NONE, |rule| (*rule).into())
+    let label = |rules: &CountryRules, country: Option<Country>| {
+        rules.get(&country).map_or(RuleLabel::NONE, |rule| (*rule).into())
     };
     let by_country = |country: Option<Country>| ByCountry {
         drop: label(&index.drop_country, country),

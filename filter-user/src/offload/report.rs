@@ -356,7 +356,11 @@ impl Reporter<'_> {
                 );
             }
             if !self.known(country) {
-                return (format!("the country database has no network of {country}"), None);
+                let why = country.map_or_else(
+                    || "the country database knows the country of every address".to_owned(),
+                    |country| format!("the country database has no network of {country}"),
+                );
+                return (why, None);
             }
         }
         if let Matcher::IpFile(list) = &rule.matcher
@@ -376,9 +380,9 @@ impl Reporter<'_> {
         }
     }
 
-    fn known(&self, country: Country) -> bool {
-        self.countries.v4.iter().any(|piece| piece.label == Some(country))
-            || self.countries.v6.iter().any(|piece| piece.label == Some(country))
+    fn known(&self, country: Option<Country>) -> bool {
+        self.countries.v4.iter().any(|piece| piece.label == country)
+            || self.countries.v6.iter().any(|piece| piece.label == country)
     }
 
     fn unprotected(&self) -> Why {

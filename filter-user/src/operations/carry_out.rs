@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     bans::BanTable,
+    config::{Part, Refused},
     gate::{Gates, ServerStatus, UpstreamStatus},
     kernel::wall_clock,
     limits::LimitCount,
@@ -73,15 +74,18 @@ struct History {
     last_error: Option<(String, u64)>,
     /// Why the configuration in force is not kept for the next start.
     not_kept: Option<(String, u64)>,
+    /// Parts of it that were refused.
+    refused: Vec<Refused>,
 }
 
 impl Operations {
-    /// With a first configuration in force: the one in the files or, with the reason why not and the time of its
-    /// keeping (seconds since 1970), the last good one.
-    pub fn new(parts: Parts, refused: Option<(String, u64)>) -> Self {
+    /// With a first configuration in force, of which these parts were refused: the one in the files or, with the reason
+    /// why not and the time of its keeping (seconds since 1970), the last good one.
+    pub fn new(parts: Parts, refused: Vec<Refused>, in_place: Option<(String, u64)>) -> Self {
         let now = wall_clock().as_secs();
-        let (last_error, last_good_of) = refused.map(|(error, kept)| ((error, now), kept)).unzip();
-        let history = History { loaded_at: now, last_good_of, reloads: 0, last_error, not_kept: None };
+        let (last_error, last_good_of) = in_place.map(|(error, kept)| ((error, now), kept)).unzip();
+        let history =
+            History { loaded_at: now, last_good_of, reloads: 0, last_error, not_kept: None, refused };
         Self {
             parts,
             started: Instant::now(),
@@ -185,6 +189,7 @@ impl Operations {
                     history.loaded_at = wall_clock().as_secs();
                     history.last_good_of = None;
                     history.last_error = None;
+                    history.refused.clone_from(&next.report.refused);
                 }
                 next.log_report();
                 notes.iter().for_each(|note| tracing::warn!("{note}"));
@@ -194,7 +199,10 @@ impl Operations {
                 let notes = notes.iter().map(|note| format!("warning: {note}"));
                 let report = Some(report.trim_end().to_owned()).filter(|report| !report.is_empty());
                 let message = report.into_iter().chain(notes).collect::<Vec<_>>().join("\n");
-                Reply { message, ..Reply::done(result) }
+                // What was refused is the configuration's fault, although all the rest was done.
+                let whole = next.report.refused.is_empty();
+                let fault = (!whole).then_some(Fault::Request);
+                Reply { ok: whole, message, result: Some(result), fault }
             }
             Err(error) => {
                 let message = format!("{error}");
@@ -206,7 +214,7 @@ impl Operations {
     }
 
     async fn try_reload(&self, begin: Instant) -> Result<(Next, Vec<String>, Reloaded), ReloadError> {
-        let next = Next::load(self.parts.path.clone()).await?;
+        let next = Next::load(self.parts.path.clone(), self.files()).await?;
         let shrunk = shrunk(&self.parts.sessions.snapshot().config, &next.snapshot.config);
         if let Some(emptied) = emptied(&shrunk, &next.snapshot.config) {
             return Err(ReloadError::ListEmptied(emptied));
@@ -226,6 +234,15 @@ impl Operations {
         notes.extend(change.notes);
         let seconds = Seconds::new(next.took, change.spent, begin.elapsed());
         Ok((next, notes, Reloaded { interfaces: change.published, transfers, seconds }))
+    }
+
+    /// Where the next configuration comes from. What is kept stands in for lists and databases that cannot be used, as
+    /// long as it is what is in force.
+    fn files(&self) -> Recording {
+        match self.history().not_kept {
+            None => Recording::with_former(&self.parts.last_good, &self.parts.path),
+            Some(_) => Recording::default(),
+        }
     }
 
     /// Keeps what was read for a configuration that is in force now, for a start with one that cannot be loaded.
@@ -268,6 +285,7 @@ impl Operations {
             let remedy = "correct the configuration and `nicgate reload`";
             alarms.push(Alarm::new(Code::ReloadFailed, what, remedy).since(*at));
         }
+        alarms.extend(history.refused.iter().map(|part| refused_part(part, wall_clock().as_secs())));
         if let Some((error, at)) = &history.not_kept {
             let what = format!("the configuration in force is not kept for the next start: {error}");
             let remedy = "make room or permit writing, then `nicgate reload`";
@@ -367,6 +385,21 @@ fn refused(error: &str, kept: Option<u64>, now: u64) -> String {
         |kept| format!("the last good one is in force, kept {} s ago", now.saturating_sub(kept)),
     );
     format!("the configuration was refused, {in_force}: {error}")
+}
+
+/// The alarm of a part that was refused alone, at a time in seconds since 1970.
+fn refused_part(refused: &Refused, now: u64) -> Alarm {
+    let Refused { part, path, origin, why, read_at } = refused;
+    let code = match part {
+        Part::List => Code::ListRefused,
+        Part::Database => Code::DatabaseRefused,
+    };
+    let what = format!(
+        "the {part} {} ({origin}) is refused: {why}; its contents of {} s ago are in force",
+        path.display(),
+        now.saturating_sub(*read_at)
+    );
+    Alarm::new(code, what, "correct it and `nicgate reload`")
 }
 
 fn reply<T>(done: Result<T, BrokeOff>) -> Reply<T> {

@@ -16,4 +16,3 @@ pub use reply::{
     Controller, ControllerStatus, Counters, Fault, Released, Reloaded, Reply, SessionList, Status,
 };
 pub use request::Request;
-pub use shrunk::emptied_since;

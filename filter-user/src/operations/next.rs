@@ -8,9 +8,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, emptied_since};
+use super::Fault;
 use crate::{
-    config::{Report, Severity},
+    config::{Refused, Report, Severity},
     kernel,
     load::{LoadError, Loaded, Source, load_from},
     model::Countries,
@@ -116,13 +116,13 @@ impl Seconds {
 }
 
 impl Next {
-    /// Reads and compiles, away from the threads that serve requests.
+    /// Reads from `files` and compiles, away from the threads that serve requests.
     ///
     /// # Errors
     ///
     /// The configuration is wrong, its database is, or the kernel's tables cannot hold it.
-    pub async fn load(path: PathBuf) -> Result<Self, ReloadError> {
-        let (mut next, read) = Self::load_from(path, Recording::default()).await?;
+    pub async fn load(path: PathBuf, files: Recording) -> Result<Self, ReloadError> {
+        let (mut next, read) = Self::load_from(path, files).await?;
         next.read = Some(read);
         Ok(next)
     }
@@ -167,33 +167,14 @@ impl Next {
         .map_err(ReloadError::LoadBrokeOff)?
     }
 
-    /// Whether it has lost a list since what `kept` gives, and `list_guard` is on.
-    ///
-    /// # Errors
-    ///
-    /// It has.
-    pub async fn guard(
-        &self,
-        path: PathBuf,
-        kept: impl FnOnce() -> Option<LastGood> + Send + 'static,
-    ) -> Result<(), ReloadError> {
-        let now = self.snapshot.clone();
-        let emptied = tokio::task::spawn_blocking(move || {
-            // What was kept by another version, or is damaged, says nothing.
-            emptied_since(&now.config, || {
-                let (before, _) = load_from(&path, &kept()?, &|_| ()).ok()?;
-                Some(before.config)
-            })
-        });
-        match emptied.await {
-            Ok(Some(emptied)) => Err(ReloadError::ListEmptied(emptied)),
-            Ok(None) | Err(_) => Ok(()),
-        }
-    }
-
     /// Takes what it was made of; `None` when that is kept already.
     pub fn take_read(&mut self) -> Option<Recording> {
         self.read.take()
+    }
+
+    /// Takes the parts that were refused.
+    pub fn take_refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.report.refused)
     }
 
     /// Warnings go to the log, each as one event.

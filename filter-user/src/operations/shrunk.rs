@@ -27,16 +27,8 @@ impl Shrunk {
     }
 }
 
-/// The list that has lost everything since what `before` gives, where `list_guard` keeps it: a controller that starts, or
-/// attaches at boot, is as careful as a reload. `before` is looked at only if some list is empty now.
-pub fn emptied_since(now: &Config, before: impl FnOnce() -> Option<Config>) -> Option<String> {
-    if !now.list_guard || sizes(now).into_values().all(|size| size > 0) {
-        return None;
-    }
-    emptied(&shrunk(&before()?, now), now)
-}
-
-/// The first list of those that has lost everything, where `list_guard` keeps it.
+/// The first list of those that has lost everything, where `list_guard` keeps it. The configuration keeps such a list's
+/// former contents itself, unless they are not to be had.
 pub(super) fn emptied(shrunk: &[Shrunk], now: &Config) -> Option<String> {
     shrunk.iter().find(|list| now.list_guard && list.is_emptied()).map(ToString::to_string)
 }

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -18,7 +18,7 @@ use sha1::{Digest as _, Sha1};
 
 use super::file;
 use crate::{
-    config::Files,
+    config::{Files, Former},
     kernel::wall_clock,
     load::{DiskFiles, Source, read_database},
 };
@@ -26,32 +26,63 @@ use crate::{
 /// The form of the manifest.
 const VERSION: u32 = 1;
 
-/// A file that was read, by the name under which it was read.
-type Kept = (PathBuf, Arc<[u8]>);
+/// A file that was read.
+#[derive(Debug)]
+struct Kept {
+    /// The name under which it was read.
+    path: PathBuf,
+    bytes: Arc<[u8]>,
+    /// In seconds since 1970; for what was kept already, when that was read.
+    read_at: u64,
+}
 
 /// Reads from the disk, and remembers what it has read.
 #[derive(Debug, Default)]
-pub struct Recording(Mutex<Vec<Kept>>);
+pub struct Recording {
+    kept: Mutex<Vec<Kept>>,
+    /// The folder and the configuration of which parts are taken that cannot be used as they are on the disk.
+    former: Option<(PathBuf, PathBuf)>,
+}
 
 impl Recording {
-    fn keep(&self, path: &Path, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((path.to_owned(), bytes.into()));
+    /// One that has what `folder` keeps of the configuration `main` in place of lists and databases that cannot be used.
+    pub fn with_former(folder: &Path, main: &Path) -> Self {
+        Self { former: Some((folder.to_owned(), main.to_owned())), ..Self::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a file, in place of what was read under the same name before.
+    fn keep(&self, path: &Path, bytes: &[u8], read_at: u64) {
+        let mut kept = self.kept();
+        kept.retain(|other| other.path != path);
+        kept.push(Kept { path: path.to_owned(), bytes: bytes.into(), read_at });
     }
 }
 
 impl Files for Recording {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        DiskFiles.read(path).inspect(|bytes| self.keep(path, bytes))
+        DiskFiles.read(path).inspect(|bytes| self.keep(path, bytes, wall_clock().as_secs()))
     }
 
     fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
         DiskFiles.matching(pattern)
     }
+
+    /// What is kept of the file; from now on it counts as what was read, so that it is kept further on.
+    fn former(&self, path: &Path) -> Option<Former> {
+        let (folder, main) = self.former.as_ref()?;
+        let former = read_one(folder, main, path).ok()?;
+        self.keep(path, &former.bytes, former.read_at);
+        Some(former)
+    }
 }
 
 impl Source for Recording {
     fn database(&self, path: &Path) -> io::Result<Vec<u8>> {
-        read_database(path).inspect(|bytes| self.keep(path, bytes))
+        read_database(path).inspect(|bytes| self.keep(path, bytes, wall_clock().as_secs()))
     }
 }
 
@@ -99,6 +130,16 @@ struct Entry {
     path: PathBuf,
     length: u64,
     sha1: String,
+    /// When these contents were read, in seconds since 1970; 0 if that was not written down.
+    #[serde(default)]
+    read_at: u64,
+}
+
+impl Entry {
+    /// What tells contents apart; the time of reading does not.
+    fn contents(&self) -> (&Path, u64, &str) {
+        (&self.path, self.length, &self.sha1)
+    }
 }
 
 /// Where the last good configuration is kept: beside the file of bans.
@@ -112,22 +153,24 @@ pub fn folder_beside(bans: &Path) -> PathBuf {
 ///
 /// It cannot be written; what was kept before still is.
 pub fn keep(folder: &Path, main: &Path, read: &Recording) -> anyhow::Result<()> {
-    let files = std::mem::take(&mut *read.0.lock().unwrap_or_else(PoisonError::into_inner));
+    let files = std::mem::take(&mut *read.kept());
     write(folder, main, &files).with_context(|| format!("cannot write {}", folder.display()))
 }
 
 fn write(folder: &Path, main: &Path, files: &[Kept]) -> anyhow::Result<()> {
-    let entry = |(path, bytes): &Kept| Entry {
+    let entry = |Kept { path, bytes, read_at }: &Kept| Entry {
         path: path.clone(),
         length: bytes.len() as u64,
         sha1: checksum(bytes),
+        read_at: *read_at,
     };
     let saved_at = wall_clock().as_secs();
     let files_of = files.iter().map(entry).collect();
     let manifest = Manifest { version: VERSION, saved_at, main: main.to_owned(), files: files_of };
     let former = current(folder).ok();
     if let Some((_, former)) = &former
-        && (former.version, &former.main, &former.files) == (VERSION, &manifest.main, &manifest.files)
+        && (former.version, &former.main) == (VERSION, &manifest.main)
+        && former.files.iter().map(Entry::contents).eq(manifest.files.iter().map(Entry::contents))
         && read(folder, main).is_ok()
     {
         return Ok(());
@@ -138,7 +181,7 @@ fn write(folder: &Path, main: &Path, files: &[Kept]) -> anyhow::Result<()> {
         fs::remove_dir_all(&next)?;
     }
     file::make_folder(&next)?;
-    for (index, (_, bytes)) in files.iter().enumerate() {
+    for (index, Kept { bytes, .. }) in files.iter().enumerate() {
         file::write(&next.join(index.to_string()), bytes)?;
     }
     file::write(&next.join("manifest.json"), &serde_json::to_vec_pretty(&manifest)?)?;
@@ -158,19 +201,40 @@ fn write(folder: &Path, main: &Path, files: &[Kept]) -> anyhow::Result<()> {
 ///
 /// There is nothing, it is of another configuration or another form, or it is damaged.
 pub fn read(folder: &Path, main: &Path) -> anyhow::Result<LastGood> {
+    let (number, manifest) = of(folder, main)?;
+    let mut files = HashMap::new();
+    for (index, entry) in manifest.files.into_iter().enumerate() {
+        let bytes = read_entry(folder, number, index, &entry)?;
+        files.insert(entry.path, bytes);
+    }
+    Ok(LastGood { saved_at: manifest.saved_at, files })
+}
+
+/// Reads what is kept of one file of the configuration `main`.
+fn read_one(folder: &Path, main: &Path, path: &Path) -> anyhow::Result<Former> {
+    let (number, manifest) = of(folder, main)?;
+    let entry = manifest.files.iter().enumerate().find(|(_, entry)| entry.path == path);
+    let (index, entry) = entry.context("it is not kept")?;
+    let bytes = read_entry(folder, number, index, entry)?;
+    let read_at = if entry.read_at == 0 { manifest.saved_at } else { entry.read_at };
+    Ok(Former { bytes, read_at })
+}
+
+fn read_entry(folder: &Path, number: u64, index: usize, entry: &Entry) -> anyhow::Result<Vec<u8>> {
+    let bytes = fs::read(folder.join(number.to_string()).join(index.to_string()))?;
+    let whole = bytes.len() as u64 == entry.length && checksum(&bytes) == entry.sha1;
+    ensure!(whole, "what is kept of {} is damaged", entry.path.display());
+    Ok(bytes)
+}
+
+/// What is kept of the configuration `main`.
+fn of(folder: &Path, main: &Path) -> anyhow::Result<(u64, Manifest)> {
     let (number, manifest) = current(folder)?;
     if manifest.version != VERSION {
         bail!("it has the form {}, and this version of nicgate knows {VERSION}", manifest.version);
     }
     ensure!(manifest.main == main, "it is of {}", manifest.main.display());
-    let mut files = HashMap::new();
-    for (index, Entry { path, length, sha1 }) in manifest.files.into_iter().enumerate() {
-        let bytes = fs::read(folder.join(number.to_string()).join(index.to_string()))?;
-        let whole = bytes.len() as u64 == length && checksum(&bytes) == sha1;
-        ensure!(whole, "what is kept of {} is damaged", path.display());
-        files.insert(path, bytes);
-    }
-    Ok(LastGood { saved_at: manifest.saved_at, files })
+    Ok((number, manifest))
 }
 
 fn current(folder: &Path) -> anyhow::Result<(u64, Manifest)> {
@@ -198,7 +262,7 @@ mod tests {
 
     fn recording(files: &[(&str, &[u8])]) -> Recording {
         let recording = Recording::default();
-        files.iter().for_each(|(path, bytes)| recording.keep(Path::new(path), bytes));
+        files.iter().for_each(|(path, bytes)| recording.keep(Path::new(path), bytes, 7));
         recording
     }
 
@@ -234,6 +298,33 @@ mod tests {
         assert_eq!(names, ["1", "current"]);
         assert_eq!(fs::metadata(folder.join("1")).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(folder.join("1/0")).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn one_file_comes_back_alone_with_the_time_of_its_reading() {
+        let folder = folder("one");
+        let main = Path::new(MAIN);
+        let list = Path::new("/etc/list");
+        keep(&folder, main, &recording(&[(MAIN, b"text"), ("/etc/list", b"192.0.2.1")])).unwrap();
+        let former = |main: &Path, path: &Path| Recording::with_former(&folder, main).former(path);
+        let kept = former(main, list).unwrap();
+        assert_eq!((&kept.bytes[..], kept.read_at), (&b"192.0.2.1"[..], 7));
+        assert!(former(main, Path::new("/etc/other")).is_none());
+        assert!(former(Path::new("/other.conf"), list).is_none(), "it is of another configuration");
+        assert!(Recording::default().former(list).is_none());
+        // What was taken in place of a file is kept as that file, as old as it is.
+        let recording = Recording::with_former(&folder, main);
+        recording.keep(list, b"broken", 9);
+        recording.former(list).unwrap();
+        recording.keep(main, b"another", 9);
+        keep(&folder, main, &recording).unwrap();
+        let kept = former(main, list).unwrap();
+        assert_eq!((&kept.bytes[..], kept.read_at), (&b"192.0.2.1"[..], 7));
+        // Damage of another file is none of its own; its own is.
+        fs::write(folder.join("1/0"), "192.0.2.2").unwrap();
+        assert!(former(main, list).is_none());
+        assert_eq!(former(main, main).unwrap().bytes, b"another");
         fs::remove_dir_all(&folder).unwrap();
     }
 

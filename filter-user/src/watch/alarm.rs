@@ -22,6 +22,10 @@ pub enum Code {
     BansNotSaved,
     /// The files hold a configuration that was refused; the one before is in force.
     ReloadFailed,
+    /// A list cannot be used; its former contents are in force, and the rest of the configuration.
+    ListRefused,
+    /// The same of the country database.
+    DatabaseRefused,
     /// The configuration in force would not be there after a restart with a broken one.
     LastGoodNotKept,
     /// A gate cannot listen on its port.

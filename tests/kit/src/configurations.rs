@@ -66,7 +66,7 @@ impl Rules {
 
     /// `ACTION country VALUE`.
     pub fn country(self, action: Action, value: &str) -> Self {
-        self.rule(action, Matcher::Country(Country::new(value).unwrap()), &format!("country {value}"))
+        self.rule(action, Matcher::Country(Some(Country::new(value).unwrap())), &format!("country {value}"))
     }
 
     /// `ACTION ua VALUE`.
@@ -135,6 +135,7 @@ impl Made {
                 never_drop: Vec::new(),
                 shadow: false,
                 list_guard: true,
+                all_or_nothing: false,
                 geoip: None,
                 token_name: "token".into(),
                 no_auto_token: false,

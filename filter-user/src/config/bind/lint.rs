@@ -10,7 +10,10 @@ use ipnet::IpNet;
 use super::{Binder, policy::PolicyDraft};
 use crate::{
     address::{net_range_v4, net_range_v6},
-    config::source::{Sources, Span},
+    config::{
+        country,
+        source::{Sources, Span},
+    },
     model::{Action, Matcher, Origin, Rule, Service, ServiceKey, Trust},
 };
 
@@ -20,12 +23,8 @@ impl Binder<'_> {
         let Self { sources, policies, never_drop, geoip, list_guard, .. } = self;
         let guarded = list_guard.is_none_or(|(on, _)| on);
         let rules = || policies.iter().flat_map(|policy| policy.rules.iter().zip(&policy.places));
-        if geoip.is_none()
-            && let Some((rule, at)) = rules().find(|(rule, _)| matches!(rule.matcher, Matcher::Country(_)))
-        {
-            let message =
-                format!("no country rule will ever match, `{}` among them: there is no `geoip`", rule.text);
-            sources.warning(*at, "no-geoip", message).help("name a country database: `geoip PATH;`");
+        if geoip.is_none() {
+            without_database(sources, rules());
         }
         for (rule, at) in rules().filter(|(rule, _)| rule.action != Action::Allow) {
             never_dropped(sources, rule, *at, never_drop);
@@ -51,6 +50,32 @@ impl Binder<'_> {
     }
 }
 
+/// Looks at the rules about countries where no database is named.
+fn without_database<'a>(sources: &mut Sources, rules: impl Iterator<Item = (&'a Rule, &'a Span)>) {
+    let mut first = None;
+    for (rule, at) in rules {
+        let Matcher::Country(country) = rule.matcher else { continue };
+        match country {
+            // Without a database it would hold for everybody, and an `allow` would open everything.
+            None => {
+                let message = format!("`{}` needs a country database", rule.text);
+                sources
+                    .error(*at, "no-geoip", message)
+                    .help("name one: `geoip PATH;`; without it the country of every address is unknown");
+            }
+            Some(country) => {
+                country::warn_unless_assigned(sources, *at, country);
+                first = first.or(Some((rule, at)));
+            }
+        }
+    }
+    if let Some((rule, at)) = first {
+        let message =
+            format!("no country rule will ever match, `{}` among them: there is no `geoip`", rule.text);
+        sources.warning(*at, "no-geoip", message).help("name a country database: `geoip PATH;`");
+    }
+}
+
 /// In a list of addresses to be denied, a shorter prefix is more than one would list: 16 million addresses of IPv4.
 const SHORT_V4: u8 = 8;
 const SHORT_V6: u8 = 16;
@@ -69,11 +94,8 @@ fn absurd_list(sources: &mut Sources, rule: &Rule, at: Span, guarded: bool) {
             "the list {:?} denies everybody: line {line} is {net}, every {family} address",
             list.path
         );
-        if guarded {
-            sources
-                .error(at, "list-everybody", message)
-                .help("remove the line; or, if everybody is to be shut out, write `list_guard off;`");
-        } else {
+        // With the guard such a list has been refused already.
+        if !guarded {
             sources.warning(at, "list-everybody", message);
         }
         return;

@@ -8,6 +8,7 @@ mod gate;
 mod include;
 mod limit;
 mod lint;
+mod lists;
 mod player;
 mod policy;
 mod port;
@@ -32,13 +33,14 @@ use url::Url;
 pub(super) use self::directives::reference;
 use self::{
     directive::{Draft, Effect},
+    lists::{NamedLists, OnError},
     policy::PolicyDraft,
     service::ServiceDraft,
     stream::{Judges, SourceDraft, StreamDraft},
     upstream::NamedUpstream,
 };
 use super::{
-    Files, LARGEST_LIST, Report,
+    Files, LARGEST_LIST, Texts,
     lexer::Word,
     source::{Sources, Span},
     syntax::Statement,
@@ -51,9 +53,6 @@ use crate::model::{
 /// How long a backend may take unless `backend_timeout` says otherwise.
 const BACKEND_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A list file that was read, shared by the rules that name it.
-type Lists<T> = HashMap<PathBuf, Arc<Vec<(T, u32)>>>;
-
 /// What has been understood so far.
 struct Binder<'f> {
     files: &'f dyn Files,
@@ -62,8 +61,7 @@ struct Binder<'f> {
     open_files: Vec<PathBuf>,
     config_files: Vec<PathBuf>,
     list_files: Vec<PathBuf>,
-    prefix_lists: Lists<IpNet>,
-    token_lists: Lists<Box<str>>,
+    lists: NamedLists,
     policies: Vec<PolicyDraft>,
     policy_names: HashMap<Arc<str>, usize>,
     streams: Vec<StreamDraft>,
@@ -78,6 +76,7 @@ struct Binder<'f> {
     engine: Option<(Engine, Span)>,
     shadow: bool,
     list_guard: Option<(bool, Span)>,
+    on_error: Option<(OnError, Span)>,
     geoip: Option<(PathBuf, Span)>,
     auth_token: Option<(Arc<str>, Span)>,
     no_auto_token: bool,
@@ -96,15 +95,14 @@ struct Binder<'f> {
 }
 
 /// Reads a configuration with all that it includes.
-pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
+pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
     let mut binder = Binder {
         files,
         sources: Sources::default(),
         open_files: Vec::new(),
         config_files: Vec::new(),
         list_files: Vec::new(),
-        prefix_lists: HashMap::new(),
-        token_lists: HashMap::new(),
+        lists: NamedLists::default(),
         policies: Vec::new(),
         policy_names: HashMap::new(),
         streams: Vec::new(),
@@ -119,6 +117,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
         engine: None,
         shadow: false,
         list_guard: None,
+        on_error: None,
         geoip: None,
         auth_token: None,
         no_auto_token: false,
@@ -143,21 +142,22 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Report) {
 }
 
 impl Binder<'_> {
-    fn finish(mut self) -> (Option<Config>, Report) {
+    fn finish(mut self) -> (Option<Config>, Texts) {
         let streams = self.resolve_streams();
         let services = self.resolve_services(&streams);
         self.name_unused_upstreams();
+        self.fill_lists();
         self.lint(&services);
         self.warn_of_restrictions();
         self.name_passed_over();
         if self.sources.has_errors() {
-            return (None, self.sources.into_report());
+            return (None, Texts::new(self.sources));
         }
         let build = |draft: PolicyDraft| {
-            let PolicyDraft { name, at: _, origin, rules, places: _, backends, default_allow, seen: _ } =
-                draft;
+            let PolicyDraft { name, origin, rules, backends, default_allow, .. } = draft;
             PolicyBuilder { name, origin, rules, backends, default_allow }.build()
         };
+        let all_or_nothing = self.aborts();
         let geoip = self.geoip.map(|(path, at)| (path, self.sources.origin(at)));
         let mut files = self.config_files;
         files.append(&mut self.list_files);
@@ -170,6 +170,7 @@ impl Binder<'_> {
             engine: self.engine.map_or_else(Engine::default, |(engine, _)| engine),
             shadow: self.shadow,
             list_guard: self.list_guard.is_none_or(|(on, _)| on),
+            all_or_nothing,
             geoip,
             token_name: self.auth_token.map_or_else(|| "token".into(), |(name, _)| name),
             no_auto_token: self.no_auto_token,
@@ -178,7 +179,7 @@ impl Binder<'_> {
             listeners: self.listeners,
             files,
         };
-        (Some(config), self.sources.into_report())
+        (Some(config), Texts::new(self.sources))
     }
 
     /// Reads a statement of a block as the block's part of the table says.

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::Binder;
+use super::{Binder, lists::ListUse};
 use crate::{
     config::{lexer::Word, prefix::parse_prefix, source::Span, syntax::Statement, vocabulary::did_you_mean},
     model::{Action, BackendRule, Matcher, Origin, Rule},
@@ -20,6 +20,8 @@ pub(super) struct PolicyDraft {
     pub(super) rules: Vec<Rule>,
     /// Where the value of each rule stands.
     pub(super) places: Vec<Span>,
+    /// The list files that rules name.
+    pub(super) lists: Vec<ListUse>,
     pub(super) backends: Vec<BackendRule>,
     pub(super) default_allow: Option<Origin>,
     /// Its values so far, for as long as its block is read.
@@ -73,14 +75,12 @@ impl Binder<'_> {
             origin: self.sources.origin(statement.span()),
             rules: Vec::new(),
             places: Vec::new(),
+            lists: Vec::new(),
             backends: Vec::new(),
             default_allow: None,
             seen: Seen::new(),
         };
         for line in statement.statements() {
-            if !line.directive().is("backend") {
-                self.no_block(line);
-            }
             self.directive(line, &mut draft);
         }
         draft.seen = Seen::new();
@@ -104,20 +104,40 @@ impl Binder<'_> {
 
     /// One `allow`, `deny` or `drop` line.
     pub(super) fn rules(&mut self, action: Action, line: &Statement, draft: &mut PolicyDraft) {
-        let verb = &line.directive().text;
         let Some(kind) = self.kind(action, line, draft) else { return };
         let Some((file, values)) = self.rule_values(kind, line) else { return };
+        let block = match file {
+            Some(_) => Some(self.list_block(line)),
+            None => {
+                self.no_block(line);
+                None
+            }
+        };
         for word in values {
             if !self.plainly_quoted(word) {
                 continue;
             }
-            let Some(matcher) = self.matcher(kind, file.is_some(), word) else { continue };
+            let matcher = match (&block, kind) {
+                (None, _) => {
+                    let Some(matcher) = self.value(kind, word) else { continue };
+                    matcher
+                }
+                (Some(block), kind) => {
+                    let rule = draft.rules.len();
+                    let (matcher, list) = match kind {
+                        Kind::Token => self.token_list(word, action, block, rule),
+                        _ => self.prefix_list(word, action, block, rule),
+                    };
+                    draft.lists.push(list);
+                    matcher
+                }
+            };
             self.warn_of_duplicate(action, kind, &matcher, word, &mut draft.seen);
             let value = match file {
                 Some(_) => format!("file {}", quoted(word)),
                 None => word.as_written(),
             };
-            let text = format!("{verb} {} {value}", kind.name()).into();
+            let text = format!("{} {} {value}", action.as_str(), kind.name()).into();
             draft.rules.push(Rule { action, matcher, text, origin: self.sources.origin(word.span) });
             draft.places.push(word.span);
         }
@@ -187,15 +207,14 @@ impl Binder<'_> {
         Some((Some(first), &values[1..]))
     }
 
-    /// Reads one value, or the path of a list.
-    fn matcher(&mut self, kind: Kind, from_file: bool, word: &Word) -> Option<Matcher> {
-        match (kind, from_file) {
-            (Kind::Ip, false) => self.prefix(word).map(Matcher::Ip),
-            (Kind::Ip, true) => self.prefix_list(word).map(Matcher::IpFile),
-            (Kind::Token, false) => self.non_empty(word).then(|| Matcher::Token(word.text.clone())),
-            (Kind::Token, true) => self.token_list(word).map(Matcher::TokenFile),
-            (Kind::Country, _) => self.country(word).map(Matcher::Country),
-            (Kind::Ua, _) => self.non_empty(word).then(|| Matcher::Ua(word.text.clone())),
+    /// What a rule looks at for one value.
+    fn value(&mut self, kind: Kind, word: &Word) -> Option<Matcher> {
+        match kind {
+            Kind::Ip => self.prefix(word).map(Matcher::Ip),
+            Kind::Token => self.non_empty(word).then(|| Matcher::Token(word.text.clone())),
+            Kind::Ua => self.non_empty(word).then(|| Matcher::Ua(word.text.clone())),
+            Kind::Country if word.text.eq_ignore_ascii_case("unknown") => Some(Matcher::Country(None)),
+            Kind::Country => self.country(word).map(|country| Matcher::Country(Some(country))),
         }
     }
 
@@ -204,13 +223,18 @@ impl Binder<'_> {
             self.sources
                 .error(word.span, "default-kind", format!("there is no `{} default`", line.directive().text))
                 .help("without `allow default` everyone else is denied: remove the line");
-        } else if self.no_more(line, 1) {
+        } else if self.bare_default(line) {
             if let Some(earlier) = &draft.default_allow {
                 let message = format!("`allow default` is written already, at {earlier}");
                 self.sources.warning(word.span, "duplicate-value", message);
             }
             draft.default_allow = Some(self.sources.origin(word.span));
         }
+    }
+
+    fn bare_default(&mut self, line: &Statement) -> bool {
+        self.no_block(line);
+        self.no_more(line, 1)
     }
 
     fn unknown_kind(&mut self, line: &Statement, word: &Word) {
@@ -236,7 +260,8 @@ impl Binder<'_> {
     ) {
         let key: Box<str> = match matcher {
             Matcher::Ip(net) => net.to_string().into(),
-            Matcher::Country(country) => country.as_str().into(),
+            Matcher::Country(None) => "unknown".into(),
+            Matcher::Country(Some(country)) => country.as_str().into(),
             Matcher::Token(text) | Matcher::Ua(text) => text.clone(),
             // No value can begin so.
             Matcher::IpFile(list) => format!("\0{}", list.path).into(),

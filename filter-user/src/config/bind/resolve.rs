@@ -112,6 +112,7 @@ impl Binder<'_> {
             origin,
             rules: Vec::new(),
             places: Vec::new(),
+            lists: Vec::new(),
             backends: vec![backend],
             default_allow: None,
             seen: HashMap::new(),

@@ -1,18 +1,14 @@
 //! The values of rules: prefixes, countries, texts, and the lists that hold many of them.
 
-use std::{path::Path, sync::Arc};
-
 use ipnet::IpNet;
 
-use super::{Binder, LARGEST_LIST};
+use super::Binder;
 use crate::{
     config::{
-        country,
         lexer::{Word, foreign_quote},
-        list,
         prefix::{covers_mapped, parse_prefix},
     },
-    model::{Country, List},
+    model::Country,
 };
 
 impl Binder<'_> {
@@ -72,61 +68,9 @@ impl Binder<'_> {
         let Some(country) = Country::new(&word.text) else {
             self.sources
                 .error(word.span, "country-form", format!("`{}` is no country code", word.as_written()))
-                .help("a country is two letters, as in ISO 3166-1: RU, US, GB");
+                .help("a country is two letters, as in ISO 3166-1 (RU, US, GB), or `unknown`");
             return None;
         };
-        if !country::exists(country) {
-            let message = format!(
-                "`{country}` is not in ISO 3166-1: no address matches unless the country database uses it"
-            );
-            let diagnostic = self.sources.warning(word.span, "unknown-country", message);
-            if let Some((code, name)) = country::meant(country) {
-                diagnostic.help(format!("the code of {name} is {code}"));
-            }
-        }
         Some(country)
-    }
-
-    pub(super) fn prefix_list(&mut self, word: &Word) -> Option<List<IpNet>> {
-        let path = self.relative(word);
-        let entries = match self.prefix_lists.get(&path) {
-            Some(entries) => entries.clone(),
-            None => {
-                let bytes = self.list_bytes(word, &path)?;
-                let file = path.to_string_lossy().into();
-                let entries = Arc::new(list::read_prefixes(&file, &bytes, &mut self.sources));
-                self.prefix_lists.insert(path, entries.clone());
-                entries
-            }
-        };
-        Some(List { path: (&*word.text).into(), entries })
-    }
-
-    pub(super) fn token_list(&mut self, word: &Word) -> Option<List<Box<str>>> {
-        let path = self.relative(word);
-        let entries = match self.token_lists.get(&path) {
-            Some(entries) => entries.clone(),
-            None => {
-                let bytes = self.list_bytes(word, &path)?;
-                let file = path.to_string_lossy().into();
-                let entries = Arc::new(list::read_tokens(&file, &bytes, &mut self.sources));
-                self.token_lists.insert(path, entries.clone());
-                entries
-            }
-        };
-        Some(List { path: (&*word.text).into(), entries })
-    }
-
-    fn list_bytes(&mut self, word: &Word, path: &Path) -> Option<Vec<u8>> {
-        let bytes = self.read(word, path)?;
-        if bytes.len() > LARGEST_LIST {
-            let message = format!("the list is larger than {} MiB", LARGEST_LIST >> 20);
-            self.sources.error(word.span, "file-too-large", message);
-            return None;
-        }
-        if !self.list_files.iter().any(|read| read == path) {
-            self.list_files.push(path.to_owned());
-        }
-        Some(bytes)
     }
 }

@@ -57,7 +57,7 @@ fn every_value_is_a_rule_with_its_own_text_and_place() {
     let places: Vec<_> = policy.rules().iter().map(|rule| (rule.origin.line, rule.origin.column)).collect();
     assert_eq!(places, [(2, 11), (2, 20), (3, 17), (4, 16), (5, 18), (5, 45), (6, 15)]);
     assert_eq!(policy.rules()[0].matcher, Matcher::Ip("10.10.0.0/16".parse().unwrap()));
-    assert_eq!(policy.rules()[2].matcher, Matcher::Country(Country::new("RU").unwrap()));
+    assert_eq!(policy.rules()[2].matcher, Matcher::Country(Country::new("RU")));
     assert_eq!((policy.origin().line, policy.origin().column), (1, 1));
 }
 

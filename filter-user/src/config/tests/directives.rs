@@ -16,7 +16,8 @@ fn every_example_is_a_configuration_without_errors_and_warnings() {
             .with("/etc/flussonic/flussonic.conf", "")
             .with("/etc/nicgate/portal.pem", &certificate)
             .with("/etc/nicgate/edge.pem", &certificate)
-            .with("/etc/nicgate/edge.key", &key);
+            .with("/etc/nicgate/edge.key", &key)
+            .with("blocked.txt", "198.51.100.0/24\n");
         let (config, report) = files.load();
         assert!(config.is_some(), "{example}\n{}", report.render(false));
         assert_eq!(report.warnings().count(), 0, "{example}\n{}", report.render(false));
@@ -37,6 +38,7 @@ fn every_word_is_known_where_the_table_has_it() {
         "In a `real_ip`" => format!("real_ip from 192.0.2.1 {{ {word} x; }}"),
         "In an `upstream`" => format!("upstream a {{ {word} x; }}"),
         "In an `interface`" => format!("interface a {{ {word} x; }}"),
+        "Behind the path of a list" => format!("auth_backend a {{ deny ip file l {{ {word} x; }} }}"),
         _ => format!("stream a {{ {word} x; }}"),
     };
     for PlaceDoc { place, directives, .. } in directives() {

@@ -93,7 +93,7 @@ pub enum Value {
     Ip(Prefix),
     /// The prefixes of the file with this path.
     IpFile(String, Vec<Prefix>),
-    /// A country code, in either case.
+    /// A country code, in either case; or `unknown`, for an address without a country.
     Country(String),
     /// A part of a User-Agent.
     Ua(String),
@@ -137,6 +137,7 @@ impl Rule {
             Value::TokenFile(_, tokens) => tokens.iter().any(|token| request.token.as_ref() == Some(token)),
             Value::Ip(prefix) => prefix.contains(request.address),
             Value::IpFile(_, prefixes) => prefixes.iter().any(|prefix| prefix.contains(request.address)),
+            Value::Country(code) if code == "unknown" => country.is_none(),
             Value::Country(code) => country.is_some_and(|country| country.eq_ignore_ascii_case(code)),
             Value::Ua(part) => request.ua.as_ref().is_some_and(|ua| ua.contains(part.as_str())),
         }

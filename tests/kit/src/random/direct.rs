@@ -32,7 +32,8 @@ fn build_policy(policy: &Policy) -> model::Policy {
                 path: path.as_str().into(),
                 entries: Arc::new(prefixes.iter().map(net).zip(1..).collect()),
             }),
-            Value::Country(code) => Matcher::Country(Country::new(code).expect("two letters")),
+            Value::Country(code) if code == "unknown" => Matcher::Country(None),
+            Value::Country(code) => Matcher::Country(Some(Country::new(code).expect("two letters"))),
             Value::Ua(part) => Matcher::Ua(part.as_str().into()),
         };
         let action = match rule.action {
@@ -119,6 +120,7 @@ pub fn build(config: &Config) -> model::Config {
         engine: model::Engine::default(),
         shadow: config.shadow,
         list_guard: true,
+        all_or_nothing: false,
         geoip: Some((PathBuf::from("/conf/country.mmdb"), origin(0))),
         token_name: "token".into(),
         no_auto_token: false,

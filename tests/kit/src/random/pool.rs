@@ -8,7 +8,7 @@ use crate::oracle::{CountryTable, Prefix};
 
 const TOKENS: [&str; 5] = ["t1", "t2", "test_token1", "with space", "T1"];
 const UAS: [&str; 5] = ["MAG", "AG", "mag", "TVIP/1", "Mozilla/5.0 (Windows; U; \"rv:\\"];
-const COUNTRIES: [&str; 5] = ["US", "RU", "GB", "us", "Ru"];
+const COUNTRIES: [&str; 6] = ["US", "RU", "GB", "us", "Ru", "unknown"];
 
 /// Prefixes that belong to a country, when they belong to one. Disjoint, and with edges in common with
 /// the prefixes of rules.
@@ -44,7 +44,7 @@ pub fn ua() -> impl Strategy<Value = String> {
     select(&UAS[..]).prop_map(str::to_owned)
 }
 
-/// One of the few countries, in either case.
+/// One of the few countries, in either case, or none.
 pub fn country() -> impl Strategy<Value = String> {
     select(&COUNTRIES[..]).prop_map(str::to_owned)
 }

@@ -4,6 +4,7 @@ mod bans;
 mod enforces;
 mod life;
 mod limits;
+mod lists;
 mod reload;
 mod reload_under_traffic;
 mod watch;

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helping functions too")]
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use kit::{
     edge::{Edge, GATE, GUARD, RULES, arrivals, knock},
@@ -293,7 +296,7 @@ fn an_upstream_without_a_server_that_works_is_an_alarm() {
 }
 
 #[test]
-fn a_list_that_has_become_empty_is_refused_and_one_that_has_shrunk_is_told() {
+fn a_list_that_has_become_empty_keeps_its_contents_and_one_that_has_shrunk_is_told() {
     rights::need_root();
     let edge = Edge::new("shrunk");
     let list = |entries: u32| {
@@ -310,10 +313,21 @@ fn a_list_that_has_become_empty_is_refused_and_one_that_has_shrunk_is_told() {
     // A download that broke off.
     list(0);
     let said = edge.nicgate(&["reload"]).with(1);
-    assert!(said.stderr.contains("the list \"list\"") && said.stderr.contains("it had 100"), "{said:?}");
+    assert!(
+        said.stderr.contains("the list `list` is refused: it has no entry any more, and had 100"),
+        "{said:?}"
+    );
     assert!(said.stderr.contains("list_guard off"), "{said:?}");
-    assert_eq!((prefixes(), edge.alarms()), (before, vec!["reload-failed".to_owned()]));
+    assert_eq!((prefixes(), edge.alarms()), (before, vec!["list-refused".to_owned()]));
     assert!(edge.drops(&edge.banned));
+    // All or nothing, for who wants it.
+    edge.configure(&format!("deny ip file list;\n{RULES}"), "on_error abort;\n");
+    let said = edge.nicgate(&["reload"]).with(1);
+    assert!(said.stderr.contains("cannot be used: it has no entry any more, and had 100"), "{said:?}");
+    assert_eq!(
+        (prefixes(), edge.alarms()),
+        (before, vec!["reload-failed".to_owned(), "list-refused".to_owned()])
+    );
 
     list(40);
     let said = edge.nicgate(&["reload"]).with(0);
@@ -325,4 +339,22 @@ fn a_list_that_has_become_empty_is_refused_and_one_that_has_shrunk_is_told() {
     list(0);
     edge.configure(&format!("deny ip file list;\n{RULES}"), "list_guard off;\n");
     assert!(edge.nicgate(&["reload"]).with(0).stderr.contains("has 0 entries"));
+}
+
+#[test]
+fn a_list_that_is_no_regular_file_holds_nothing_up() {
+    rights::need_root();
+    let edge = Edge::new("fifo");
+    edge.site.write("list", "192.0.2.1\n");
+    edge.configure(&format!("deny ip file list;\n{RULES}"), "");
+    let _controller = edge.start();
+    let list = edge.site.path("list");
+    fs::remove_file(&list).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&list).status().unwrap();
+    assert!(made.success());
+    let before = Instant::now();
+    let said = edge.nicgate(&["reload"]).with(1);
+    assert!(said.stderr.contains("it is not a regular file; its former contents"), "{said:?}");
+    assert!(before.elapsed() < Duration::from_secs(5), "nothing waits for somebody who writes");
+    assert_eq!(edge.alarms(), ["list-refused"]);
 }

@@ -180,26 +180,34 @@ fn after_a_restart_of_the_machine_the_last_good_configuration_holds() {
         let _ = edge.nicgate(&["detach", "--all"]).with(0);
     };
     restart(edge.start());
-    for broken in [Some("198.51.100.66\nnonsense\n"), Some("# nothing\n"), None] {
+    let right = fs::read(edge.site.path("nicgate.conf")).unwrap();
+    for (broken, alarm, words) in [
+        ("emptied", "list-refused", "`bad.list` is refused: it has no entry any more, and had 2"),
+        ("bad.list", "list-refused", "`bad.list` is refused: 1 line of it cannot be read"),
+        ("", "list-refused", "`bad.list` is refused: No such file"),
+        ("nicgate.conf", "reload-failed", "the last good configuration is enforced"),
+    ] {
         match broken {
-            Some(broken) => drop(list(broken)),
-            None => fs::remove_file(edge.site.path("bad.list")).unwrap(),
+            "emptied" => drop(list("# nothing\n")),
+            "" => fs::remove_file(edge.site.path("bad.list")).unwrap(),
+            broken => drop(edge.site.write(broken, "198.51.100.66\nnonsense\n")),
         }
         let controller = edge.start();
         assert!(edge.drops(&edge.banned), "{broken:?}");
         assert!(!edge.drops(&edge.viewer));
-        assert_eq!(edge.alarms(), ["reload-failed"]);
-        assert!(edge.nicgate(&["status"]).with(3).stdout.contains("bad.list"));
+        assert_eq!(edge.alarms(), [alarm], "{broken:?}");
+        assert!(edge.nicgate(&["status"]).with(3).stdout.contains(&format!("ALARM {alarm}")));
         restart(controller);
         // And so does `attach`, at early boot.
         let said = edge.nicgate(&["attach"]).with(0);
-        assert!(said.stderr.contains("the last good configuration is enforced"), "{said:?}");
+        assert!(said.stderr.contains(words), "{said:?}");
         let socket = edge.receiver(GUARD);
         knock(&edge.banned, GUARD, b"denied");
         knock(&edge.viewer, GUARD, b"last");
         assert_eq!(arrivals(&socket, b"last"), []);
         let _ = edge.nicgate(&["detach", "--all"]).with(0);
     }
+    fs::write(edge.site.path("nicgate.conf"), right).unwrap();
     // What is right again is taken, by a reload or a start, and is the last good one from then on.
     list("203.0.113.10\n2001:db8:10::/64\n");
     let controller = edge.start();

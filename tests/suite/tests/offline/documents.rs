@@ -28,7 +28,8 @@ const EXAMPLES: [(&str, &[&str]); 5] = [
     ("allowlist.conf", &[]),
     ("backends.conf", &[]),
     ("blocklists.conf", &[]),
-    ("edge.conf", &[]),
+    // The sample database knows next to nothing.
+    ("edge.conf", &["database-share"]),
     // What concerns no access in a server's own file (`loglevel`) is noted, once; that is no warning.
     ("flussonic-guards.conf", &["passed-over"]),
 ];
@@ -198,11 +199,15 @@ fn examples_name_no_address_that_could_be_somebodys() {
 }
 
 #[test]
-fn the_sample_database_knows_two_documentation_networks() {
-    let network = |address: &str, country| {
-        (Prefix { address: address.parse().unwrap(), len: 24 }, mmdb::nested(country))
+fn the_sample_database_knows_documentation_networks() {
+    let network = |address: &str, len, country| {
+        (Prefix { address: address.parse().unwrap(), len }, mmdb::nested(country))
     };
-    let networks = [network("198.51.100.0", "AQ"), network("203.0.113.0", "BV")];
+    let networks = [
+        network("198.51.100.0", 24, "AQ"),
+        network("203.0.113.0", 24, "BV"),
+        network("2001:db8:a9::", 48, "AQ"),
+    ];
     let written = mmdb::write(Layout { record_bits: 24, ip_version: 6 }, &networks);
     let path = examples().join("lists/countries.mmdb");
     if std::env::var_os("UPDATE_SAMPLES").is_some() {
@@ -225,6 +230,9 @@ impl Files for Block<'_> {
             let server = "auth_backend blacklist { deny ip 203.0.113.1; allow default; }\n\
                           stream example_stream { input fake://; on_play auth://blacklist; }\n";
             return Ok(server.as_bytes().to_vec());
+        }
+        if path == Path::new("blocked.txt") {
+            return Ok(b"198.51.100.0/24\n".to_vec());
         }
         // And of certificates; an authority's is as good as any.
         static SHOWN: LazyLock<Certificate> = LazyLock::new(|| Authority::new().certificate("example.com"));

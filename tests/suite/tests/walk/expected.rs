@@ -21,6 +21,8 @@ pub(crate) struct Expected {
     pub(crate) damage: Option<Damage>,
     /// The files were refused when they were loaded last.
     pub(crate) refused: bool,
+    /// What of the files in force was refused alone: the alarms.
+    pub(crate) parts: BTreeSet<&'static str>,
     /// Numbers of sources.
     pub(crate) bans: BTreeSet<usize>,
     pub(crate) backend: Temper,
@@ -73,17 +75,49 @@ impl Rules {
         text
     }
 
-    /// The lines of the list.
-    pub(crate) fn list(&self) -> String {
+    fn prefixes(&self) -> Vec<Prefix> {
         let lists = self.rules.iter().filter_map(|rule| match &rule.value {
             Value::IpFile(_, prefixes) => Some(prefixes),
             _ => None,
         });
-        lists.flatten().map(|prefix| format!("{}/{}\n", prefix.address, prefix.len)).collect()
+        lists.flatten().copied().collect()
+    }
+
+    /// The lines of the list.
+    pub(crate) fn list(&self) -> String {
+        self.prefixes().iter().map(|prefix| format!("{}/{}\n", prefix.address, prefix.len)).collect()
     }
 }
 
 impl Expected {
+    /// The files are loaded: what is right of them is in force, of a list or database that is wrong what was before, and
+    /// where the text itself is wrong, nothing is new. A start has only what is kept to fall back to.
+    pub(crate) fn load(&mut self, start: bool) {
+        self.refused = self.damage.is_some_and(|damage| damage.part().is_none());
+        if self.refused {
+            if start {
+                self.parts.clear();
+            }
+            return;
+        }
+        let former = std::mem::replace(&mut self.in_force, self.files.clone());
+        let part = self.damage.and_then(Damage::part);
+        self.parts = part.into_iter().collect();
+        match part {
+            Some("list-refused") => {
+                let prefixes = former.prefixes();
+                let lists = self.in_force.rules.iter_mut().map(|rule| &mut rule.value);
+                for value in lists {
+                    if let Value::IpFile(_, entries) = value {
+                        entries.clone_from(&prefixes);
+                    }
+                }
+            }
+            Some(_) => self.in_force.database = former.database,
+            None => {}
+        }
+    }
+
     fn country(&self, address: IpAddr) -> Option<String> {
         countries(self.in_force.database).country(address).map(str::to_owned)
     }
@@ -134,6 +168,7 @@ impl Expected {
         if self.refused {
             alarms.insert("reload-failed".to_owned());
         }
+        alarms.extend(self.parts.iter().map(|code| (*code).to_owned()));
         if !self.plugged || !self.extra {
             alarms.insert("interface-missing".to_owned());
         }

@@ -76,6 +76,22 @@ pub(crate) enum Damage {
     CorruptDatabase,
 }
 
+impl Damage {
+    /// The alarm of the part that is refused alone; `None` where the whole configuration is.
+    pub(crate) fn part(self) -> Option<&'static str> {
+        match self {
+            Self::Syntax | Self::UnknownWord | Self::NoConfiguration => None,
+            Self::CorruptDatabase => Some("database-refused"),
+            Self::BrokenLine
+            | Self::EmptyList
+            | Self::Everybody
+            | Self::NoList
+            | Self::ListIsAFolder
+            | Self::ListIsAFifo => Some("list-refused"),
+        }
+    }
+}
+
 const DAMAGES: [Damage; 10] = [
     Damage::Syntax,
     Damage::UnknownWord,

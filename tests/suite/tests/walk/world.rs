@@ -61,6 +61,7 @@ impl World {
             files: rules,
             damage: None,
             refused: false,
+            parts: BTreeSet::new(),
             bans: BTreeSet::new(),
             backend: Temper::Answers,
             plugged: true,
@@ -184,16 +185,8 @@ impl World {
     pub(super) fn start(&mut self) -> Outcome {
         self.controller =
             Some(self.edge.site.start(self.edge.lab.edge()).map_err(|error| format!("{error:#}"))?);
-        self.loaded();
+        self.expected.load(true);
         Ok(())
-    }
-
-    /// The files were read: what is right is in force, and otherwise what was.
-    pub(super) fn loaded(&mut self) {
-        self.expected.refused = self.expected.damage.is_some();
-        if !self.expected.refused {
-            self.expected.in_force = self.expected.files.clone();
-        }
     }
 
     pub(super) fn load(&mut self, rules: Rules, damage: Option<Damage>) -> Outcome {
@@ -205,8 +198,8 @@ impl World {
 
     pub(super) fn reload(&mut self) -> Outcome {
         let said = self.nicgate(&["reload"]);
-        self.loaded();
-        if (said.status == Some(0)) == self.expected.refused {
+        self.expected.load(false);
+        if (said.status == Some(0)) != self.expected.damage.is_none() {
             return Err(format!("the files are {:?}: {said:?}", self.expected.damage));
         }
         Ok(())

@@ -21,14 +21,14 @@ impl Draft for PolicyDraft {
             about: "Admits who has one of the values, unless an earlier step denies. A list that does not match denies \
                     nothing by itself. `ip`: addresses and prefixes, `10.10/16` is 10.10.0.0/16. `token`: exact. \
                     `country`: ISO 3166-1 codes, which need `geoip`. `ua` (or `useragent`): a part of the User-Agent, \
-                    case-sensitive. `file`: a list, one value a line, read again at every reload. `default`: \
-                    everyone about whom nothing else is said.",
+                    case-sensitive. `file`: a list, one value a line, read again at every reload; a block behind \
+                    it says more of the list. `default`: everyone about whom nothing else is said.",
             default: "who is in no list, and whom no backend admits, is denied",
             example: "auth_backend viewers {\n  allow ip 192.0.2.0/24 2001:db8::/32;\n  allow token \"a;b\";\n  allow \
                       ua MAG;\n  allow default;\n}",
             opens_if_missed: true,
             top_only: false,
-            block: Context::Other,
+            block: Context::List,
             effect: Effect::Enforced(|binder, line, policy| binder.rules(Action::Allow, line, policy)),
         },
         Directive {
@@ -40,7 +40,7 @@ impl Draft for PolicyDraft {
             example: "auth_backend viewers {\n  deny ip 198.51.100.0/24;\n  deny ua VLC;\n  allow default;\n}",
             opens_if_missed: true,
             top_only: false,
-            block: Context::Other,
+            block: Context::List,
             effect: Effect::Enforced(|binder, line, policy| binder.rules(Action::Deny, line, policy)),
         },
         Directive {
@@ -52,7 +52,7 @@ impl Draft for PolicyDraft {
             example: "auth_backend viewers {\n  drop ip 203.0.113.0/24;\n  allow token secret;\n}",
             opens_if_missed: true,
             top_only: false,
-            block: Context::Other,
+            block: Context::List,
             effect: Effect::Enforced(|binder, line, policy| binder.rules(Action::Drop, line, policy)),
         },
         Directive {

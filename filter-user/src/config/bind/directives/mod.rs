@@ -5,6 +5,7 @@ mod auth_backend;
 mod backend;
 mod gate;
 mod interface;
+mod list;
 mod real_ip;
 mod source;
 mod stream;
@@ -14,6 +15,7 @@ mod upstream;
 use super::{
     backend::BackendDraft,
     directive::{Directive, Draft, Effect},
+    lists::ListDraft,
     policy::PolicyDraft,
     service::GateDraft,
     setting::InterfaceDraft,
@@ -42,6 +44,7 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Gate => GateDraft::known(word),
         Context::Backend => BackendDraft::known(word),
         Context::Interface => InterfaceDraft::known(word),
+        Context::List => ListDraft::known(word),
         Context::RealIp => RealIpDraft::known(word),
         Context::Upstream => UpstreamDraft::known(word),
         Context::Other => None,
@@ -61,6 +64,7 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<UpstreamDraft>(),
         place::<InterfaceDraft>(),
         limits(),
+        place::<ListDraft>(),
     ]
 }
 
@@ -132,6 +136,7 @@ mod tests {
         check::<SourceDraft>();
         check::<GateDraft>();
         check::<InterfaceDraft>();
+        check::<ListDraft>();
         check::<RealIpDraft>();
         check::<UpstreamDraft>();
     }

@@ -127,14 +127,29 @@ impl Draft for Top {
         Directive {
             names: &["list_guard"],
             form: "list_guard on|off;",
-            about: "nicgate's own: refuses `deny` and `drop` lists that hold every address of a family, and a reload after \
-                    which such a list would have no entry any more.",
+            about: "nicgate's own: refuses `deny` and `drop` lists that hold every address of a family or, after a reload, \
+                    have no entry any more. `on_error` says what becomes of a list that is refused.",
             default: "`on`",
             example: "list_guard off;",
             opens_if_missed: true,
             top_only: false,
             block: Context::Other,
             effect: Effect::Enforced(|binder, statement, _| binder.list_guard(statement)),
+        },
+        Directive {
+            names: &["on_error"],
+            form: "on_error refuse|skip|abort;",
+            about: "nicgate's own: what becomes of a list that cannot be used, because it is missing, has a line that cannot \
+                    be read, or `list_guard` refuses it. `refuse`: its former contents stay in force, the rest of the \
+                    configuration is taken, and `status` has an alarm; so with the country database. `skip`: the same, but \
+                    lines that cannot be read are left out; how many, and the first ten, are named. `abort`: the whole \
+                    configuration is refused. Where nothing former is kept, the configuration is refused in any case.",
+            default: "`refuse`",
+            example: "on_error skip;",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, _| binder.on_error(statement)),
         },
         Directive {
             names: &["backend_timeout"],

@@ -265,7 +265,7 @@ pub fn explain(
         Ground::Judged(id, decision) => {
             steps(config.policy(id), &subject, decision, query.backends, &mut explanation);
         }
-        Ground::Open | Ground::Closed | Ground::NoStream | Ground::Limited(_) => {
+        Ground::Open | Ground::Closed | Ground::NoStream | Ground::Limited(_) | Ground::Refused(_) => {
             let open = judgement.ground == Ground::Open;
             let verdict = if open { Verdict::Allow } else { Verdict::Deny };
             let result = stream.map_or_else(String::new, |stream| unguarded(stream, query, open));

@@ -1,4 +1,4 @@
-//! `nicgate run`, `reload` and `sessions`.
+//! `nicgate run` and `reload`.
 
 use std::{io::Write as _, path::Path};
 
@@ -6,12 +6,12 @@ use anyhow::anyhow;
 
 use super::{
     Failure, Output,
-    output::{grouped, stdout, table},
+    output::{grouped, stdout},
 };
 use crate::{
     control::Client,
     daemon::{self, RunError},
-    operations::{Fault, Reloaded, Request, SessionList},
+    operations::{Fault, Reloaded, Request},
 };
 
 /// `nicgate run`.
@@ -58,34 +58,5 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
         output.error(&anyhow!("parts were refused: their former contents stay in force, all else is new"));
         return Err(Failure::Told(1));
     }
-    Ok(())
-}
-
-/// `nicgate sessions`.
-pub(super) fn sessions(control: &Path, output: &Output) -> Result<(), Failure> {
-    let reply = Client::require(control)?.ask::<SessionList>(&Request::Sessions {})?;
-    let list = reply.result.ok_or_else(|| Failure::System(anyhow!("{}", reply.message)))?;
-    if output.json {
-        output.print_json(&list)?;
-        return Ok(());
-    }
-    let header = ["STREAM", "ADDRESS", "PROTO", "OPEN", "IDLE", "TRANSFERS", "BYTES", "VERDICT"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for session in &list.sessions {
-        let verdict = session.verdict.map_or("-", |verdict| verdict.as_str());
-        rows.push(vec![
-            session.key.stream.to_string(),
-            session.key.address.to_string(),
-            session.key.proto.to_string(),
-            format!("{}s", session.open_seconds),
-            format!("{}s", session.idle_seconds),
-            grouped(session.transfers as u64),
-            grouped(session.bytes),
-            verdict.to_owned(),
-        ]);
-    }
-    let mut out = stdout();
-    table(&mut out, "", &rows)?;
-    out.flush()?;
     Ok(())
 }

@@ -13,6 +13,7 @@ mod explain;
 mod failure;
 mod monitor;
 mod output;
+mod sessions;
 mod stats;
 mod status;
 
@@ -22,6 +23,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use failure::Failure;
 use output::Output;
+use sessions::SessionsArgs;
 
 use crate::{
     bans::parse_duration, control::DEFAULT_PATH, daemon::DEFAULT_STATE, operations::Request, watch::BanOrder,
@@ -109,8 +111,8 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         sample: u32,
     },
-    /// List the sessions.
-    Sessions,
+    /// List the open sessions, end them, or have the backends asked about them again.
+    Sessions(SessionsArgs),
     /// Shut addresses out: at the NIC, and at nicgate's own gates, where live transfers are cut.
     ///
     /// A ban takes effect at once, without a reload, and outlives reloads, the controller and the machine's
@@ -243,7 +245,7 @@ pub fn main() -> ExitCode {
         Command::Stats { interfaces } => stats::stats(&control, &interfaces, &output),
         Command::Top { interfaces, interval } => stats::top(&interfaces, interval, &output),
         Command::Monitor { sample } => monitor::monitor(&control, sample, &output),
-        Command::Sessions => control::sessions(&control, &output),
+        Command::Sessions(args) => sessions::run(&control, args, &output),
         Command::Ban { prefix, file, time, reason, service, yes } => {
             let seconds = time.map(|time| time.as_secs());
             let prefix = prefix.unwrap_or_default();

@@ -154,6 +154,10 @@ pub(super) fn deny(connection: &Connection, admission: &Admission) -> Response<R
         (Ground::Closed, _) => {
             answer(connection, StatusCode::FORBIDDEN, "denied_operation", "denied: operation")
         }
+        (Ground::Refused(why), _) => {
+            let why = why.as_str();
+            answer(connection, StatusCode::FORBIDDEN, format!("denied_{why}"), format!("denied: {why}"))
+        }
         (_, Some(stage)) => {
             answer(connection, StatusCode::FORBIDDEN, format!("denied_{stage}"), format!("denied: {stage}"))
         }

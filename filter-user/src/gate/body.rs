@@ -16,7 +16,10 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Instant;
 
-use super::counters::{GateState, add};
+use super::{
+    counters::{GateState, add},
+    pace::Pace,
+};
 use crate::{
     http::Wire,
     manifest::Playlist,
@@ -79,6 +82,8 @@ pub(super) struct ResponseBody {
     source: Source,
     own: bool,
     transfer: Option<(Transfer, Meter, CutSignal)>,
+    /// For a manifest, until it has said what is to be learnt.
+    pub(super) pace: Option<Pace>,
     gate: Arc<GateState>,
     /// Set when the response is complete; dropped with it.
     pub(super) answer: Option<Answer>,
@@ -87,7 +92,7 @@ pub(super) struct ResponseBody {
 impl ResponseBody {
     pub(super) fn own(gate: &Arc<GateState>, text: impl Into<Bytes>) -> Self {
         let source = Source::Whole(Full::new(text.into()));
-        Self { source, own: true, transfer: None, gate: gate.clone(), answer: None }
+        Self { source, own: true, transfer: None, pace: None, gate: gate.clone(), answer: None }
     }
 
     /// Whether it is an answer of nicgate's own.
@@ -124,7 +129,8 @@ impl ResponseBody {
     fn of(gate: &Arc<GateState>, source: Source, transfer: Transfer) -> Self {
         let cut: CutSignal = Box::pin(transfer.cut());
         let meter = transfer.meter();
-        Self { source, own: false, transfer: Some((transfer, meter, cut)), gate: gate.clone(), answer: None }
+        let transfer = Some((transfer, meter, cut));
+        Self { source, own: false, transfer, pace: None, gate: gate.clone(), answer: None }
     }
 }
 
@@ -160,8 +166,11 @@ impl Body for ResponseBody {
         {
             let bytes = data.remaining() as u64;
             add(&this.gate.bytes_sent, bytes);
-            if let Some((_, meter, _)) = &this.transfer {
+            if let Some((transfer, meter, _)) = &this.transfer {
                 meter.moved(bytes);
+                if this.pace.as_mut().is_some_and(|pace| pace.see(data, transfer)) {
+                    this.pace = None;
+                }
             }
         }
         Poll::Ready(frame)

@@ -10,7 +10,10 @@ use tokio::sync::watch;
 use super::{
     Limits, connection_limits::Place, counters::GateState, player_token::PlayerTokens, upstream::Upstreams,
 };
-use crate::{http::Wire, session::Sessions};
+use crate::{
+    http::Wire,
+    session::{Presence, Sessions},
+};
 
 /// How a listener and its connections stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,5 +68,7 @@ pub(super) struct Connection {
     pub(super) tls: bool,
     pub(super) wire: Wire,
     pub(super) phases: Phases,
+    /// Lets sessions know whether it is still there.
+    pub(super) presence: Presence,
     pub(super) place: Arc<Place>,
 }

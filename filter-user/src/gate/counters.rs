@@ -153,7 +153,7 @@ impl GateState {
         match admission.judgement.ground {
             Ground::NoStream => add(&self.not_found, 1),
             Ground::Open => add(&self.allowed, 1),
-            Ground::Closed | Ground::NoToken => add(&self.denied, 1),
+            Ground::Closed | Ground::NoToken | Ground::Refused(_) => add(&self.denied, 1),
             // Nobody was denied: it was not judged.
             Ground::Limited(_) => add(&self.limited, 1),
             Ground::Banned => {

@@ -14,6 +14,7 @@ use super::{
     counters::add,
     headers, log,
     manifest::{Broken, Plan},
+    pace::Pace,
     player_token::{self, Keep},
     resource,
     tunnel::{self, PendingUpgrade},
@@ -158,13 +159,26 @@ pub(super) async fn forward(
     if plan.is_none() && Plan::is_due(&parts.headers) {
         plan = make();
     }
-    match plan {
-        Some(plan) => match plan.pass(connection, parts, body, transfer).await {
-            Ok(response) => (response, None),
-            Err(Broken::Cut(why)) => cut(connection, why),
-            Err(Broken::Upstream(kind, why)) => no_answer(connection, Fault { kind, why }, false),
-        },
+    let pace = Pace::of(&parts, &judged.request.path, &transfer);
+    let (mut response, fault) = match plan {
+        Some(plan) => planned(connection, plan, (parts, body), transfer).await,
         None => (Response::from_parts(parts, ResponseBody::upstream(&connection.gate, body, transfer)), None),
+    };
+    response.body_mut().pace = pace;
+    (response, fault)
+}
+
+/// Passes an answer on that may be a manifest, with the player's token in it.
+async fn planned(
+    connection: &Connection,
+    plan: Plan,
+    (parts, body): (Parts, Incoming),
+    transfer: Transfer,
+) -> Outcome {
+    match plan.pass(connection, parts, body, transfer).await {
+        Ok(response) => (response, None),
+        Err(Broken::Cut(why)) => cut(connection, why),
+        Err(Broken::Upstream(kind, why)) => no_answer(connection, Fault { kind, why }, false),
     }
 }
 

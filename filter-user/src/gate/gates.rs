@@ -30,7 +30,7 @@ use crate::{
     http::{Wire, proxy_protocol::Announced},
     limits::{Throttle, out_of_files},
     model::{Config, Limit, Proto, Service, ServiceKey, ServiceKind, Trust},
-    session::{Rejudged, Sessions, Snapshot},
+    session::{Presence, Rejudged, Sessions, Snapshot},
 };
 
 /// How long to pause when the system cannot give another connection, for example for want of descriptors.
@@ -372,6 +372,7 @@ impl Inner {
             tls,
             wire,
             phases: phases.clone(),
+            presence: Presence::new(),
             place: Arc::new(place),
         };
         tokio::spawn(serve::run(connection, stream, opening));

@@ -1,6 +1,6 @@
 //! The access log.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use http::Method;
 
@@ -8,7 +8,7 @@ use super::connection::Connection;
 use crate::{
     http::Reject,
     judge::{Ground, Request},
-    session::{Admission, Snapshot},
+    session::{Admission, SessionId, Snapshot},
 };
 
 /// One event for each request, when its answer begins, or its client is gone before that: then nothing was judged.
@@ -51,7 +51,7 @@ pub(super) fn request(
         reason = ban.and_then(|ban| ban.reason.as_deref()),
         at = origin.map(tracing::field::display),
         stream = judgement.and_then(|judgement| judgement.stream.as_deref()),
-        session = end.session.as_deref(),
+        session = end.session.map(tracing::field::display),
         answers = answers.map(tracing::field::debug),
         fault = end.fault.as_deref(),
         "request"
@@ -72,6 +72,7 @@ fn stage(ground: Ground) -> String {
         Ground::NoToken => "no_auto_token".to_owned(),
         Ground::Limited(limit) => format!("limit {limit}"),
         Ground::Banned => "ban".to_owned(),
+        Ground::Refused(why) => why.as_str().to_owned(),
         Ground::Judged(_, decision) => decision.stage.to_string(),
     }
 }
@@ -124,7 +125,7 @@ pub(super) struct End {
     /// The status; [`GONE`] when there was nobody to answer.
     pub(super) status: u16,
     /// The session's id, when the request was admitted.
-    pub(super) session: Option<Arc<str>>,
+    pub(super) session: Option<SessionId>,
     /// What went wrong behind us.
     pub(super) fault: Option<String>,
 }

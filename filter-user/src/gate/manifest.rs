@@ -13,7 +13,12 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::{
-    body::ResponseBody, connection::Connection, counters::add, player_token::Keep, upstream::FaultKind,
+    body::ResponseBody,
+    connection::Connection,
+    counters::add,
+    kind::{Kind, Named, kind, named},
+    player_token::Keep,
+    upstream::FaultKind,
     validators,
 };
 use crate::{
@@ -28,22 +33,6 @@ use crate::{
 const SHORT: usize = 128 * 1024;
 /// The longest DASH manifest that is read, in bytes.
 const LONGEST_MPD: usize = 1024 * 1024;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Hls,
-    Dash,
-}
-
-/// What a path's ending says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Named {
-    Manifest(Kind),
-    /// It has no ending.
-    Unknown,
-    /// Something else.
-    Other,
-}
 
 /// What has to be done with an answer, if it is a manifest.
 #[derive(Debug)]
@@ -313,41 +302,6 @@ async fn begin(
     Ok((read.into(), (!ended).then_some(body)))
 }
 
-fn named(path: &str) -> Named {
-    let file = path.rsplit('/').next().unwrap_or_default();
-    match file.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).as_deref() {
-        Some("m3u8" | "m3u") => Named::Manifest(Kind::Hls),
-        Some("mpd") => Named::Manifest(Kind::Dash),
-        Some(_) => Named::Other,
-        None => Named::Unknown,
-    }
-}
-
-/// What an answer is by its type, and by its name where the type says nothing.
-fn kind(content_type: Option<&HeaderValue>, named: Named) -> Option<Kind> {
-    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    match &*essence {
-        "application/vnd.apple.mpegurl"
-        | "application/x-mpegurl"
-        | "application/mpegurl"
-        | "audio/mpegurl"
-        | "audio/x-mpegurl"
-        | "vnd.apple.mpegurl" => Some(Kind::Hls),
-        "application/dash+xml" => Some(Kind::Dash),
-        ""
-        | "application/octet-stream"
-        | "application/xml"
-        | "binary/octet-stream"
-        | "text/plain"
-        | "text/xml" => match named {
-            Named::Manifest(kind) => Some(kind),
-            Named::Unknown | Named::Other => None,
-        },
-        _ => None,
-    }
-}
-
 /// Whether a part is all of it: some players ask for everything from byte 0 on.
 fn is_whole(headers: &HeaderMap) -> bool {
     let range = headers.get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
@@ -361,24 +315,6 @@ fn is_whole(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_answer_is_a_manifest_by_its_type_or_by_its_name() {
-        for (path, content_type, expected) in [
-            ("cam/a.m3u8", Some("application/vnd.apple.mpegurl"), Some(Kind::Hls)),
-            ("cam/play", Some("Audio/MpegURL; charset=utf-8"), Some(Kind::Hls)),
-            ("cam/a.M3U8", Some("text/plain"), Some(Kind::Hls)),
-            ("cam/a.mpd", Some("application/octet-stream"), Some(Kind::Dash)),
-            ("cam/a.mpd", None, Some(Kind::Dash)),
-            ("cam/a.php", Some("application/dash+xml"), Some(Kind::Dash)),
-            ("cam/a.m3u8", Some("text/html"), None),
-            ("cam/a.ts", Some("application/octet-stream"), None),
-            ("cam/play", Some("text/plain"), None),
-        ] {
-            let content_type = content_type.map(HeaderValue::from_static);
-            assert_eq!(kind(content_type.as_ref(), named(path)), expected, "{path} {content_type:?}");
-        }
-    }
 
     #[test]
     fn a_part_can_be_all_of_it() {

@@ -30,6 +30,7 @@ use crate::{
     },
     judge,
     model::{Config, Cors, Gate, Limit, PlayerToken},
+    session::{Presence, Transfer},
 };
 
 /// How a connection begins.
@@ -179,22 +180,16 @@ async fn judge(
         }
         let read = match read(connection, &snapshot.config, gate, &request, raw_target) {
             Ok(read) => read,
-            Err(Unreadable { rejected, stale_cookie }) => {
-                if rejected.status == StatusCode::NOT_FOUND {
-                    add(&connection.gate.not_found, 1);
-                    log::refused(connection, rejected, Some(&seen(request.method(), raw_target)));
-                    return answer(connection, StatusCode::NOT_FOUND, "not_found", "not found");
-                }
-                let mut response = refuse(connection, rejected, Some(&seen(request.method(), raw_target)));
-                if let Some(stream) = stale_cookie {
-                    let prefix = gate.map_or("", |gate| &*gate.prefix);
-                    unset_cookie(response.headers_mut(), &snapshot.config.token_name, (prefix, &stream));
-                }
-                return response;
+            Err(unreadable) => {
+                let seen = excerpt(&[request.method().as_str().as_bytes(), b" ", raw_target].concat());
+                return refuse_unread(connection, &snapshot.config, gate, unreadable, &seen);
             }
         };
         unanswered.request = Some(read.request.clone());
-        if let Some(admission) = sessions.admit(&snapshot, &read.request).await {
+        // What a header names came by a proxy's connection.
+        let own = read.client.address == connection.client.ip();
+        let presence = if own { connection.presence.clone() } else { Presence::unknown() };
+        if let Some(admission) = sessions.admit(&snapshot, &read.request, &presence).await {
             break (snapshot, read, admission);
         }
     };
@@ -203,7 +198,7 @@ async fn judge(
         add(&connection.gate.proxied, 1);
     }
     let transfer = admission.transfer.take();
-    let session = transfer.as_ref().map(|transfer| transfer.session_id().clone());
+    let session = transfer.as_ref().map(Transfer::session_id);
     let (response, fault) = match transfer {
         Some(transfer) => {
             let Read { request: judged, client, target, resource, keep } = &read;
@@ -226,9 +221,25 @@ async fn judge(
     response
 }
 
-/// A request's first line, for the log.
-fn seen(method: &Method, raw_target: &[u8]) -> String {
-    excerpt(&[method.as_str().as_bytes(), b" ", raw_target].concat())
+/// Answers a request that is not judged, whose first line is given for the log.
+fn refuse_unread(
+    connection: &Connection,
+    config: &Config,
+    gate: Option<&Gate>,
+    Unreadable { rejected, stale_cookie }: Unreadable,
+    seen: &str,
+) -> Response<ResponseBody> {
+    if rejected.status == StatusCode::NOT_FOUND {
+        add(&connection.gate.not_found, 1);
+        log::refused(connection, rejected, Some(seen));
+        return answer(connection, StatusCode::NOT_FOUND, "not_found", "not found");
+    }
+    let mut response = refuse(connection, rejected, Some(seen));
+    if let Some(stream) = stale_cookie {
+        let prefix = gate.map_or("", |gate| &*gate.prefix);
+        unset_cookie(response.headers_mut(), &config.token_name, (prefix, &stream));
+    }
+    response
 }
 
 /// A request as it is judged.

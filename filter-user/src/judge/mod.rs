@@ -10,4 +10,4 @@ mod request;
 
 pub use auto_token::{AutoTokens, is_auto_token};
 pub use policy::{Answer, Decision, STEPS, Step, Subject, Verdict};
-pub use request::{Ground, Judgement, Request, judge};
+pub use request::{Ground, Judgement, Refusal, Request, judge};

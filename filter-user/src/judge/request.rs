@@ -36,6 +36,28 @@ pub struct Request {
     pub query: Option<Arc<str>>,
 }
 
+/// Why a session is refused, whatever its policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its user, its token or its address has as many sessions as it may.
+    SessionLimit,
+    /// An operator ended it, and its token is refused for a time.
+    Kicked,
+    /// Its token is in use from another address.
+    Elsewhere,
+}
+
+impl Refusal {
+    /// The word for clients and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SessionLimit => "sessions",
+            Self::Kicked => "kicked",
+            Self::Elsewhere => "elsewhere",
+        }
+    }
+}
+
 /// On what ground a request is admitted or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ground {
@@ -51,6 +73,8 @@ pub enum Ground {
     Limited(Limit),
     /// An operator banned the address.
     Banned,
+    /// Its session is refused.
+    Refused(Refusal),
     /// A policy judged; with the verdict [`Verdict::Ask`] its backends have to be asked.
     Judged(PolicyId, Decision),
 }
@@ -61,7 +85,12 @@ impl Ground {
         match self {
             Self::Open => true,
             Self::Judged(_, decision) => decision.verdict == Verdict::Allow,
-            Self::NoStream | Self::Closed | Self::NoToken | Self::Limited(_) | Self::Banned => false,
+            Self::NoStream
+            | Self::Closed
+            | Self::NoToken
+            | Self::Limited(_)
+            | Self::Banned
+            | Self::Refused(_) => false,
         }
     }
 
@@ -79,7 +108,7 @@ impl Ground {
             Self::Banned => Some(Stage::Ban),
             Self::NoToken => Some(Stage::Token),
             Self::Judged(_, decision) => Some(decision.stage),
-            Self::NoStream | Self::Open | Self::Closed | Self::Limited(_) => None,
+            Self::NoStream | Self::Open | Self::Closed | Self::Limited(_) | Self::Refused(_) => None,
         }
     }
 }

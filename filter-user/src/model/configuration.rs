@@ -4,7 +4,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{Engine, Interface, Limits, Origin, Policy, PolicyId, Service, ServiceKey, Stream};
+use super::{
+    Engine, Interface, Limits, Origin, Policy, PolicyId, Service, ServiceKey, SessionSettings, Stream,
+};
 
 /// A port that the media server itself listens on, found in its own configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Config {
     pub no_auto_token: bool,
     /// How long a backend may take in all, connect included.
     pub backend_timeout: Duration,
+    /// How sessions are kept.
+    pub sessions: SessionSettings,
     /// Limits of nicgate's own, where they are set.
     pub limits: Limits,
     /// Ports of the media server itself.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    MaxSessions,
     index::Index,
     rule::{BackendRule, Matcher, Origin, Rule, RuleId},
 };
@@ -19,6 +20,7 @@ pub struct Policy {
     rules: Vec<Rule>,
     backends: Vec<BackendRule>,
     default_allow: Option<Origin>,
+    max_sessions: MaxSessions,
     index: Index,
     /// What rules and backends are called without their secrets.
     rule_labels: Vec<Arc<str>>,
@@ -38,17 +40,29 @@ pub struct PolicyBuilder {
     pub backends: Vec<BackendRule>,
     /// Where `allow default` stands, if it does.
     pub default_allow: Option<Origin>,
+    /// How many sessions there may be.
+    pub max_sessions: MaxSessions,
 }
 
 impl PolicyBuilder {
     /// Indexes the rules.
     pub fn build(self) -> Policy {
-        let Self { name, origin, rules, backends, default_allow } = self;
+        let Self { name, origin, rules, backends, default_allow, max_sessions } = self;
         let index = Index::new(&rules);
         let label = |text: &Arc<str>, masked: Option<String>| masked.map_or_else(|| text.clone(), Into::into);
         let rule_labels = rules.iter().map(|rule| label(&rule.text, rule.masked())).collect();
         let backend_labels = backends.iter().map(|backend| label(&backend.text, backend.masked())).collect();
-        Policy { name, origin, rules, backends, default_allow, index, rule_labels, backend_labels }
+        Policy {
+            name,
+            origin,
+            rules,
+            backends,
+            default_allow,
+            max_sessions,
+            index,
+            rule_labels,
+            backend_labels,
+        }
     }
 }
 
@@ -96,6 +110,11 @@ impl Policy {
     /// Where `allow default` stands, if it does.
     pub fn default_allow(&self) -> Option<&Origin> {
         self.default_allow.as_ref()
+    }
+
+    /// How many sessions there may be on the streams that it judges.
+    pub fn max_sessions(&self) -> &MaxSessions {
+        &self.max_sessions
     }
 
     /// The rules by what they look at.

@@ -149,8 +149,20 @@ impl Operations {
                 });
                 reply(counters).erased()
             }
-            Request::Sessions {} => {
-                Reply::done(SessionList { sessions: self.parts.sessions.list() }).erased()
+            Request::Sessions { filter, sort } => {
+                let list =
+                    move |sessions: &Arc<Sessions>| SessionList { sessions: sessions.list_of(&filter, sort) };
+                self.with_sessions(list).await
+            }
+            Request::Kick { filter, .. } | Request::Reauthorise { filter } if filter.is_everything() => {
+                let message = "say which sessions: by id, stream, user or address".to_owned();
+                Reply::refused(Fault::Request, message)
+            }
+            Request::Kick { filter, seconds } => {
+                self.with_sessions(move |sessions| sessions.kick(&filter, Duration::from_secs(seconds))).await
+            }
+            Request::Reauthorise { filter } => {
+                self.with_sessions(move |sessions| sessions.reauthorise(&filter)).await
             }
             Request::Ban(order) => {
                 changed(enforcer.run("ban", move |enforced| enforced.bans().ban(&order)).await)
@@ -172,6 +184,18 @@ impl Operations {
             Request::Monitor { .. } => {
                 Reply::refused(Fault::Request, "drops are shown as they happen, not in one reply".to_owned())
             }
+        }
+    }
+
+    /// Does something with the sessions, which takes a while when they are many.
+    async fn with_sessions<T: Serialize + Send + 'static>(
+        &self,
+        job: impl FnOnce(&Arc<Sessions>) -> T + Send + 'static,
+    ) -> Reply<Value> {
+        let sessions = self.parts.sessions.clone();
+        match tokio::task::spawn_blocking(move || job(&sessions)).await {
+            Ok(done) => Reply::done(done).erased(),
+            Err(error) => Reply::refused(Fault::System, format!("it broke off: {error}")),
         }
     }
 

@@ -147,10 +147,10 @@ pub struct Counters {
     pub limits: Vec<LimitCount>,
 }
 
-/// Every session.
+/// Open sessions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionList {
-    /// The latest used first.
+    /// In the order that was asked for.
     pub sessions: Vec<SessionInfo>,
 }
 

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::watch::BanOrder;
+use crate::{
+    session::{SessionFilter, SessionSort},
+    watch::BanOrder,
+};
 
 /// What can be asked of a running controller.
 // The braces are for serde, which lets unknown fields pass in variants without them.
@@ -22,8 +25,27 @@ pub enum Request {
     /// The counters of gates, sessions and bans: [`Counters`](super::Counters). Those of the NIC are in the pinned
     /// maps.
     Stats {},
-    /// Every session: [`SessionList`](super::SessionList).
-    Sessions {},
+    /// The open sessions: [`SessionList`](super::SessionList).
+    Sessions {
+        /// Which.
+        #[serde(default)]
+        filter: SessionFilter,
+        /// In which order.
+        #[serde(default)]
+        sort: SessionSort,
+    },
+    /// End open sessions, and refuse their tokens for a time: [`Kicked`](crate::session::Kicked).
+    Kick {
+        /// Which; it has to say something.
+        filter: SessionFilter,
+        /// How long their tokens are refused.
+        seconds: u64,
+    },
+    /// Have the backends asked again about open sessions: [`Reauthorised`](crate::session::Reauthorised).
+    Reauthorise {
+        /// Which; it has to say something.
+        filter: SessionFilter,
+    },
     /// Shut addresses out: [`BanChange`](crate::watch::BanChange).
     Ban(BanOrder),
     /// Shut many out, all of them or none: [`BansMade`](crate::watch::BansMade).
@@ -70,6 +92,13 @@ mod tests {
                 Request::Unban { prefix: None, service: None, all: true },
                 r#"{"command":"unban","prefix":null,"service":null,"all":true}"#,
             ),
+            (
+                Request::Kick {
+                    filter: SessionFilter { user: Some("7".into()), ..SessionFilter::default() },
+                    seconds: 60,
+                },
+                r#"{"command":"kick","filter":{"id":null,"stream":null,"user":"7","ip":null},"seconds":60}"#,
+            ),
             (Request::Monitor { sample: 9 }, r#"{"command":"monitor","sample":9}"#),
         ] {
             assert_eq!(serde_json::to_string(&request).unwrap(), text);
@@ -78,7 +107,11 @@ mod tests {
         let short = r#"{"command":"ban","prefix":"192.0.2.1"}"#;
         let order = BanOrder { prefix: "192.0.2.1".into(), ..BanOrder::default() };
         assert_eq!(serde_json::from_str::<Request>(short).unwrap(), Request::Ban(order));
+        let all = Request::Sessions { filter: SessionFilter::default(), sort: SessionSort::default() };
+        assert_eq!(serde_json::from_str::<Request>(r#"{"command":"sessions"}"#).unwrap(), all);
         for wrong in [
+            r#"{"command":"kick","filter":{"ipp":"192.0.2.1"},"seconds":1}"#,
+            r#"{"command":"kick","filter":{}}"#,
             r#"{"command":"reload","now":true}"#,
             r#"{"command":"ban","prefix":"192.0.2.1","for":"1h"}"#,
             r#"{"command":"dance"}"#,

@@ -1,20 +1,15 @@
 //! What makes requests belong together.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use uuid::Uuid;
 
-use crate::{judge::Request, model::Operation};
+use crate::model::Operation;
 
-/// What a session keeps of its first request at most, in bytes; all of them are even.
-const LONGEST_PATH: usize = 1024;
-const LONGEST_UA: usize = 512;
-const LONGEST_REFERER: usize = 512;
-const LONGEST_HOST: usize = 256;
-const LONGEST_QUERY: usize = 1024;
-
-/// What makes two requests belong to one session.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What makes two requests belong to one session. The protocol is no part of it: the playlist, the segments, the keys,
+/// the subtitles and the thumbnails of one viewer are one session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionKey {
     /// Playing or publishing.
     pub operation: Operation,
@@ -22,43 +17,59 @@ pub struct SessionKey {
     pub stream: Arc<str>,
     /// The client; IPv4-mapped addresses as IPv4.
     pub address: IpAddr,
-    /// The media protocol.
-    pub proto: Cow<'static, str>,
     /// The token, when the client gave one.
     pub token: Option<Arc<str>>,
 }
 
-/// A new session's id. It identifies, it proves nothing.
-pub(super) fn new_session_id() -> Arc<str> {
-    uuid::Uuid::new_v4().to_string().into()
+/// The same, of a request that is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct KeyRef<'a> {
+    pub(super) operation: Operation,
+    pub(super) stream: &'a str,
+    /// Canonical.
+    pub(super) address: IpAddr,
+    pub(super) token: Option<&'a str>,
 }
 
-/// What is kept of the request that opened a session, for later questions: the texts that a client makes up at will
-/// are cut, so that a session stays small however large its first request was.
-pub(super) fn remembered(request: &Arc<Request>, stream: &Arc<str>) -> Arc<Request> {
-    let limits = [
-        (&request.ua, LONGEST_UA),
-        (&request.referer, LONGEST_REFERER),
-        (&request.host, LONGEST_HOST),
-        (&request.query, LONGEST_QUERY),
-    ];
-    let short =
-        |(text, limit): &(&Option<Arc<str>>, usize)| text.as_ref().is_none_or(|text| text.len() <= *limit);
-    if request.path.len() <= LONGEST_PATH && limits.iter().all(short) {
-        return request.clone();
+/// A session's id, in UUID form. It identifies, it proves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    pub(super) fn new() -> Self {
+        Self(Uuid::new_v4())
     }
-    let cut = |text: &Option<Arc<str>>, limit: usize| {
-        text.as_ref().map(|text| text[..text.floor_char_boundary(limit)].into())
-    };
-    let path = if request.path.len() <= LONGEST_PATH { request.path.clone() } else { stream.clone() };
-    Arc::new(Request {
-        path,
-        ua: cut(&request.ua, LONGEST_UA),
-        referer: cut(&request.referer, LONGEST_REFERER),
-        host: cut(&request.host, LONGEST_HOST),
-        query: cut(&request.query, LONGEST_QUERY),
-        ..Request::clone(request)
-    })
+
+    /// Reads what [`fmt::Display`] writes; `None` when it is no id.
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+
+    /// A part of `most` that is the session's own: what is due for many sessions at once is spread by it.
+    pub(super) fn part_of(self, most: Duration) -> Duration {
+        // A version 4 UUID is random here.
+        let word = u32::from_be_bytes([self.0.as_bytes()[0], self.0.as_bytes()[1], 0, 0]);
+        most.mul_f64(f64::from(word) / f64::from(u32::MAX))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("a session's id is a UUID"))
+    }
 }
 
 #[cfg(test)]
@@ -66,29 +77,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_keeps_little_of_a_large_request() {
-        let text = |length: usize| Some(Arc::from("é".repeat(length)));
-        let request = |length| {
-            Arc::new(Request {
-                operation: Operation::Play,
-                path: format!("cam/{}", "a".repeat(length)).into(),
-                proto: "hls",
-                address: [192, 0, 2, 1].into(),
-                port: 80,
-                token: Some("t".into()),
-                auto_token: None,
-                ua: text(length),
-                referer: text(length),
-                host: text(length),
-                query: text(length),
-            })
-        };
-        let small = request(100);
-        assert!(Arc::ptr_eq(&remembered(&small, &"cam".into()), &small));
-        let kept = remembered(&request(9999), &"cam".into());
-        assert_eq!((&*kept.path, kept.token.as_deref()), ("cam", Some("t")));
-        let lengths =
-            [&kept.ua, &kept.referer, &kept.host, &kept.query].map(|text| text.as_ref().unwrap().len());
-        assert_eq!(lengths, [LONGEST_UA, LONGEST_REFERER, LONGEST_HOST, LONGEST_QUERY]);
+    fn ids_are_read_as_they_are_written() {
+        let id = SessionId::new();
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        assert_eq!(SessionId::parse("nobody"), None);
+        assert_ne!(SessionId::new(), id);
+    }
+
+    #[test]
+    fn what_is_due_at_once_is_spread() {
+        let most = Duration::from_secs(100);
+        let parts: Vec<Duration> = (0..1000).map(|_| SessionId::new().part_of(most)).collect();
+        assert!(parts.iter().all(|part| *part <= most));
+        let early = parts.iter().filter(|part| **part < most / 2).count();
+        assert!((300..700).contains(&early), "{early} of 1000");
     }
 }

@@ -1,25 +1,58 @@
 //! Sessions: what makes a viewer one viewer.
 //!
-//! The lists of a policy are judged on every request. Only what the backends said is remembered, for
-//! X-AuthDuration, under the session's key (operation, stream, address, protocol, token). One question at a
-//! time is asked for a session, however many requests wait on it. When the verdict runs out and the session
-//! is still open, the backends are asked again in the background; a ban cuts its live transfers.
+//! Requests with one key (operation, stream, address, token) are one session, whatever their protocol. The lists of a
+//! policy are judged on every request. Only what the backends said is remembered, for X-AuthDuration. One question at a
+//! time is asked for a session, however many requests wait on it. When the verdict runs out and the session is still
+//! open, the backends are asked again in the background; a ban cuts its live transfers.
 //!
-//! A session is open while transfers run and, after the last request, for as long as a verdict holds.
-//! X-Max-Sessions and X-Unique are read by `backend` and not acted upon.
+//! A session is open from its first request that is admitted until its player has gone: while transfers run, and after
+//! the last request for as long as its playlist lets expect another one. What the backends said outlives it for a while,
+//! so that a player that comes back after a pause costs no question. An open session has a place among those of its
+//! user (X-Max-Sessions, X-Unique), its token and its address, where these are limited.
+//!
+//! No lock is taken by every request, no timer belongs to one session, and nothing here grows beyond its bounds.
 
 mod admit;
+mod ask;
+mod claims;
+mod entry;
+mod follow;
+mod holder;
+mod index;
+mod info;
+mod kept;
 mod key;
-mod refresh;
+mod lifetime;
+mod limits;
+mod list;
+mod live;
+#[cfg(test)]
+mod made;
+mod moment;
+mod operate;
+mod order;
+mod place;
+mod protocol;
+mod refused;
 mod rejudge;
+mod sessions;
 mod snapshot;
-mod standing;
+mod stream;
+mod sweep;
 mod table;
 mod transfer;
+mod verdict;
+mod wheel;
 
-pub use admit::{Admission, SessionLimits, Sessions};
-pub use key::SessionKey;
+pub use admit::Admission;
+pub use entry::Presence;
+pub use info::{SessionCounters, SessionFilter, SessionInfo, SessionSort};
+pub use key::{SessionId, SessionKey};
+pub use limits::SessionLimits;
+pub use live::Cut;
+pub use operate::{Kicked, Reauthorised};
+pub use protocol::Protocol;
 pub use rejudge::Rejudged;
+pub use sessions::Sessions;
 pub use snapshot::Snapshot;
-pub use table::{SessionCounters, SessionInfo};
-pub use transfer::{Cut, Meter, Transfer};
+pub use transfer::{Meter, Transfer};

@@ -6,15 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cut, Sessions, Snapshot,
+    entry::{Outcome, Session},
+    info::Counts,
+    live::Running,
     snapshot::Fingerprint,
-    standing::{Session, Standing},
-    transfer::Running,
 };
-use crate::{
-    bans::BanIndex,
-    judge::{Ground, Verdict},
-    model::PolicyId,
-};
+use crate::{bans::BanIndex, judge::Ground, model::PolicyId};
 
 /// How soon a question that could not be asked is tried again for a transfer that goes on meanwhile.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -35,10 +32,9 @@ impl Sessions {
     pub fn rejudge(self: &Arc<Self>, snapshot: &Arc<Snapshot>) -> Rejudged {
         self.swap(snapshot.clone());
         self.backends.retain(&snapshot.config);
-        let running = self.table().running(None);
         let mut rejudged = Rejudged::default();
-        for (session, running) in running {
-            match self.verdict_now(snapshot, &session, &running) {
+        for running in self.live.all() {
+            match self.verdict_now(snapshot, &running) {
                 Now::Keep => rejudged.kept += 1,
                 Now::Cut(why) => {
                     self.cut(&running, why);
@@ -46,7 +42,7 @@ impl Sessions {
                 }
                 Now::Ask(id) => {
                     rejudged.asked += 1;
-                    self.ask_for(snapshot, session, running, id);
+                    self.ask_for(snapshot, running, id);
                 }
             }
         }
@@ -59,9 +55,8 @@ impl Sessions {
     pub fn ban(&self, bans: BanIndex) -> Rejudged {
         self.swap_bans(bans);
         let snapshot = self.snapshot();
-        let running = self.table().running(None);
         let mut rejudged = Rejudged::default();
-        for (_, running) in running {
+        for running in self.live.all() {
             let judgement = self.judge(&snapshot, &running.request);
             if !snapshot.config.shadow && judgement.ground == Ground::Banned {
                 self.cut(&running, Cut::AddressBanned);
@@ -74,25 +69,29 @@ impl Sessions {
     }
 
     fn cut(&self, running: &Running, why: Cut) {
-        running.cut(why);
-        self.table().counters().cut += 1;
+        if running.cut(why) {
+            Counts::add(&self.counts.cut, 1);
+        }
+    }
+
+    /// Cuts the session's transfers; returns how many there were.
+    pub(super) fn cut_all(&self, session: &Session, why: Cut) -> u64 {
+        let running = self.live.of(session);
+        running.iter().for_each(|running| self.cut(running, why));
+        running.len() as u64
     }
 
     /// Cuts the session's transfers that the lists leave to the backends.
-    pub(super) fn cut_asking(&self, session: &Arc<Session>, why: Cut) {
+    pub(super) fn cut_asking(&self, session: &Session, why: Cut) {
         let snapshot = self.snapshot();
-        if snapshot.config.shadow {
-            return;
-        }
-        let running = self.table().running(Some(session));
-        for (_, running) in running {
+        for running in self.live.of(session) {
             if self.judge(&snapshot, &running.request).ground.asks().is_some() {
                 self.cut(&running, why);
             }
         }
     }
 
-    fn verdict_now(&self, snapshot: &Snapshot, session: &Session, running: &Running) -> Now {
+    fn verdict_now(&self, snapshot: &Snapshot, running: &Running) -> Now {
         let ground = self.judge(snapshot, &running.request).ground;
         match (ground, ground.asks()) {
             (Ground::NoStream, _) => Now::Cut(Cut::StreamGone),
@@ -100,9 +99,9 @@ impl Sessions {
             (Ground::Banned, _) => Now::Cut(Cut::AddressBanned),
             (_, Some(id)) => {
                 let fingerprint = Fingerprint::of(snapshot.config.policy(id));
-                match &*session.standing.borrow() {
-                    Standing::Settled(settled) if settled.holds(fingerprint) => {
-                        if settled.conclusion.decision.verdict == Verdict::Allow {
+                match &running.session.state().cached {
+                    Some(cached) if cached.holds(fingerprint, self.clock.now()) => {
+                        if cached.said.allows() {
                             Now::Keep
                         } else {
                             Now::Cut(Cut::Rules)
@@ -117,27 +116,21 @@ impl Sessions {
     }
 
     /// Asks in the background; the transfer goes on meanwhile.
-    fn ask_for(
-        self: &Arc<Self>,
-        snapshot: &Arc<Snapshot>,
-        session: Arc<Session>,
-        running: Arc<Running>,
-        id: PolicyId,
-    ) {
+    fn ask_for(self: &Arc<Self>, snapshot: &Arc<Snapshot>, running: Arc<Running>, id: PolicyId) {
         let (sessions, snapshot) = (self.clone(), snapshot.clone());
         tokio::spawn(async move {
-            let settled = loop {
-                match sessions.settle(&session, &snapshot, id, &running.request).await {
-                    Some(settled) => break settled,
+            let asked = (id, Fingerprint::of(snapshot.config.policy(id)));
+            let allowed = loop {
+                match sessions.settle(&running.session, &snapshot, asked, &running.request).await {
+                    Outcome::Said(cached, _) => break cached.said.allows(),
                     // A later reload judges the transfer itself.
-                    None if !Arc::ptr_eq(&snapshot, &sessions.snapshot()) => return,
+                    Outcome::NotAsked if !Arc::ptr_eq(&snapshot, &sessions.snapshot()) => return,
                     // It could not be asked: the transfer was admitted before, and goes on until it can be.
-                    None => tokio::time::sleep(ASK_AGAIN).await,
+                    Outcome::NotAsked => tokio::time::sleep(ASK_AGAIN).await,
                 }
             };
-            let current = Arc::ptr_eq(&snapshot, &sessions.snapshot());
             // A later reload has judged the transfer itself.
-            if current && settled.conclusion.decision.verdict == Verdict::Deny {
+            if !allowed && Arc::ptr_eq(&snapshot, &sessions.snapshot()) {
                 sessions.cut(&running, Cut::Rules);
             }
         });

@@ -22,7 +22,7 @@ impl fmt::Debug for Snapshot {
 }
 
 /// What a cached verdict of the backends depends on. A verdict is used only while this stays the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Fingerprint(u64);
 
 impl Fingerprint {

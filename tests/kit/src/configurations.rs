@@ -16,8 +16,8 @@ use filter_user::{
     judge::Request,
     model::{
         Access, Action, AddressHeader, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate,
-        Matcher, Origin, Policy, PolicyBuilder, PolicyId, Proto, RealIp, Rule, Service, ServiceKey,
-        ServiceKind, Stream, Trust, Upstream,
+        Matcher, MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, RealIp, Rule, Service,
+        ServiceKey, ServiceKind, SessionSettings, Stream, Trust, Upstream,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -40,6 +40,7 @@ impl Rules {
             rules: Vec::new(),
             backends: Vec::new(),
             default_allow: None,
+            max_sessions: MaxSessions::default(),
         })
     }
 
@@ -88,6 +89,18 @@ impl Rules {
         };
         let text = format!("backend {url}").into();
         self.0.backends.push(BackendRule { authority, options, text, origin: origin(50) });
+        self
+    }
+
+    /// `max_sessions MOST per token`.
+    pub fn most_per_token(mut self, most: u32) -> Self {
+        self.0.max_sessions.per_token = Some((most, origin(60)));
+        self
+    }
+
+    /// `max_sessions MOST per address`.
+    pub fn most_per_address(mut self, most: u32) -> Self {
+        self.0.max_sessions.per_address = Some((most, origin(61)));
         self
     }
 
@@ -140,6 +153,7 @@ impl Made {
                 token_name: "token".into(),
                 no_auto_token: false,
                 backend_timeout: Duration::from_secs(3),
+                sessions: SessionSettings::default(),
                 limits: Default::default(),
                 listeners: Vec::new(),
                 files: Vec::new(),

@@ -52,7 +52,8 @@ impl Client {
     }
 
     /// Connects from one of this host's addresses, of which loopback has millions.
-    pub async fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+    pub async fn connect_from(source: impl Into<IpAddr>, address: SocketAddr) -> Self {
+        let source = source.into();
         let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
         socket.bind((source, 0).into()).unwrap();
         let stream = timeout(PATIENCE, socket.connect(address)).await.unwrap().unwrap();

@@ -48,6 +48,7 @@ use super::{
 };
 use crate::model::{
     BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder, RealIp,
+    SessionSettings,
 };
 
 /// How long a backend may take unless `backend_timeout` says otherwise.
@@ -154,8 +155,8 @@ impl Binder<'_> {
             return (None, Texts::new(self.sources));
         }
         let build = |draft: PolicyDraft| {
-            let PolicyDraft { name, origin, rules, backends, default_allow, .. } = draft;
-            PolicyBuilder { name, origin, rules, backends, default_allow }.build()
+            let PolicyDraft { name, origin, rules, backends, default_allow, max_sessions, .. } = draft;
+            PolicyBuilder { name, origin, rules, backends, default_allow, max_sessions }.build()
         };
         let all_or_nothing = self.aborts();
         let geoip = self.geoip.map(|(path, at)| (path, self.sources.origin(at)));
@@ -175,6 +176,7 @@ impl Binder<'_> {
             token_name: self.auth_token.map_or_else(|| "token".into(), |(name, _)| name),
             no_auto_token: self.no_auto_token,
             backend_timeout: self.backend_timeout.map_or(BACKEND_TIMEOUT, |(timeout, _)| timeout),
+            sessions: SessionSettings::default(),
             limits: self.limits,
             listeners: self.listeners,
             files,

@@ -8,7 +8,7 @@ use std::{
 use super::{Binder, lists::ListUse};
 use crate::{
     config::{lexer::Word, prefix::parse_prefix, source::Span, syntax::Statement, vocabulary::did_you_mean},
-    model::{Action, BackendRule, Matcher, Origin, Rule},
+    model::{Action, BackendRule, Matcher, MaxSessions, Origin, Rule},
 };
 
 /// A policy that is being read.
@@ -24,6 +24,7 @@ pub(super) struct PolicyDraft {
     pub(super) lists: Vec<ListUse>,
     pub(super) backends: Vec<BackendRule>,
     pub(super) default_allow: Option<Origin>,
+    pub(super) max_sessions: MaxSessions,
     /// Its values so far, for as long as its block is read.
     pub(super) seen: Seen,
 }
@@ -78,6 +79,7 @@ impl Binder<'_> {
             lists: Vec::new(),
             backends: Vec::new(),
             default_allow: None,
+            max_sessions: MaxSessions::default(),
             seen: Seen::new(),
         };
         for line in statement.statements() {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{lexer::Word, source::Span, vocabulary::suggest},
-    model::{Access, BackendOptions, BackendRule, Origin, PolicyId, Stream},
+    model::{Access, BackendOptions, BackendRule, MaxSessions, Origin, PolicyId, Stream},
 };
 
 /// Who judges by a template or by default; `None` when it says nothing.
@@ -115,6 +115,7 @@ impl Binder<'_> {
             lists: Vec::new(),
             backends: vec![backend],
             default_allow: None,
+            max_sessions: MaxSessions::default(),
             seen: HashMap::new(),
         });
         implied.insert(key, id);

@@ -60,6 +60,7 @@ fn build_policy(policy: &Policy) -> model::Policy {
         rules: rules.collect(),
         backends: backends.collect(),
         default_allow: policy.default_allow.then(|| origin(0)),
+        max_sessions: Default::default(),
     }
     .build()
 }
@@ -125,6 +126,7 @@ pub fn build(config: &Config) -> model::Config {
         token_name: "token".into(),
         no_auto_token: false,
         backend_timeout: Duration::from_secs(3),
+        sessions: model::SessionSettings::default(),
         limits: Default::default(),
         listeners: Vec::new(),
         files: Vec::new(),

@@ -98,7 +98,7 @@ fn viewers_get_their_stream_and_the_denied_are_stopped_where_they_should_be() {
     );
     assert!(sessions.iter().all(|session| session["address"] != BANNED[0]), "{listed:#}");
     let text = edge.nicgate(&["sessions"]).with(0).stdout;
-    assert!(text.starts_with("STREAM") && text.contains(VIEWER[0]), "{text}");
+    assert!(text.starts_with("ID ") && text.contains(VIEWER[0]), "{text}");
     assert!(controller.end(libc::SIGTERM).unwrap().success());
 }
 

@@ -14,7 +14,7 @@ use filter_user::{
     gate::Limits,
     judge::{Ground, Request, Verdict},
     model::{Action, BackendOptions, Limit, Operation, Stage},
-    session::{SessionLimits, Sessions},
+    session::{Presence, SessionLimits, Sessions},
 };
 use http::{Response, StatusCode};
 use kit::{
@@ -360,7 +360,7 @@ async fn a_storm_passes_no_cap_loses_no_answer_and_admits_nobody_by_the_default(
         });
         let (sessions, snapshot) = (sessions.clone(), snapshot.clone());
         storm.spawn(async move {
-            let admission = sessions.admit(&snapshot, &request).await.expect("nothing is reloaded");
+            let admission = sessions.admit(&snapshot, &request, &Presence::new()).await.unwrap();
             (good, admission.judgement.ground, admission.answers)
         });
     }

@@ -42,7 +42,7 @@ fn by_announcement(upstream: &Server) -> Running {
 
 /// One request from an address with further header lines.
 async fn get(gate: &Running, from: Ipv4Addr, target: &str, lines: &str) -> Reply {
-    let mut client = Client::connect_from(from.into(), gate.address).await;
+    let mut client = Client::connect_from(from, gate.address).await;
     client.send(format!("GET {target} HTTP/1.1\r\nHost: tv.example\r\n{lines}\r\n")).await;
     client.reply().await
 }
@@ -115,7 +115,7 @@ async fn what_a_proxy_names_twice_or_by_an_alias_is_refused_and_counted() {
     ];
     let proxies = format!("X-Forwarded-For: 203.0.113.5{}\r\n", ", 127.0.0.11".repeat(1000));
     for lines in cases.into_iter().chain([&*proxies]) {
-        let mut client = Client::connect_from(PROXY.into(), gate.address).await;
+        let mut client = Client::connect_from(PROXY, gate.address).await;
         client.send(format!("GET /cam/a HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).await;
         assert_eq!(client.reply().await.status, 400, "{lines}");
         assert!(client.closed().await, "{lines}");
@@ -144,7 +144,7 @@ async fn the_address_that_a_proxy_announces_is_judged() {
     };
     let v2 = |source: SocketAddr| proxy_protocol::write(source, gate.address);
     for header in [v1(viewer), v2(viewer)] {
-        let mut client = Client::connect_from(PROXY.into(), gate.address).await;
+        let mut client = Client::connect_from(PROXY, gate.address).await;
         // A header in several pieces, the last of them with a request.
         for piece in header[..header.len() - 1].chunks(7) {
             client.send(piece).await;
@@ -157,7 +157,7 @@ async fn the_address_that_a_proxy_announces_is_judged() {
         assert_eq!(upstream.requests().pop().unwrap().header("x-forwarded-for"), Some("203.0.113.5"));
     }
     for header in [v1(other), v2(other), b"PROXY UNKNOWN\r\n".to_vec()] {
-        let mut client = Client::connect_from(PROXY.into(), gate.address).await;
+        let mut client = Client::connect_from(PROXY, gate.address).await;
         client.send(&header).await;
         assert_eq!(client.get("/cam/a").await.status, 403, "{header:?}");
         assert_eq!(client.get("/open/a").await.status, 200, "{header:?}");
@@ -194,21 +194,21 @@ async fn announcements_that_are_broken_missing_or_from_strangers_are_refused_and
         (STRANGER, header.clone(), 400),
         (STRANGER, b"PROXY TCP4 203.0.113.5 127.0.0.1 1 80\r\n".to_vec(), 400),
     ] {
-        let mut client = Client::connect_from(from.into(), gate.address).await;
+        let mut client = Client::connect_from(from, gate.address).await;
         client.send(&sent).await;
         assert_eq!(client.reply().await.status, status, "{}", sent.escape_ascii());
         assert!(client.closed().await);
         refused += 1;
         assert_eq!(gate.gates.counters()[0].proxies_refused, refused, "{}", sent.escape_ascii());
     }
-    let mut cut = Client::connect_from(PROXY.into(), gate.address).await;
+    let mut cut = Client::connect_from(PROXY, gate.address).await;
     cut.send(&header[..20]).await;
     drop(cut);
     refused += 1;
     until("a header that is cut is counted", || gate.gates.counters()[0].proxies_refused == refused).await;
 
     // A proxy that looks whether somebody listens is no fault, and a stranger without a header a client like any other.
-    drop(Client::connect_from(PROXY.into(), gate.address).await);
+    drop(Client::connect_from(PROXY, gate.address).await);
     assert_eq!(get(&gate, STRANGER, "/open/a", "").await.status, 200);
     let counters = gate.gates.counters().remove(0);
     assert_eq!(counters.proxies_refused, refused);
@@ -222,7 +222,7 @@ async fn a_header_is_believed_from_the_proxy_that_another_announces() {
     let real_ip = [("198.51.100.0/24", AddressHeader::CfConnectingIp)];
     let gate = Running::new(made(&upstream).trusting(&real_ip, &["127.0.0.10/32"]));
     for (announced, status) in [("198.51.100.9:1", 200), ("192.0.2.9:1", 403)] {
-        let mut client = Client::connect_from(PROXY.into(), gate.address).await;
+        let mut client = Client::connect_from(PROXY, gate.address).await;
         client.send(proxy_protocol::write(announced.parse().unwrap(), gate.address)).await;
         client.send("GET /cam/a HTTP/1.1\r\nHost: a\r\nCF-Connecting-IP: 203.0.113.5\r\n\r\n").await;
         assert_eq!(client.reply().await.status, status, "{announced}");
@@ -238,21 +238,21 @@ async fn connections_are_counted_for_the_viewer_and_not_for_the_proxy() {
     let gate = Running::with(trusting, limits, SessionLimits::default());
     let mut held = Vec::new();
     for n in 0..8 {
-        let mut client = Client::connect_from(PROXY.into(), gate.address).await;
+        let mut client = Client::connect_from(PROXY, gate.address).await;
         client.send(format!("GET /open HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.{n}\r\n\r\n")).await;
         assert_eq!(client.reply().await.status, 200, "the proxy's connection {n}");
         held.push(client);
     }
     for (viewer, statuses) in [("203.0.113.1:1", [200, 200, 503]), ("203.0.113.2:1", [200, 200, 503])] {
         for status in statuses {
-            let mut client = Client::connect_from([127, 0, 0, 11].into(), gate.address).await;
+            let mut client = Client::connect_from([127, 0, 0, 11], gate.address).await;
             client.send(proxy_protocol::write(viewer.parse().unwrap(), gate.address)).await;
             assert_eq!(client.get("/open").await.status, status, "{viewer}");
             held.push(client);
         }
     }
     for status in [200, 200, 503] {
-        let mut client = Client::connect_from(STRANGER.into(), gate.address).await;
+        let mut client = Client::connect_from(STRANGER, gate.address).await;
         assert_eq!(client.get("/open").await.status, status, "a stranger has its own limit");
         held.push(client);
     }
@@ -280,7 +280,7 @@ async fn a_ban_of_the_viewer_holds_behind_the_proxy_and_one_of_the_proxy_is_not_
 async fn a_reload_ends_the_trust_in_connections_that_are_open() {
     let upstream = Server::media().await;
     let gate = by_announcement(&upstream);
-    let mut announced = Client::connect_from(PROXY.into(), gate.address).await;
+    let mut announced = Client::connect_from(PROXY, gate.address).await;
     announced.send(proxy_protocol::write("203.0.113.5:1".parse().unwrap(), gate.address)).await;
     assert_eq!(announced.get("/cam/a").await.status, 200);
     let before = gate.sessions.snapshot();

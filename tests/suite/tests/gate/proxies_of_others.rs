@@ -28,7 +28,7 @@ fn made(upstream: &Server) -> Made {
 }
 
 async fn get(front: &Front, from: Ipv4Addr, lines: &str) -> Reply {
-    let mut client = Client::connect_from(from.into(), front.address).await;
+    let mut client = Client::connect_from(from, front.address).await;
     client.send(format!("GET /cam/a HTTP/1.1\r\nHost: tv.example\r\n{lines}\r\n")).await;
     client.reply().await
 }
@@ -126,9 +126,7 @@ async fn six_hundred_viewers_come_through_one_proxy_at_once() {
     let all = (0..VIEWERS).map(|n| {
         let (address, from) =
             (front.address, Ipv4Addr::new(127, 0, 1 + (n / 250) as u8, 1 + (n % 250) as u8));
-        tokio::spawn(
-            async move { Client::connect_from(from.into(), address).await.get("/open/a").await.status },
-        )
+        tokio::spawn(async move { Client::connect_from(from, address).await.get("/open/a").await.status })
     });
     for (n, viewer) in all.collect::<Vec<_>>().into_iter().enumerate() {
         assert_eq!(viewer.await.expect("it ends"), 200, "viewer {n}");

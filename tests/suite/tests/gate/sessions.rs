@@ -14,13 +14,14 @@ use filter_user::{
     model::{Access, Action, Limit, ServiceKey},
     session::SessionLimits,
 };
-use http_body_util::BodyExt;
 use kit::{
     configurations::{LOOPBACK, Made, Rules, Running, quick},
-    origins::{Endless, Server, full},
+    origins::{Server, full},
     raw_client::Client,
-    wait::{PATIENCE, until},
+    wait::until,
 };
+
+use crate::watching::{breaks_off, goes_on, live, watch};
 
 fn asking(backend: &Server, upstream: &Server) -> Made {
     Made::new().judged("cam", Rules::new("p").backend(&backend.url())).gate(LOOPBACK, &upstream.url())
@@ -28,41 +29,6 @@ fn asking(backend: &Server, upstream: &Server) -> Made {
 
 fn status(code: u16) -> Arc<AtomicU16> {
     Arc::new(AtomicU16::new(code))
-}
-
-/// A stream that never ends: small pieces, now and then.
-async fn live() -> Server {
-    Server::answering(|_| async {
-        let pause = Some(tokio::time::interval(Duration::from_millis(20)));
-        http::Response::new(Endless { taken: Arc::new(AtomicU64::new(0)), pause }.boxed_unsync())
-    })
-    .await
-}
-
-/// Starts watching; the answer has begun when this returns.
-async fn watch(gate: &Running, target: &str) -> Client {
-    let mut client = Client::connect(gate.address).await;
-    client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\nUser-Agent: VLC\r\n\r\n")).await;
-    assert_eq!(client.head().await.status, 200);
-    assert!(client.chunk().await.is_some());
-    client
-}
-
-/// Whether the stream goes on for a while: longer than what is buffered on the way lasts.
-async fn goes_on(client: &mut Client) -> bool {
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_millis(500) {
-        if client.chunk().await.is_none() {
-            return false;
-        }
-    }
-    true
-}
-
-/// Reads until the stream breaks off.
-async fn breaks_off(client: &mut Client) {
-    let reading = async { while client.chunk().await.is_some() {} };
-    assert!(tokio::time::timeout(PATIENCE, reading).await.is_ok(), "the stream was never cut");
 }
 
 #[tokio::test]
@@ -83,7 +49,7 @@ async fn an_hls_viewer_costs_one_question() {
     }
     let sessions = gate.sessions.list();
     assert_eq!(sessions.len(), 1);
-    assert_eq!(Some(&*sessions[0].id), question.parameter("session_id").as_deref());
+    assert_eq!(Some(sessions[0].id.to_string()), question.parameter("session_id"));
     // Another token is another session.
     assert_eq!(client.get("/cam/index.m3u8?token=u").await.status, 200);
     assert_eq!(backend.count(), 2);
@@ -190,9 +156,10 @@ async fn an_open_session_is_asked_about_again_and_a_ban_cuts_it() {
 
 #[tokio::test]
 async fn a_session_without_requests_closes() {
-    let backend = Server::backend(&status(200), &[("X-AuthDuration", "1")]).await;
+    let backend = Server::backend(&status(200), &[("X-AuthDuration", "2")]).await;
     let upstream = Server::media().await;
-    let gate = Running::new(asking(&backend, &upstream));
+    let limits = SessionLimits { idle: Duration::from_millis(500), ..SessionLimits::default() };
+    let gate = Running::with(asking(&backend, &upstream), quick(), limits);
     assert_eq!(Client::connect(gate.address).await.get("/cam").await.status, 200);
     assert_eq!(gate.sessions.list().len(), 1);
     until("it closes", || gate.sessions.list().is_empty()).await;

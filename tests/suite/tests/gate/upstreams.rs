@@ -342,7 +342,7 @@ async fn the_client_is_announced_to_an_upstream_that_wants_it() {
     let gate = Running::new(made(upstream));
     let viewers = [Ipv4Addr::new(127, 0, 0, 5), Ipv4Addr::new(127, 0, 0, 6)];
     for viewer in viewers.iter().cycle().take(6) {
-        let mut client = Client::connect_from((*viewer).into(), gate.address).await;
+        let mut client = Client::connect_from(*viewer, gate.address).await;
         assert_eq!(client.get("/open/a").await.status, 200);
         client.send("POST /open/a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").await;
         assert_eq!(client.reply().await.status, 200);

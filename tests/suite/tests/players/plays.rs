@@ -12,7 +12,7 @@ use filter_user::model::Action;
 use http::{Response, StatusCode};
 use kit::{
     configurations::{LOOPBACK, Made, Rules, Running},
-    origins::{Server, full},
+    origins::{Seen, Server, full},
     raw_client::Client,
 };
 
@@ -85,9 +85,7 @@ async fn in_every_way(player: Player, label: &str, file: &str, upstream: &str, d
     let expected = player.play(directly, folder.path()).await;
     // VLC's own copy leaves out what comes before the first whole picture and sound.
     assert!(expected + 3 >= SECONDS * RATE && expected <= SECONDS * RATE, "{expected} frames directly");
-    // A DASH manifest and its segments are told to a backend as two protocols, and so as two sessions.
-    let ways = WAYS.into_iter().filter(|way| !(file.ends_with(".mpd") && *way == Way::SingleUse));
-    for way in ways {
+    for way in WAYS {
         let backend = once().await;
         let gate = gate(way, upstream, &backend);
         let query = if way == Way::Auto { "" } else { "?token=good" };
@@ -98,6 +96,11 @@ async fn in_every_way(player: Player, label: &str, file: &str, upstream: &str, d
         let (.., token) = viewers.keys().next().unwrap();
         let token = token.as_deref().expect("every viewer has a token").to_owned();
         assert_eq!(token == "good", way != Way::Auto);
+        if way == Way::SingleUse {
+            let first = |seen: &Seen| seen.parameter("request_type").as_deref() == Some("new_session");
+            let asked = backend.requests().iter().filter(|seen| first(seen)).count();
+            assert_eq!(asked, 1, "{player:?} {file}: asked about once");
+        }
         // What the player was given is worth nothing to whoever comes from another address.
         if way != Way::Token {
             assert_eq!(

@@ -1,16 +1,22 @@
 //! Why a request is admitted or refused, step by step, and what the NIC does with its packets. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+mod line;
+mod session;
+
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     address::canonical,
-    bans::{Ban, BanIndex, Boottime},
+    bans::{BanIndex, Boottime},
     judge::{Answer, Decision, Ground, Judgement, Request, STEPS, Subject, Verdict, is_auto_token, judge},
-    model::{Config, Countries, Country, Operation, Origin, Policy, PolicyId, ServiceKind, Stage, Stream},
+    model::{Config, Countries, Country, Operation, Policy, PolicyId, ServiceKind, Stage, Stream},
     offload::Compiled,
 };
+
+pub use line::{BanLine, RuleLine, StepLine};
+pub use session::SessionLine;
 
 /// Whose rules a request is judged by.
 #[derive(Clone, Copy, Debug)]
@@ -70,40 +76,6 @@ pub enum ExplainError {
     },
 }
 
-/// A rule, or another line that decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleLine {
-    /// The rule as written.
-    pub text: String,
-    /// Its file.
-    pub file: String,
-    /// Its line, from 1.
-    pub line: u32,
-}
-
-impl RuleLine {
-    fn new(text: &str, origin: &Origin) -> Self {
-        Self { text: text.to_owned(), file: origin.file.to_string(), line: origin.line }
-    }
-}
-
-/// A runtime ban that decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BanLine {
-    /// The banned prefix.
-    pub prefix: String,
-    /// The service, such as `80/tcp`; `None` for every one.
-    pub service: Option<String>,
-    /// Why, in the operator's words.
-    pub reason: Option<Arc<str>>,
-}
-
-impl From<&Ban> for BanLine {
-    fn from(ban: &Ban) -> Self {
-        Self { prefix: ban.net.to_string(), service: ban.scope.service(), reason: ban.reason.clone() }
-    }
-}
-
 /// What the NIC does with the packets of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -112,23 +84,6 @@ pub enum KernelVerdict {
     Drop,
     /// They reach the server.
     Pass,
-}
-
-/// One step of the judgement.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepLine {
-    /// `ban`, `no_auto_token`, `drop`, `allow token` … `deny ua`, `backends`, `default`.
-    pub step: String,
-    /// What came of it.
-    pub result: String,
-    /// The line that matched.
-    pub rule: Option<RuleLine>,
-}
-
-impl StepLine {
-    fn new(step: &str, result: impl Into<String>, rule: Option<RuleLine>) -> Self {
-        Self { step: step.to_owned(), result: result.into(), rule }
-    }
 }
 
 /// A verdict, and everything that led to it.
@@ -165,6 +120,8 @@ pub struct Explanation {
     pub shadow: bool,
     /// The steps that were taken, the deciding one last.
     pub steps: Vec<StepLine>,
+    /// What holds of the session that the request belongs to.
+    pub session: SessionLine,
 }
 
 /// Explains a request: what it says is what the gate does.
@@ -228,6 +185,10 @@ pub fn explain(
     if let Some(id) = policy {
         check_supposed(config.policy(id), query.backends)?;
     }
+    let operation = match query.target {
+        Target::Stream(_, operation) => Some(operation),
+        Target::Policy(_) => None,
+    };
     let mut explanation = Explanation {
         policy: policy.map(|id| config.policy(id).name().to_string()),
         verdict: Verdict::Ask,
@@ -243,6 +204,7 @@ pub fn explain(
         via,
         shadow: config.shadow,
         steps: Vec::new(),
+        session: SessionLine::of(config, policy, stream.zip(operation)),
     };
     if let Some(policy) = policy {
         // The NIC sees who sends the packets.

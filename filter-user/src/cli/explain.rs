@@ -1,6 +1,9 @@
 //! `nicgate explain`.
 
-use std::{io::Write as _, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use anyhow::anyhow;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -11,12 +14,12 @@ use super::{
 };
 use crate::{
     bans::BanIndex,
-    explain::{Explanation, KernelVerdict, Query, RuleLine, Target, explain},
+    explain::{Explanation, KernelVerdict, Query, RuleLine, SessionLine, Target, explain},
     http::{Ambiguous, read_target},
     judge::{Answer, Verdict},
     kernel::boottime,
     load::load,
-    model::Operation,
+    model::{Follows, Operation},
     state::BanStore,
 };
 
@@ -77,7 +80,7 @@ fn normalised(stream: &str) -> anyhow::Result<String> {
     Ok(read.path.to_string())
 }
 
-fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
+fn print(query: &Query<'_>, explanation: &Explanation) -> io::Result<()> {
     let mut out = stdout();
     let verdict = match explanation.verdict {
         Verdict::Allow => "ALLOW",
@@ -104,6 +107,7 @@ fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
         .collect();
     writeln!(out, "judged by {}:", explanation.policy.as_deref().unwrap_or("no policy"))?;
     table(&mut out, "  ", &rows)?;
+    print_session(&mut out, &explanation.session)?;
     if !explanation.bans_known {
         writeln!(out, "runtime bans are not known here: their file cannot be read")?;
     }
@@ -134,4 +138,15 @@ fn print(query: &Query<'_>, explanation: &Explanation) -> std::io::Result<()> {
         table(&mut out, "  ", &rows)?;
     }
     out.flush()
+}
+
+/// What holds of the session, where there is something to say of it.
+fn print_session(out: &mut impl Write, session: &SessionLine) -> io::Result<()> {
+    for RuleLine { text, file, line } in &session.limits {
+        writeln!(out, "at a gate: {text} ({file}:{line})")?;
+    }
+    if session.follows != Follows::Nothing.to_string() {
+        writeln!(out, "at a gate: a session follows its player ({})", session.follows)?;
+    }
+    Ok(())
 }

@@ -4,8 +4,8 @@ use std::{collections::HashMap, io, path::PathBuf};
 
 use super::*;
 use crate::model::{
-    Access, AddressHeader, Authority, Cors, Country, Engine, InterfaceMode, Matcher, OpenReason, PlayerToken,
-    Policy, ServiceKind, TokenFrom, Trust,
+    Access, AddressHeader, Authority, Cors, Country, Engine, Follows, InterfaceMode, Matcher, OpenReason,
+    Operation, PlayerToken, Policy, ServiceKind, SessionSettings, TokenFrom, Trust,
 };
 
 /// Files in memory.

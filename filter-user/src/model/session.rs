@@ -1,6 +1,6 @@
 //! What makes a session, and how many there may be.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::Origin;
 
@@ -14,6 +14,16 @@ pub enum Follows {
     Prefix(u8, u8),
     /// Wherever its token is shown.
     Token,
+}
+
+impl fmt::Display for Follows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("off"),
+            Self::Prefix(v4, v6) => write!(f, "ip_prefix {v4}/{v6}"),
+            Self::Token => f.write_str("token"),
+        }
+    }
 }
 
 /// How sessions are kept; for all streams.

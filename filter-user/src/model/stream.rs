@@ -46,6 +46,8 @@ pub struct Stream {
     pub on_play: Access,
     /// Who judges publishing. `Closed` when the stream takes no published input.
     pub on_publish: Access,
+    /// How many may play it at once, over all gates, and where that is said.
+    pub max_sessions: Option<(u32, Origin)>,
     /// Where the block begins.
     pub origin: Origin,
 }
@@ -67,5 +69,10 @@ impl Stream {
             Operation::Play => &self.on_play,
             Operation::Publish => &self.on_publish,
         }
+    }
+
+    /// How many may do that at once; `None` when it is not limited.
+    pub fn most(&self, operation: Operation) -> Option<u32> {
+        self.max_sessions.as_ref().filter(|_| operation == Operation::Play).map(|(most, _)| *most)
     }
 }

@@ -11,6 +11,10 @@
 //! user (X-Max-Sessions, X-Unique), its token and its address, where these are limited.
 //!
 //! No lock is taken by every request, no timer belongs to one session, and nothing here grows beyond its bounds.
+//!
+//! Locks are taken in one order: of the table an order, then a part of the index, then a session's state; of the claims
+//! one holder's part, then a session's state. The table and the claims are never held together. A session's state
+//! comes last: nothing of this room is locked under it, and nobody holds two. All other locks are taken alone.
 
 mod admit;
 mod ask;

@@ -33,6 +33,8 @@ pub(super) enum NoPlace {
 enum NotYet {
     No(NoPlace),
     Taken(Claim, Taken),
+    /// As many play the stream as may.
+    Full,
 }
 
 type Claimed = SmallVec<[Claim; 2]>;
@@ -107,9 +109,11 @@ impl Sessions {
             return Ok(());
         }
         let claims = self.claims_of(snapshot, session, ground);
+        let stream = snapshot.config.streams.get(&session.stream.name).filter(|_| !snapshot.config.shadow);
+        let most = stream.and_then(|stream| stream.most(session.operation));
         let wait_until = self.clock.now().after(self.limits().grace);
         loop {
-            match self.try_place(session, &claims, presence) {
+            match self.try_place(session, &claims, (presence, most)) {
                 Ok(()) => return Ok(()),
                 Err(NotYet::No(why)) => return Err(why),
                 Err(NotYet::Taken(claim, taken)) => {
@@ -118,12 +122,22 @@ impl Sessions {
                         return Err(NoPlace::Refused(Refusal::SessionLimit));
                     }
                 }
+                // Who has just left is another viewer, and is gone for good only when it has been quiet for a while.
+                Err(NotYet::Full) => {
+                    self.refuse_for(session, self.limits().ban);
+                    return Err(NoPlace::Refused(Refusal::SessionLimit));
+                }
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    fn try_place(&self, session: &Arc<Session>, claims: &[Claim], presence: &Presence) -> Result<(), NotYet> {
+    fn try_place(
+        &self,
+        session: &Arc<Session>,
+        claims: &[Claim],
+        (presence, most): (&Presence, Option<u32>),
+    ) -> Result<(), NotYet> {
         let now = self.clock.now();
         if session.state().closed {
             return Err(NotYet::No(NoPlace::Gone));
@@ -141,11 +155,11 @@ impl Sessions {
             }
         }
         self.lost(&lost);
-        self.hold(session, claims).map_err(NotYet::No)
+        self.hold(session, claims, most)
     }
 
-    /// Counts a session as open that has its places.
-    fn hold(&self, session: &Arc<Session>, claims: &[Claim]) -> Result<(), NoPlace> {
+    /// Counts a session as open that has its places, unless `most` play its stream.
+    fn hold(&self, session: &Arc<Session>, claims: &[Claim], most: Option<u32>) -> Result<(), NotYet> {
         let opened = {
             let mut state = session.state();
             // Another one may have taken a place from it already.
@@ -153,12 +167,18 @@ impl Sessions {
             if state.closed || !has_all {
                 drop(state);
                 self.release(session);
-                return Err(NoPlace::Gone);
+                return Err(NotYet::No(NoPlace::Gone));
             }
-            !matches!(std::mem::replace(&mut state.place, Place::Held), Place::Held)
+            let opened = !matches!(state.place, Place::Held);
+            if opened && !self.count_in(session, most) {
+                drop(state);
+                self.release(session);
+                return Err(NotYet::Full);
+            }
+            state.place = Place::Held;
+            opened
         };
         if opened {
-            self.count_in(session);
             self.table.set_held(session, true);
         }
         Ok(())
@@ -178,12 +198,21 @@ impl Sessions {
 
     /// Refuses a session for as long as the claim says, with its token unless a session that has a place shows it, too.
     fn refuse(&self, session: &Arc<Session>, claim: &Claim, taken: Taken) {
-        let now = self.clock.now();
-        let (until, why) = (now.after(claim.refuse_for), Refusal::SessionLimit);
+        let refused = self.refuse_for(session, claim.refuse_for);
+        if refused && claim.with_token && !taken.shares_token && session.kept.shown_token().is_some() {
+            let now = self.clock.now();
+            let (until, why) = (now.after(claim.refuse_for), Refusal::SessionLimit);
+            self.refused.insert(self.name_of_session(session), until, why, now);
+        }
+    }
+
+    /// Refuses a session for that time. False when another request of the session was quicker.
+    fn refuse_for(&self, session: &Arc<Session>, time: Duration) -> bool {
+        let until = self.clock.now().after(time);
+        let why = Refusal::SessionLimit;
         let place = std::mem::replace(&mut session.state().place, Place::Refused { until, why });
         if let Place::Refused { .. } = place {
-            // Another request of the session was quicker.
-            return;
+            return false;
         }
         if let Place::Held = place {
             self.count_out(session);
@@ -192,9 +221,7 @@ impl Sessions {
         self.release(session);
         self.cut_all(session, Cut::SessionLimit);
         Counts::add(&self.counts.over_limit, 1);
-        if claim.with_token && !taken.shares_token && session.kept.shown_token().is_some() {
-            self.refused.insert(self.name_of_session(session), until, why, now);
-        }
+        true
     }
 
     /// After the backends were asked again of an open session: whether it still has a place on their new terms.

@@ -203,12 +203,16 @@ impl Sessions {
     /// After a session has ceased to be open.
     pub(super) fn count_out(&self, session: &Session) {
         self.counts.open.fetch_sub(1, Ordering::Relaxed);
-        session.stream.open.fetch_sub(1, Ordering::Relaxed);
+        session.stream.leave(session.operation);
     }
 
-    pub(super) fn count_in(&self, session: &Session) {
-        self.counts.open.fetch_add(1, Ordering::Relaxed);
-        session.stream.open.fetch_add(1, Ordering::Relaxed);
+    /// Counts a session as open, unless its stream has as many as it may.
+    pub(super) fn count_in(&self, session: &Session, most: Option<u32>) -> bool {
+        let entered = session.stream.enter(session.operation, most);
+        if entered {
+            self.counts.open.fetch_add(1, Ordering::Relaxed);
+        }
+        entered
     }
 
     /// Gives up the places that a session has.

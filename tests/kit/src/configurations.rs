@@ -170,7 +170,8 @@ impl Made {
 
     /// Adds a stream.
     pub fn stream(mut self, name: &str, on_play: Access, on_publish: Access) -> Self {
-        let stream = Stream { name: name.into(), on_play, on_publish, origin: origin(60) };
+        let stream =
+            Stream { name: name.into(), on_play, on_publish, max_sessions: None, origin: origin(60) };
         self.config.streams.insert(name.into(), stream);
         self
     }

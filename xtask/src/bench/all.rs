@@ -26,7 +26,7 @@ struct Part {
     told: &'static str,
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     Part {
         name: "compile",
         tool: "bench-compile",
@@ -54,6 +54,13 @@ const PARTS: [Part; 4] = [
         arguments: &["--runs", "3"],
         database: true,
         told: "BENCHMARKS.md, reload",
+    },
+    Part {
+        name: "sessions",
+        tool: "bench-sessions",
+        arguments: &["--runs", "3"],
+        database: false,
+        told: "BENCHMARKS.md, sessions",
     },
 ];
 

@@ -21,6 +21,8 @@ pub(crate) enum What {
     Flood(Own),
     /// The replacement of a whole list, beside nft and ipset
     Reload(Own),
+    /// The table of sessions: memory, requests, threads
+    Sessions(Own),
     /// The kernel's packet generator against an interface that you name
     Pktgen(Own),
     /// Everything that aims at nothing outside this machine
@@ -45,6 +47,7 @@ pub(crate) fn run(what: What) -> anyhow::Result<ExitCode> {
         What::Verdict(own) => tool::run("bench-verdict", &tool::with_database(&own.arguments)?),
         What::Flood(own) => tool::run("bench-flood", &own.arguments),
         What::Reload(own) => tool::run("bench-reload", &tool::with_database(&own.arguments)?),
+        What::Sessions(own) => tool::run("bench-sessions", &own.arguments),
         What::Pktgen(own) => tool::run("bench-pktgen", &own.arguments),
         What::All { json, plot } => {
             all::run(json.as_deref(), plot.map(|directory| directory.unwrap_or_else(tool::plots)).as_deref())

@@ -14,6 +14,7 @@ mod policy;
 mod port;
 mod resolve;
 mod service;
+mod session;
 mod setting;
 mod stream;
 mod trust;
@@ -47,8 +48,8 @@ use super::{
     vocabulary::{did_you_mean, suggest},
 };
 use crate::model::{
-    BackendOptions, Config, Engine, Interface, Limit, Limits, Listener, Origin, PolicyBuilder, RealIp,
-    SessionSettings,
+    BackendOptions, Config, Engine, Follows, Interface, Limit, Limits, Listener, Origin, PolicyBuilder,
+    RealIp, SessionSettings,
 };
 
 /// How long a backend may take unless `backend_timeout` says otherwise.
@@ -82,6 +83,10 @@ struct Binder<'f> {
     auth_token: Option<(Arc<str>, Span)>,
     no_auto_token: bool,
     backend_timeout: Option<(Duration, Span)>,
+    session_follows: Option<(Follows, Span)>,
+    session_idle: Option<(Duration, Span)>,
+    /// Where the number of sessions is limited.
+    session_limits: Vec<Span>,
     /// How each backend is asked where it stands first, and where that is.
     backend_options: HashMap<Url, (BackendOptions, Span)>,
     limits: Limits,
@@ -123,6 +128,9 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
         auth_token: None,
         no_auto_token: false,
         backend_timeout: None,
+        session_follows: None,
+        session_idle: None,
+        session_limits: Vec::new(),
         backend_options: HashMap::new(),
         limits: Limits::default(),
         limits_at: HashMap::new(),
@@ -149,6 +157,7 @@ impl Binder<'_> {
         self.name_unused_upstreams();
         self.fill_lists();
         self.lint(&services);
+        self.warn_of_session_limits(&services);
         self.warn_of_restrictions();
         self.name_passed_over();
         if self.sources.has_errors() {
@@ -176,7 +185,10 @@ impl Binder<'_> {
             token_name: self.auth_token.map_or_else(|| "token".into(), |(name, _)| name),
             no_auto_token: self.no_auto_token,
             backend_timeout: self.backend_timeout.map_or(BACKEND_TIMEOUT, |(timeout, _)| timeout),
-            sessions: SessionSettings::default(),
+            sessions: SessionSettings {
+                follows: self.session_follows.map_or_else(Follows::default, |(follows, _)| follows),
+                idle: self.session_idle.map(|(idle, _)| idle),
+            },
             limits: self.limits,
             listeners: self.listeners,
             files,

@@ -194,7 +194,17 @@ impl Binder<'_> {
             });
             let judges = self.access(judges, name, &mut implied);
             let (on_play, on_publish) = draft.resolve(judges, base, &defaults);
-            let stream = Stream { name: name.clone(), on_play, on_publish, origin: draft.origin.clone() };
+            let most = draft.max_sessions.or_else(|| base.and_then(|(_, base)| base.max_sessions));
+            let stream = Stream {
+                name: name.clone(),
+                on_play,
+                on_publish,
+                // Flussonic's way of no limit.
+                max_sessions: most
+                    .filter(|(most, _)| *most > 0)
+                    .map(|(most, at)| (most, self.sources.origin(at))),
+                origin: draft.origin.clone(),
+            };
             let mut srt_ports = draft.srt_ports.clone();
             srt_ports.extend(base.iter().flat_map(|(_, base)| &base.srt_ports));
             list.push((stream, srt_ports));

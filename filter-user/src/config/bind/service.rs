@@ -289,7 +289,7 @@ impl Resolved {
         let mut policies = Vec::new();
         let mut open = None;
         let mut empty = true;
-        for (Stream { name, on_play, on_publish, origin }, _) in list {
+        for (Stream { name, on_play, on_publish, max_sessions: _, origin }, _) in list {
             empty = false;
             match on_play {
                 Access::Policy(id) => policies.push(*id),

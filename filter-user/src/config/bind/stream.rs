@@ -41,6 +41,7 @@ pub(super) struct StreamDraft {
     pub(super) template: Option<(Arc<str>, Span)>,
     pub(super) prefixes: Vec<(Arc<str>, Span)>,
     pub(super) srt_ports: Vec<u16>,
+    pub(super) max_sessions: Option<(u32, Span)>,
 }
 
 /// `source HOST { }`
@@ -122,6 +123,7 @@ impl Binder<'_> {
             template: None,
             prefixes: Vec::new(),
             srt_ports: Vec::new(),
+            max_sessions: None,
         };
         for inner in statement.statements() {
             self.directive(inner, &mut draft);

@@ -461,8 +461,8 @@ fn a_quote_is_read_the_same_wherever_it_stands() {
 fn what_restricts_access_and_is_not_enforced_is_warned_of_once() {
     let (_, report) = memory(
         "auth_backend x { allow default; }\n\
-         stream a { on_play auth://x max_sessions=3; max_sessions 10; password secret; title no; }\n\
-         stream b { on_play auth://x; max_sessions 20; domains example.com; }",
+         stream a { on_play auth://x max_sessions=3; total_clients 10; password secret; title no; }\n\
+         stream b { on_play auth://x; total_clients 20; domains example.com; }",
     )
     .load();
     let said: Vec<_> = report.warnings().map(|d| (&*d.message, d.origin.line)).collect();
@@ -470,8 +470,8 @@ fn what_restricts_access_and_is_not_enforced_is_warned_of_once() {
         said,
         [
             ("nicgate does not enforce `domains`", 3),
-            ("nicgate does not enforce `max_sessions` (here and at one more place)", 2),
             ("nicgate does not enforce `password`", 2),
+            ("nicgate does not enforce `total_clients` (here and at one more place)", 2),
             ("nicgate does not enforce options of `on_play`", 2),
         ]
     );
@@ -579,4 +579,31 @@ fn text_that_is_not_utf8_is_named_once() {
         assert_eq!(report.diagnostics.len(), 1, "{}", report.render(false));
         assert_eq!(report.diagnostics[0].help.as_deref(), Some("save the file as UTF-8"));
     }
+}
+
+#[test]
+fn how_sessions_are_kept_and_how_many_there_may_be() {
+    let config = good(
+        "session_follows ip_prefix 24/56;\nsession_idle 1m;\n\
+         auth_backend p { allow default; max_sessions 2 per token;\nmax_sessions 5 per address; }\n\
+         template t { max_sessions 7; }\nstream a { template t; on_play auth://p; }\n\
+         stream b { template t; max_sessions 8; on_play auth://p; }\n\
+         stream c { template t; max_sessions 0; on_play auth://p; }\nstream d { on_play auth://p; }\n\
+         gate 80 { upstream http://127.0.0.1:8080; }",
+    );
+    assert_eq!(config.sessions.follows, Follows::Prefix(24, 56));
+    assert_eq!(config.sessions.idle, Some(Duration::from_secs(60)));
+    let lines: Vec<_> = config.policies[0].max_sessions().lines().map(|(text, at)| (text, at.line)).collect();
+    let line = |text: &str, line| (text.to_owned(), line);
+    assert_eq!(lines, [line("max_sessions 2 per token", 3), line("max_sessions 5 per address", 4)]);
+    let most = |name: &str| {
+        let stream = &config.streams[name];
+        assert_eq!(stream.most(Operation::Publish), None, "{name}");
+        (stream.most(Operation::Play), stream.max_sessions.as_ref().map(|(_, origin)| origin.line))
+    };
+    assert_eq!([most("a"), most("b")], [(Some(7), Some(5)), (Some(8), Some(7))]);
+    assert_eq!([most("c"), most("d")], [(None, None), (None, None)]);
+    let config = good("session_follows token;");
+    assert_eq!((config.sessions.follows, config.sessions.idle), (Follows::Token, None));
+    assert_eq!(good("session_follows off;").sessions, SessionSettings::default());
 }

@@ -80,7 +80,12 @@ mod lines {
 
     messages! {
         unknown_word: policy("alow ip 10/8;");
-        unknown_word_like_nothing: policy("max_sessions 10;");
+        unknown_word_like_nothing: policy("total_clients 10;");
+        max_sessions_of_what: policy("max_sessions 10;");
+        max_sessions_of_none: policy("max_sessions 0 per token;");
+        max_sessions_of_something_else: policy("max_sessions 2 per adress;");
+        max_sessions_without_per: policy("max_sessions 2 each token;");
+        max_sessions_twice: policy("max_sessions 2 per token; max_sessions 3 per token;");
         unknown_kind: policy("allow tokens t1;");
         unknown_kind_like_nothing: policy("allow referer example.com;");
         kind_left_out: policy("allow 10.0.0.0/8;");
@@ -303,6 +308,15 @@ mod own {
         geoip_empty: "geoip \"\";\n";
         auth_token_name: "auth_token \"a b\";\n";
         backend_timeout_unit: "backend_timeout 3h;\n";
+        session_follows_whom: "session_follows;\n";
+        session_follows_something_else: "session_follows ip;\n";
+        session_follows_no_networks: "session_follows ip_prefix;\n";
+        session_follows_too_long: "session_follows ip_prefix 33/56;\n";
+        session_follows_twice: "session_follows token;\nsession_follows off;\n";
+        session_idle_of_none: "session_idle 0s;\n";
+        session_idle_twice: "session_idle 30s;\nsession_idle 1m;\n";
+        max_sessions_of_a_stream: "stream a { max_sessions many; }\n";
+        max_sessions_without_a_gate: "stream a { max_sessions 5; }\nguard tcp 1935 streams;\n";
         backend_timeout_zero: "backend_timeout 0;\n";
         view_auth_form: "view_auth admin;\n";
         api_allowed_from_value: "api_allowed_from 10.0.0.0/8 10.0.0.300;\n";

@@ -108,7 +108,8 @@ pub fn build(config: &Config) -> model::Config {
         let on_publish = stream
             .publish
             .map_or(Access::Closed, |publish| publish.map_or(Access::Open, |i| Access::Policy(id(i))));
-        let stream = model::Stream { name: name.clone(), on_play, on_publish, origin: origin(0) };
+        let stream =
+            model::Stream { name: name.clone(), on_play, on_publish, max_sessions: None, origin: origin(0) };
         (name, stream)
     });
     let never_drop = config.never_drop.iter().map(|prefix| (net(prefix), origin(0)));

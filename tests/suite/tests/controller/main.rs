@@ -7,4 +7,5 @@ mod limits;
 mod lists;
 mod reload;
 mod reload_under_traffic;
+mod sessions;
 mod watch;

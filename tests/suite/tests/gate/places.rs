@@ -11,14 +11,14 @@ use std::{
 };
 
 use filter_user::{
-    model::{Action, ServiceKey},
+    model::{Access, Action, Origin, ServiceKey},
     session::SessionLimits,
 };
 use kit::{
     configurations::{LOOPBACK, Made, Rules, Running, quick},
     origins::{Server, full},
     raw_client::{Client, Reply},
-    wait::until,
+    wait::{PATIENCE, until},
 };
 
 use crate::watching::{breaks_off, goes_on, live, watch, watch_from};
@@ -43,8 +43,12 @@ fn channels(portal: &Server, upstream: &Server) -> Made {
     made.gate(LOOPBACK, &upstream.url())
 }
 
+/// The whole answer: what is admitted here has no end.
 async fn get(gate: &Running, target: &str) -> Reply {
-    Client::connect(gate.address).await.get(target).await
+    let mut client = Client::connect(gate.address).await;
+    tokio::time::timeout(PATIENCE, client.get(target))
+        .await
+        .expect("it was admitted, and its body has no end")
 }
 
 fn said(reply: &Reply) -> (u16, String) {
@@ -279,6 +283,41 @@ async fn a_policy_limits_sessions_of_a_token_and_of_an_address() {
         assert!(Instant::now() < deadline, "it comes in when there is room");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn a_stream_has_so_many_viewers() {
+    let upstream = live().await;
+    let mut made = Made::new()
+        .stream("cam", Access::Open, Access::Open)
+        .stream("other", Access::Open, Access::Closed)
+        .gate(LOOPBACK, &upstream.url());
+    let at = Origin { file: "nicgate.conf".into(), line: 1, column: 1 };
+    made.config.streams.get_mut("cam").unwrap().max_sessions = Some((2, at));
+    let limits = SessionLimits {
+        ban: Duration::from_millis(500),
+        idle: Duration::from_millis(300),
+        ..SessionLimits::default()
+    };
+    let gate = Running::with(made, quick(), limits);
+    let mut first = watch(&gate, "/cam/mpegts?token=a").await;
+    let second = watch(&gate, "/cam/mpegts?token=b").await;
+    for target in ["/cam/x?token=c", "/cam/index.m3u8?token=d", "/cam/x"] {
+        assert_eq!(said(&get(&gate, target).await), over(), "{target}");
+    }
+    // Who publishes, or watches another stream, is none of them; nor is another request of one of them.
+    drop(watch(&gate, "/other/mpegts?token=c").await);
+    drop(watch(&gate, "/cam/0.ts?token=a").await);
+    let mut publisher = Client::connect(gate.address).await;
+    publisher.send("PUT /cam/0.ts HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx").await;
+    assert_eq!(publisher.head().await.status, 200);
+    assert_eq!(said(&get(&gate, "/cam/x?token=e").await), over());
+    assert!(goes_on(&mut first).await);
+    // When one of them has gone for good, there is room for one.
+    drop(second);
+    until("it has gone", || gate.sessions.list().iter().all(|one| one.key.token.as_deref() != Some("b")))
+        .await;
+    drop(watch(&gate, "/cam/mpegts?token=f").await);
 }
 
 #[tokio::test]

@@ -141,7 +141,8 @@ async fn an_open_session_is_asked_about_again_and_a_ban_cuts_it() {
         assert_eq!(question.parameter("session_id"), seen[0].parameter("session_id"));
     }
     assert!(seen[1].parameter("bytes").unwrap().parse::<u64>().unwrap() > 0);
-    assert!(seen[1].parameter("duration").unwrap().parse::<u64>().unwrap() >= 1);
+    // The first comes a little before a second has passed: such questions are spread.
+    assert!(seen[2].parameter("duration").unwrap().parse::<u64>().unwrap() >= 1);
     // Backends that do not respond change nothing.
     verdict.store(500, Ordering::Relaxed);
     let before = backend.count();

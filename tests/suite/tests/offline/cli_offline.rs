@@ -95,6 +95,7 @@ fn explain_prints_one_object_with_every_step() {
                 step("allow ip", "no match"),
                 deciding,
             ],
+            "session": {"limits": [], "follows": "off"},
         })
     );
     // The stream of a longer path is judged by its policy, and an IPv4-mapped address as the IPv4 one.
@@ -286,7 +287,7 @@ fn directives_prints_the_page_and_each_place_of_a_word() {
         let places = site.run(&["directives", name, "--json"]).with(0).json();
         places[0]["directives"][0]["effect"].as_str().unwrap().to_owned()
     };
-    let words = ["guard", "view_auth", "max_sessions", "dvr"];
+    let words = ["guard", "view_auth", "total_clients", "dvr"];
     assert_eq!(words.map(effect), ["enforced", "read", "not_enforced", "passed_over"]);
 }
 
@@ -869,4 +870,22 @@ fn lists_that_are_valid_and_absurd_are_told_or_refused() {
     assert_eq!(site.run(&["check"]).with(0).stderr, "");
     site.configure("list_guard maybe;\n");
     assert!(site.run(&["check"]).with(1).stderr.contains("neither on nor off"));
+}
+
+#[test]
+fn explain_names_the_limits_of_sessions() {
+    let site = site(
+        "session_follows token;\nauth_backend p {\n  allow default;\n  max_sessions 2 per token;\n}\n\
+         stream cam { input publish://; max_sessions 50; on_play auth://p; on_publish auth://p; }\n\
+         gate 80 { upstream http://127.0.0.1:8080; }\n",
+    );
+    let cam = ["--stream", "cam", "--ip", "192.0.2.1"];
+    let session = explain_json(&site, &cam)["session"].clone();
+    let limits = json!([rule("max_sessions 2 per token", 4), rule("max_sessions 50", 6)]);
+    assert_eq!(session, json!({"limits": limits, "follows": "token"}));
+    let publishing = explain_json(&site, &[&cam[..], &["--publish"]].concat())["session"].clone();
+    assert_eq!(publishing["limits"], json!([rule("max_sessions 2 per token", 4)]));
+    let said = site.run(&[&["explain"], &cam[..]].concat()).with(0).stdout;
+    assert!(said.contains("at a gate: max_sessions 50 (nicgate.conf:6)\n"), "{said}");
+    assert!(said.contains("at a gate: a session follows its player (token)\n"), "{said}");
 }

@@ -70,6 +70,21 @@ impl Draft for PolicyDraft {
             block: Context::Backend,
             effect: Effect::Enforced(|binder, line, policy| binder.backend(line, policy)),
         },
+        Directive {
+            names: &["max_sessions"],
+            form: "max_sessions N per token|address;",
+            about: "nicgate's own: how many sessions there may be at once on the streams that this policy judges, for each \
+                    token that players show, or for each address; over all gates. Of players without a token of their \
+                    own, `per token` counts each address. One more gets 403, unless one of the others has just gone \
+                    quiet: a player that changes channels. Both lines can stand in one policy.",
+            default: "as many as the backends allow (X-Max-Sessions)",
+            example: "auth_backend viewers {\n  allow token secret;\n  max_sessions 2 per token;\n}\n\
+                      stream news { on_play auth://viewers; }\ngate 80 { upstream http://127.0.0.1:8080; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, line, policy| binder.policy_max_sessions(line, policy)),
+        },
     ];
 
     fn unknown(binder: &mut Binder<'_>, statement: &Statement) {

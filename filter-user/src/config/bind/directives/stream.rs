@@ -162,7 +162,24 @@ impl Draft for StreamDraft {
         },
         Directive::not_enforced(&["allowed_countries", "disallowed_countries"], "the viewer's country"),
         Directive::not_enforced(&["domain", "domains"], "the pages that show the stream"),
-        Directive::not_enforced(&["max_sessions", "total_clients"], "the number of viewers"),
+        Directive {
+            names: &["max_sessions"],
+            form: "max_sessions N;",
+            about: "How many may play the stream at once, over all gates; one more gets 403. A viewer counts until its player \
+                    has been gone for a while (`session_idle`). A template's number is that of each stream that names it, \
+                    and of all together below a `prefix`. `0` is \
+                    no limit. Guarded ports know of no sessions: without a gate it is warned of.",
+            default: "",
+            example: "stream news { max_sessions 100; on_play http://127.0.0.1:9000/auth; }\n\
+                      gate 80 { upstream http://127.0.0.1:8080; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, stream| {
+                binder.stream_max_sessions(statement, stream);
+            }),
+        },
+        Directive::not_enforced(&["total_clients"], "the number of viewers"),
         Directive::not_enforced(&["password"], "who publishes, by a password"),
         Directive::not_enforced(&["token"], "the token"),
         Directive::not_enforced(&["allow_if"], "what a condition says"),

@@ -165,6 +165,32 @@ impl Draft for Top {
             effect: Effect::Enforced(|binder, statement, _| binder.backend_timeout(statement)),
         },
         Directive {
+            names: &["session_follows"],
+            form: "session_follows ip_prefix V4/V6|token|off;",
+            about: "nicgate's own: whether a session goes on when its player comes from another address, with the same token. \
+                    `ip_prefix 24/56`: within a network of IPv4 and one of IPv6 of these lengths. `token`: from anywhere. \
+                    `off`: it is another session, and the backends are asked about it. A session is in one place at a \
+                    time: while it is in use there, whoever shows its token elsewhere gets 403.",
+            default: "`off`",
+            example: "session_follows ip_prefix 24/56;",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, _| binder.session_follows(statement)),
+        },
+        Directive {
+            names: &["session_idle"],
+            form: "session_idle TIME;",
+            about: "nicgate's own: how long a player may be quiet, at least, before its session ends: it is no longer counted, \
+                    and its place is free. Where its playlist has longer segments, two of them.",
+            default: "`30s`",
+            example: "session_idle 1m;",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, _| binder.session_idle(statement)),
+        },
+        Directive {
             names: &["limit"],
             form: "limit NAME VALUE;",
             about: "nicgate's own: a limit of its own, which says nothing about a client or a backend. What exceeds it is \

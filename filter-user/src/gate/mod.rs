@@ -35,3 +35,4 @@ pub use limits::Limits;
 pub use listen::ListenError;
 pub use operation::{operation, proto};
 pub use sockets::Inherited;
+pub use upstream::{ServerState, ServerStatus, UpstreamStatus};

@@ -22,14 +22,14 @@ use super::{
 use crate::{
     bans::BanTable,
     config::Refused,
-    gate::Gates,
+    gate::{Gates, ServerStatus, UpstreamStatus},
     kernel::wall_clock,
     limits::LimitCount,
     model::Limit,
     session::Sessions,
     watch::{
-        Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, MONITOR_BACKLOG, Monitors, Subscription,
-        alarms_of,
+        Alarm, BanCounters, BanError, BrokeOff, Code, Done, Enforced, Enforcer, MONITOR_BACKLOG, Monitors,
+        Subscription, alarms_of,
     },
 };
 
@@ -168,15 +168,15 @@ impl Operations {
         }
     }
 
-    async fn counters(&self) -> Reply<Counters> {
-        let bans = self.parts.enforcer.run("count of bans", |enforced| enforced.bans().counters()).await;
-        reply(bans.map(|bans| Counters {
+    fn counters(&self, bans: BanCounters) -> Counters {
+        Counters {
             bans,
             gates: self.parts.gates.counters(),
+            upstreams: self.parts.gates.upstreams(),
             sessions: self.parts.sessions.counters(),
             backends: self.parts.sessions.backends(),
             limits: self.limits(),
-        }))
+        }
     }
 
     async fn carry_out_as_owner(&self, request: Request) -> Reply<Value> {
@@ -187,7 +187,10 @@ impl Operations {
                 let done = enforcer.run("release", move |enforced| enforced.release(&interfaces)).await;
                 reply(done.map(|()| Released { released })).erased()
             }
-            Request::Stats {} => self.counters().await.erased(),
+            Request::Stats {} => {
+                let bans = enforcer.run("count of bans", |enforced| enforced.bans().counters()).await;
+                reply(bans.map(|bans| self.counters(bans))).erased()
+            }
             Request::Sessions { filter, sort } => {
                 let list =
                     move |sessions: &Arc<Sessions>| SessionList { sessions: sessions.list_of(&filter, sort) };
@@ -260,10 +263,8 @@ impl Operations {
             self.missing.store(true, Ordering::Relaxed);
         }
         alarms.extend(missing);
-        alarms.extend(self.parts.gates.not_bound().into_iter().map(|error| {
-            let what = format!("nobody can connect to gate {}: {}", error.service, error);
-            Alarm::new(Code::PortNotBound, what, "nicgate tries again every second")
-        }));
+        let upstreams = self.parts.gates.upstreams();
+        alarms.extend(self.alarms_of_gates(&upstreams));
         if view.audited.elapsed() > AUDIT_OVERDUE {
             let what = "what is enforced has not been compared with what should be for a while".to_owned();
             let remedy = "see what the kernel is busy with; restart nicgate if it stays";
@@ -290,10 +291,21 @@ impl Operations {
             interfaces,
             bans: Some(view.bans.clone()),
             gates: self.parts.gates.counters(),
+            upstreams,
             sessions: Some(self.parts.sessions.counters()),
             backends: self.parts.sessions.backends(),
             limits: self.limits(),
         })
+    }
+
+    /// What is wrong with the gates and the media servers behind them.
+    fn alarms_of_gates(&self, upstreams: &[UpstreamStatus]) -> Vec<Alarm> {
+        let not_bound = self.parts.gates.not_bound().into_iter().map(|error| {
+            let what = format!("nobody can connect to gate {}: {}", error.service, error);
+            Alarm::new(Code::PortNotBound, what, "nicgate tries again every second")
+        });
+        let out = upstreams.iter().filter(|upstream| upstream.is_out()).map(out_of_servers);
+        not_bound.chain(out).collect()
     }
 
     /// The limits of nicgate's own, and how often each was reached.
@@ -328,6 +340,48 @@ impl Operations {
         };
         alarms.into_iter().map(date).collect()
     }
+}
+
+/// What an upstream without a server that works means.
+fn out_of_servers(status: &UpstreamStatus) -> Alarm {
+    let why = |server: &ServerStatus| {
+        let last = server.last_failure.as_deref().unwrap_or("no answer");
+        format!("{} ({last})", server.server)
+    };
+    let servers: Vec<_> = status.servers.iter().map(why).collect();
+    let what = format!("no server of the upstream {} works: {}", status.upstream, servers.join(", "));
+    let remedy = "see whether the media server runs; nicgate goes on trying it";
+    Alarm::new(Code::UpstreamDown, what, remedy)
+}
+
+async fn keep(folder: &Path, path: &Path, read: Recording) -> anyhow::Result<()> {
+    let (folder, path) = (folder.to_owned(), path.to_owned());
+    tokio::task::spawn_blocking(move || state::keep(&folder, &path, &read)).await?
+}
+
+/// What a refused load means, with when the last good configuration was kept if it is in force; times are seconds
+/// since 1970. The clock may have been put back since then.
+fn refused(error: &str, kept: Option<u64>, now: u64) -> String {
+    let in_force = kept.map_or_else(
+        || "what was enforced before still is".to_owned(),
+        |kept| format!("the last good one is in force, kept {} s ago", now.saturating_sub(kept)),
+    );
+    format!("the configuration was refused, {in_force}: {error}")
+}
+
+/// The alarm of a part that was refused alone, at a time in seconds since 1970.
+fn refused_part(refused: &Refused, now: u64) -> Alarm {
+    let Refused { part, path, origin, why, read_at } = refused;
+    let code = match part {
+        Part::List => Code::ListRefused,
+        Part::Database => Code::DatabaseRefused,
+    };
+    let what = format!(
+        "the {part} {} ({origin}) is refused: {why}; its contents of {} s ago are in force",
+        path.display(),
+        now.saturating_sub(*read_at)
+    );
+    Alarm::new(code, what, "correct it and `nicgate reload`")
 }
 
 fn reply<T>(done: Result<T, BrokeOff>) -> Reply<T> {

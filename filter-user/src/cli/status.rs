@@ -57,42 +57,9 @@ fn unattended() -> Result<Status, Failure> {
 }
 
 fn print(status: &Status) -> std::io::Result<()> {
-    let Status {
-        controller,
-        alarms,
-        mended,
-        interfaces,
-        bans,
-        gates,
-        upstreams,
-        sessions: _,
-        backends,
-        limits,
-    } = status;
+    let Status { alarms, interfaces, bans, gates, upstreams, backends, limits, .. } = status;
     let mut out = stdout();
-    match &controller.controller {
-        Some(controller) => {
-            writeln!(
-                out,
-                "controller: running (pid {}) for {} s, {} loaded, {} reloads",
-                controller.pid,
-                controller.uptime_seconds,
-                controller.config.display(),
-                controller.reloads
-            )?;
-            if let Some(seconds) = controller.confirm_within_seconds {
-                writeln!(
-                    out,
-                    "the former configuration comes back in {seconds} s, unless you `nicgate confirm` before"
-                )?;
-            }
-            if *mended > 0 {
-                writeln!(out, "put right by the watcher: {} times", grouped(*mended))?;
-            }
-        }
-        None if interfaces.is_empty() => writeln!(out, "controller: not running")?,
-        None => writeln!(out, "controller: not running; the filter goes on enforcing")?,
-    }
+    controller_status(&mut out, status)?;
     if interfaces.is_empty() {
         writeln!(out, "no interface is filtered")?;
     }
@@ -147,6 +114,34 @@ pub(super) fn upstream_status(out: &mut impl Write, upstreams: &[UpstreamStatus]
             Some(why) if *state != ServerState::Up => writeln!(out, "; {why}")?,
             _ => writeln!(out)?,
         }
+    }
+    Ok(())
+}
+
+fn controller_status(out: &mut impl Write, status: &Status) -> std::io::Result<()> {
+    let Status { controller, mended, interfaces, .. } = status;
+    match &controller.controller {
+        Some(controller) => {
+            writeln!(
+                out,
+                "controller: running (pid {}) for {} s, {} loaded, {} reloads",
+                controller.pid,
+                controller.uptime_seconds,
+                controller.config.display(),
+                controller.reloads
+            )?;
+            if let Some(seconds) = controller.confirm_within_seconds {
+                writeln!(
+                    out,
+                    "the former configuration comes back in {seconds} s, unless you `nicgate confirm` before"
+                )?;
+            }
+            if *mended > 0 {
+                writeln!(out, "put right by the watcher: {} times", grouped(*mended))?;
+            }
+        }
+        None if interfaces.is_empty() => writeln!(out, "controller: not running")?,
+        None => writeln!(out, "controller: not running; the filter goes on enforcing")?,
     }
     Ok(())
 }

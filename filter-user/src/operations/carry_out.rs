@@ -354,36 +354,6 @@ fn out_of_servers(status: &UpstreamStatus) -> Alarm {
     Alarm::new(Code::UpstreamDown, what, remedy)
 }
 
-async fn keep(folder: &Path, path: &Path, read: Recording) -> anyhow::Result<()> {
-    let (folder, path) = (folder.to_owned(), path.to_owned());
-    tokio::task::spawn_blocking(move || state::keep(&folder, &path, &read)).await?
-}
-
-/// What a refused load means, with when the last good configuration was kept if it is in force; times are seconds
-/// since 1970. The clock may have been put back since then.
-fn refused(error: &str, kept: Option<u64>, now: u64) -> String {
-    let in_force = kept.map_or_else(
-        || "what was enforced before still is".to_owned(),
-        |kept| format!("the last good one is in force, kept {} s ago", now.saturating_sub(kept)),
-    );
-    format!("the configuration was refused, {in_force}: {error}")
-}
-
-/// The alarm of a part that was refused alone, at a time in seconds since 1970.
-fn refused_part(refused: &Refused, now: u64) -> Alarm {
-    let Refused { part, path, origin, why, read_at } = refused;
-    let code = match part {
-        Part::List => Code::ListRefused,
-        Part::Database => Code::DatabaseRefused,
-    };
-    let what = format!(
-        "the {part} {} ({origin}) is refused: {why}; its contents of {} s ago are in force",
-        path.display(),
-        now.saturating_sub(*read_at)
-    );
-    Alarm::new(code, what, "correct it and `nicgate reload`")
-}
-
 fn reply<T>(done: Result<T, BrokeOff>) -> Reply<T> {
     match done {
         Ok(result) => Reply::done(result),

@@ -23,7 +23,7 @@ use crate::{
 
 /// How a viewer is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     /// By a token of a list, and not without.
     Token,
     /// By a backend that knows each token once.
@@ -32,10 +32,10 @@ enum Way {
     Auto,
 }
 
-const WAYS: [Way; 3] = [Way::Token, Way::SingleUse, Way::Auto];
+pub(crate) const WAYS: [Way; 3] = [Way::Token, Way::SingleUse, Way::Auto];
 
 /// A backend that admits each token the first time that a session begins with it.
-async fn once() -> Server {
+pub(crate) async fn once() -> Server {
     let used = Mutex::new(BTreeSet::new());
     let used = std::sync::Arc::new(used);
     Server::noting(move |seen| {
@@ -48,14 +48,25 @@ async fn once() -> Server {
     .await
 }
 
+/// The address in each first question that the backend was asked.
+pub(crate) fn first_questions(backend: &Server) -> Vec<String> {
+    let first = |seen: &&Seen| seen.parameter("request_type").as_deref() == Some("new_session");
+    backend.requests().iter().filter(first).map(|seen| seen.parameter("ip").unwrap_or_default()).collect()
+}
+
 /// A gate in front of `upstream` that admits in this way.
 fn gate(way: Way, upstream: &str, backend: &Server) -> Running {
+    Running::new(made(way, upstream, backend))
+}
+
+/// Its configuration.
+pub(crate) fn made(way: Way, upstream: &str, backend: &Server) -> Made {
     let rules = match way {
         Way::Token => Rules::new("p").token(Action::Allow, "good"),
         Way::SingleUse => Rules::new("p").backend(&backend.url()),
         Way::Auto => Rules::new("p").ip(Action::Allow, "127.0.0.1/32"),
     };
-    Running::new(Made::new().judged("cam", rules).gate(LOOPBACK, upstream))
+    Made::new().judged("cam", rules).gate(LOOPBACK, upstream)
 }
 
 /// Asks from another address, as whoever was given the link would.
@@ -69,7 +80,7 @@ async fn steal(gate: &Running, target: &str) -> u16 {
 }
 
 /// Every session by what makes it one but the protocol, with how many there are of each.
-fn sessions(gate: &Running) -> BTreeMap<(String, String, Option<String>), usize> {
+pub(crate) fn sessions(gate: &Running) -> BTreeMap<(String, String, Option<String>), usize> {
     let mut all = BTreeMap::new();
     for session in gate.sessions.list() {
         let key = &session.key;
@@ -97,9 +108,7 @@ async fn in_every_way(player: Player, label: &str, file: &str, upstream: &str, d
         let token = token.as_deref().expect("every viewer has a token").to_owned();
         assert_eq!(token == "good", way != Way::Auto);
         if way == Way::SingleUse {
-            let first = |seen: &Seen| seen.parameter("request_type").as_deref() == Some("new_session");
-            let asked = backend.requests().iter().filter(|seen| first(seen)).count();
-            assert_eq!(asked, 1, "{player:?} {file}: asked about once");
+            assert_eq!(first_questions(&backend).len(), 1, "{player:?} {file}: asked about once");
         }
         // What the player was given is worth nothing to whoever comes from another address.
         if way != Way::Token {

@@ -5,9 +5,10 @@ use std::{
     path::PathBuf,
 };
 
-use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+use super::printable::printable;
 use crate::model::Origin;
 
 /// How bad it is.
@@ -85,22 +86,27 @@ impl Diagnostic {
             Severity::Note => Level::NOTE,
         };
         let title = level.primary_title(self.message.as_str()).id(self.code);
-        let place: Element<'_> = match &self.line_text {
+        let file = printable(&self.origin.file, &[]);
+        let label = printable(&self.label, &[]);
+        let help = self.help.as_deref().map(|help| printable(help, &['\n']));
+        let mut group = match &self.line_text {
             Some(text) => {
                 let byte = |chars: usize| text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);
                 let span = byte(self.caret_start)..byte(self.caret_start + self.caret_len);
-                let label = (!self.label.is_empty()).then_some(self.label.as_str());
-                Snippet::source(text.as_str())
+                let label = (!label.is_empty()).then_some(&*label);
+                let snippet = Snippet::source(text.as_str())
                     .line_start(self.origin.line as usize)
-                    .path(&*self.origin.file)
-                    .annotation(AnnotationKind::Primary.span(span).label(label))
-                    .into()
+                    .annotation(AnnotationKind::Primary.span(span).label(label));
+                // Of a line that is cut the snippet does not know the column.
+                let place = annotate_snippets::Origin::path(&*file)
+                    .line(self.origin.line as usize)
+                    .char_column(self.origin.column as usize);
+                title.element(place).element(snippet)
             }
-            None => annotate_snippets::Origin::path(&*self.origin.file).into(),
+            None => title.element(annotate_snippets::Origin::path(&*file)),
         };
-        let mut group = title.element(place);
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help.as_str()));
+        if let Some(help) = &help {
+            group = group.element(Level::HELP.message(&**help));
         }
         out.push_str(&renderer.render(&[group]));
         out.push('\n');

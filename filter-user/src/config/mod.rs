@@ -10,6 +10,7 @@ mod lexer;
 mod list;
 mod parser;
 mod prefix;
+mod printable;
 mod quantity;
 mod reference;
 mod source;
@@ -28,6 +29,7 @@ pub use database::compare_countries;
 pub use diagnostic::{Diagnostic, Part, Refused, Report, Severity};
 pub use files::{Files, Former};
 pub use prefix::{PrefixError, parse_prefix};
+pub use printable::printable;
 pub use reference::{DirectiveDoc, EffectWord, PlaceDoc, markdown};
 pub use texts::Texts;
 

@@ -34,6 +34,7 @@ use url::Url;
 pub(super) use self::directives::reference;
 use self::{
     directive::{Draft, Effect},
+    include::ConfFolder,
     lists::{NamedLists, OnError},
     policy::PolicyDraft,
     service::ServiceDraft,
@@ -62,6 +63,8 @@ struct Binder<'f> {
     /// The configuration files that are being read, outermost first.
     open_files: Vec<PathBuf>,
     config_files: Vec<PathBuf>,
+    /// Folders beside them with further files.
+    folders: Vec<ConfFolder>,
     list_files: Vec<PathBuf>,
     lists: NamedLists,
     policies: Vec<PolicyDraft>,
@@ -98,6 +101,8 @@ struct Binder<'f> {
     first_passed: Option<Span>,
     /// What restricts access and is not enforced: where it stands first, and how often it does.
     restrictions: BTreeMap<Box<str>, (Span, usize)>,
+    /// What brings streams under names that are not in the configuration, and where it stands.
+    unnamed_streams: Vec<(String, Span)>,
 }
 
 /// Reads a configuration with all that it includes.
@@ -107,6 +112,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
         sources: Sources::default(),
         open_files: Vec::new(),
         config_files: Vec::new(),
+        folders: Vec::new(),
         list_files: Vec::new(),
         lists: NamedLists::default(),
         policies: Vec::new(),
@@ -139,6 +145,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
         passed_over: BTreeSet::new(),
         first_passed: None,
         restrictions: BTreeMap::new(),
+        unnamed_streams: Vec::new(),
     };
     match files.read(path) {
         Ok(bytes) => binder.file(path, &bytes, None),
@@ -158,7 +165,10 @@ impl Binder<'_> {
         self.fill_lists();
         self.lint(&services);
         self.warn_of_session_limits(&services);
+        let every_name = streams.list.iter().any(|(stream, _)| stream.name.is_empty());
+        self.warn_of_unnamed_streams(&services, every_name);
         self.warn_of_restrictions();
+        self.warn_of_folders();
         self.name_passed_over();
         if self.sources.has_errors() {
             return (None, Texts::new(self.sources));

@@ -34,8 +34,8 @@ pub(super) struct Resolved {
     pub(super) other_servers: Vec<(Arc<str>, Origin, Option<PolicyId>)>,
 }
 
-/// The policies implied so far, by what they ask.
-type Implied = HashMap<String, PolicyId>;
+/// The policies implied so far, by where what they ask stands: each is called by its own line.
+type Implied = HashMap<Span, PolicyId>;
 
 impl StreamDraft {
     /// Who judges playing and publishing: what the stream says itself, then its template, then the top of the file.
@@ -89,8 +89,7 @@ impl Binder<'_> {
             (Judge::Bare(word), directive) => return self.bare_policy(word, *directive),
             (Judge::Implied(authority, word), directive) => (authority, word, *directive),
         };
-        let key = format!("{authority:?}");
-        if let Some(id) = implied.get(&key) {
+        if let Some(id) = implied.get(&word.span) {
             return Some(*id);
         }
         self.warn_of(authority, word);
@@ -118,7 +117,7 @@ impl Binder<'_> {
             max_sessions: MaxSessions::default(),
             seen: HashMap::new(),
         });
-        implied.insert(key, id);
+        implied.insert(word.span, id);
         Some(id)
     }
 

@@ -156,6 +156,9 @@ impl Binder<'_> {
         let inner = || statement.statements().iter().find(|inner| inner.directive().is("port"));
         let Some(word) = statement.values().first().or_else(|| inner()?.values().first()) else { return };
         let directive = &statement.directive().text;
+        if let Some(option) = statement.statements().iter().find(|inner| restricts(&inner.directive().text)) {
+            self.restricts(&format!("options of `{directive}`"), option.span());
+        }
         let Some((address, port)) = self.server_endpoint(word) else { return };
         let proto = if &**directive == "srt" { Proto::Udp } else { Proto::Tcp };
         if proto == Proto::Udp {
@@ -245,6 +248,13 @@ impl Binder<'_> {
             }
         }
     }
+}
+
+/// Whether an option of a port of the media server restricts who may use it. What is not known might.
+fn restricts(option: &str) -> bool {
+    const CONCERN_NOBODY: &[&str] =
+        &["port", "ssl_protocols", "ssl_ciphers", "tunnel", "backlog", "comment", "name", "workers"];
+    !CONCERN_NOBODY.contains(&option)
 }
 
 /// The gates of this host that servers of a gate's upstream are.

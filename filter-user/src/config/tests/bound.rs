@@ -157,12 +157,28 @@ fn an_address_in_on_play_is_a_policy_of_its_own() {
          auth_backend named { allow default; }",
     );
     let names: Vec<_> = config.policies.iter().map(|policy| &**policy.name()).collect();
-    assert_eq!(names, ["named", "on_play of x", "on_publish of x", "on_play of z"]);
+    assert_eq!(names, ["named", "on_play of x", "on_publish of x", "auth of y", "on_play of z"]);
     assert_eq!(judges(&config, "x"), pair("on_play of x", "on_publish of x"));
-    assert_eq!(judges(&config, "y").0, "on_play of x");
+    assert_eq!(judges(&config, "y").0, "auth of y");
     let id = config.policy_named("on_play of z").unwrap();
     assert_eq!(config.policy(id).backends()[0].authority, Authority::SecureToken("key".into()));
     assert_eq!(&*config.policy(id).backends()[0].text, "on_play securetoken://key");
+}
+
+#[test]
+fn streams_that_ask_alike_are_each_called_by_their_own_line() {
+    let config = good(
+        "stream a { on_play http://h/x; }\nstream b { auth http://h/x; }\n\
+         template t { on_play http://h/x; }\nstream c { template t; }\nstream d { template t; }\n",
+    );
+    let named = |stream: &str| {
+        let policy = config.policy(config.streams[stream].on_play.policy().unwrap());
+        (policy.name().to_string(), policy.backends()[0].text.to_string(), policy.backends()[0].origin.line)
+    };
+    assert_eq!(named("a"), ("on_play of a".into(), "on_play http://h/x".into(), 1));
+    assert_eq!(named("b"), ("auth of b".into(), "auth http://h/x".into(), 2));
+    assert_eq!(named("c"), ("on_play of template t".into(), "on_play http://h/x".into(), 3));
+    assert_eq!(named("d"), named("c"));
 }
 
 #[test]

@@ -889,3 +889,65 @@ fn explain_names_the_limits_of_sessions() {
     assert!(said.contains("at a gate: max_sessions 50 (nicgate.conf:6)\n"), "{said}");
     assert!(said.contains("at a gate: a session follows its player (token)\n"), "{said}");
 }
+
+/// Names that move a terminal's cursor, in C0, C1 and DEL.
+const HOSTILE: &str = "auth_backend \"n\x1b[2J\" { deny ip 192.0.2.1; deny token \"a\u{9b}2J\"; deny ua \"x\x07\"; \
+                       allow default; }\nguard tcp 1935 \"auth://n\x1b[2J\";\n\
+                       stream \"s\x1b]0;x\x07\" { on_play \"auth://n\x1b[2J\"; }\n\
+                       gate 80 { upstream http://127.0.0.1:8080; }\n";
+
+#[test]
+fn names_that_a_terminal_would_obey_reach_no_output() {
+    let right = site(HOSTILE);
+    let wrong = site(&format!(
+        "{HOSTILE}stream \"t\x1b[2J\" {{ on_play \"auth://o\x1b[2J\"; }}\ninclude \"\x1b[2J.conf\";\n"
+    ));
+    let mut seen = 0;
+    for (site, arguments) in [
+        (&right, &["check"][..]),
+        (&right, &["check", "--all"]),
+        (&right, &["compile"]),
+        (&right, &["explain", "--auth", "n\x1b[2J", "--ip", "192.0.2.1"]),
+        (&right, &["explain", "--stream", "nothing", "--ip", "192.0.2.1"]),
+        (&right, &["explain", "--auth", "m\x1b[2J", "--ip", "192.0.2.1"]),
+        (&wrong, &["check"]),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let said = site.run(&[arguments, json].concat());
+            for text in [&said.stdout, &said.stderr] {
+                let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+                assert!(!text.contains(obeyed), "{arguments:?}: {text:?}");
+                seen += usize::from(text.contains("[2J"));
+            }
+        }
+    }
+    assert!(seen > 10, "the names are shown: {seen}");
+    // What programs read is what was written.
+    let checked = right.run(&["check", "--json"]).with(0).json();
+    assert_eq!(checked["rules"][0]["policy"], "n\x1b[2J");
+    assert_eq!(checked["rules"][1]["text"], "deny token \"a\u{9b}2J\"");
+}
+
+#[test]
+fn interfaces_that_are_not_here_are_told() {
+    let site = site(
+        "interface lo;\ninterface nosuch0;\nauth_backend a { allow default; }\nguard tcp 80 auth://a;\n",
+    );
+    let said = site.run(&["check"]).with(0).stdout;
+    assert!(said.contains("interface nosuch0 (mode auto): not on this machine"), "{said}");
+    assert!(said.contains("interface lo (mode auto)\n"), "{said}");
+    let interfaces = &site.run(&["check", "--json"]).with(0).json()["interfaces"];
+    assert_eq!(interfaces[0], json!({"name": "lo", "mode": "auto", "present": true}));
+    assert_eq!(interfaces[1]["present"], false);
+}
+
+#[test]
+fn the_column_of_a_long_line_is_true() {
+    let site = site(&format!(
+        "auth_backend a {{ deny ip{} 10.300.0.1; allow default; }}\n",
+        " 192.0.2.1".repeat(60)
+    ));
+    let said = site.run(&["check"]).with(1).stderr;
+    assert!(said.contains(" nicgate.conf:1:629\n"), "{said}");
+    assert_eq!(site.run(&["check", "--json"]).with(1).json()["diagnostics"][0]["column"], 629);
+}

@@ -10,6 +10,7 @@ use super::{
     output::{Progress, grouped, stdout, table},
 };
 use crate::{
+    address::canonical,
     kernel::interface_exists,
     load::{Loaded, load},
     model::{Gate, ServerAddress, ServiceKey, ServiceKind, Trust, Upstream, UpstreamServer},
@@ -105,10 +106,15 @@ fn hints(loaded: &Loaded, compiled: &Compiled) -> Vec<String> {
     hints
 }
 
+/// Where the operator comes from, who is logged in over SSH.
+pub(super) fn operator_address() -> Option<IpAddr> {
+    let connection = std::env::var("SSH_CONNECTION").ok()?;
+    Some(canonical(connection.split_whitespace().next()?.parse().ok()?))
+}
+
 /// Warns when the operator would be dropped. sshd says where the operator comes from.
 fn operator(compiled: &Compiled) -> Option<String> {
-    let connection = std::env::var("SSH_CONNECTION").ok()?;
-    let address: IpAddr = connection.split_whitespace().next()?.parse().ok()?;
+    let address = operator_address()?;
     let (service, rule) =
         compiled.services.iter().enumerate().find_map(|(index, service)| {
             Some((service.key, compiled.rule(compiled.verdict(address, index)?)))

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::printable::printable;
@@ -89,26 +89,32 @@ impl Diagnostic {
         let file = printable(&self.origin.file, &[]);
         let label = printable(&self.label, &[]);
         let help = self.help.as_deref().map(|help| printable(help, &['\n']));
-        let mut group = match &self.line_text {
+        let place: Element<'_> = match &self.line_text {
             Some(text) => {
                 let byte = |chars: usize| text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);
                 let span = byte(self.caret_start)..byte(self.caret_start + self.caret_len);
                 let label = (!label.is_empty()).then_some(&*label);
-                let snippet = Snippet::source(text.as_str())
+                Snippet::source(text.as_str())
                     .line_start(self.origin.line as usize)
-                    .annotation(AnnotationKind::Primary.span(span).label(label));
-                // Of a line that is cut the snippet does not know the column.
-                let place = annotate_snippets::Origin::path(&*file)
-                    .line(self.origin.line as usize)
-                    .char_column(self.origin.column as usize);
-                title.element(place).element(snippet)
+                    .path(&*file)
+                    .annotation(AnnotationKind::Primary.span(span).label(label))
+                    .into()
             }
-            None => title.element(annotate_snippets::Origin::path(&*file)),
+            None => annotate_snippets::Origin::path(&*file).into(),
         };
+        let mut group = title.element(place);
         if let Some(help) = &help {
             group = group.element(Level::HELP.message(&**help));
         }
-        out.push_str(&renderer.render(&[group]));
+        let rendered = renderer.render(&[group]);
+        // Of a line that is cut only its part is known there, and the column in that.
+        let column = self.caret_start as u32 + 1;
+        let place = |column| format!("{file}:{}:{column}", self.origin.line);
+        if self.line_text.is_some() && column != self.origin.column {
+            out.push_str(&rendered.replacen(&place(column), &place(self.origin.column), 1));
+        } else {
+            out.push_str(&rendered);
+        }
         out.push('\n');
     }
 }

@@ -201,6 +201,15 @@ fn v6(address: Ipv6Addr, length: u8) -> (IpNet, bool) {
     (net.into(), net.addr() != address)
 }
 
+/// In a list of addresses to be denied, a shorter prefix is more than one would list: 16 million addresses of IPv4.
+const SHORT_V4: u8 = 8;
+const SHORT_V6: u8 = 16;
+
+/// Whether a prefix holds more addresses than one would shut out: it is shorter than /8 (IPv4) or /16 (IPv6).
+pub fn is_large_network(net: &IpNet) -> bool {
+    net.prefix_len() < if net.addr().is_ipv4() { SHORT_V4 } else { SHORT_V6 }
+}
+
 /// Whether an IPv6 prefix covers the IPv4-mapped addresses, which it does not match: those clients are judged
 /// as IPv4.
 pub(super) fn covers_mapped(net: &IpNet) -> bool {

@@ -250,11 +250,22 @@ impl Binder<'_> {
     }
 }
 
-/// Whether an option of a port of the media server restricts who may use it. What is not known might.
+/// Whether an option of a port of the media server restricts who may use it.
 fn restricts(option: &str) -> bool {
-    const CONCERN_NOBODY: &[&str] =
-        &["port", "ssl_protocols", "ssl_ciphers", "tunnel", "backlog", "comment", "name", "workers"];
-    !CONCERN_NOBODY.contains(&option)
+    const RESTRICT: &[&str] = &[
+        "allow",
+        "api",
+        "auth",
+        "deny",
+        "limit",
+        "max_sessions",
+        "on_play",
+        "on_publish",
+        "passphrase",
+        "password",
+        "token",
+    ];
+    RESTRICT.contains(&option)
 }
 
 /// The gates of this host that servers of a gate's upstream are.

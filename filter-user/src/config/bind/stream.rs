@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Binder;
+use super::{Binder, restriction::Restrictions};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement},
     model::{Authority, Listener, Origin, Proto, Service, ServiceKey, ServiceKind},
@@ -34,6 +34,8 @@ pub(super) struct StreamDraft {
     pub(super) at: Span,
     pub(super) origin: Origin,
     pub(super) judges: Judges,
+    /// What restricts who may play or publish beside them.
+    pub(super) restrictions: Restrictions,
     /// Whether it takes published input.
     pub(super) publishes: bool,
     /// Whether the media server does not run it: nobody is admitted.
@@ -49,6 +51,7 @@ pub(super) struct SourceDraft {
     pub(super) name: Arc<str>,
     pub(super) origin: Origin,
     pub(super) judges: Judges,
+    pub(super) restrictions: Restrictions,
 }
 
 impl StreamDraft {
@@ -122,7 +125,12 @@ impl Binder<'_> {
         let Some(name) = self.first_value(statement, "a host") else { return };
         let origin = self.sources.origin(statement.span());
         self.unnamed_streams.push((format!("the streams of `source {}`", name.text), statement.span()));
-        let mut draft = SourceDraft { name: (&*name.text).into(), origin, judges: Judges::default() };
+        let mut draft = SourceDraft {
+            name: (&*name.text).into(),
+            origin,
+            judges: Judges::default(),
+            restrictions: Restrictions::default(),
+        };
         for inner in statement.statements() {
             self.directive(inner, &mut draft);
         }
@@ -147,6 +155,7 @@ impl Binder<'_> {
             at: name.span,
             origin: self.sources.origin(statement.span()),
             judges: Judges::default(),
+            restrictions: Restrictions::default(),
             publishes: false,
             disabled: false,
             template: None,

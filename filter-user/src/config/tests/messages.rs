@@ -220,6 +220,9 @@ mod streams {
         stream_with_an_empty_name: "stream / { input udp://239.0.0.1:1234; }\n";
         duplicate_stream: "stream a { on_play http://h/; }\nvod a { on_play http://h/; }\n";
         duplicate_template: "template a { }\ntemplate a { }\n";
+        restrictions_that_cannot_be_read: "stream a {\n  allowed_countries Germany;\n  disallowed_countries;\n  domains https://a.example a.*.example;\n  password;\n  password \"\";\n  domains { a.example; }\n}\n";
+        password_twice: "stream a { input publish://; password one; password two; on_play http://h/; }\n";
+        misspelt_restriction: "stream a { allowed_country DE; domainz a.example; pasword x; }\n";
         unknown_template: "template sport { on_play http://h/; }\nstream a { template sports; }\n";
         unknown_template_like_nothing: "stream a { template sports; }\n";
         misspelt_on_play: "stream a { on_ply auth://myauth1; }\n";

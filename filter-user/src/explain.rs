@@ -40,6 +40,10 @@ pub struct Query<'a> {
     pub token: Option<&'a str>,
     /// The User-Agent, if any.
     pub ua: Option<&'a str>,
+    /// The URL of the page that shows the stream, if any.
+    pub page: Option<&'a str>,
+    /// The password that a publisher shows, if any.
+    pub password: Option<&'a str>,
     /// What to suppose of the backends: one answer for each, in file order.
     pub backends: Option<&'a [Answer]>,
     /// The runtime bans; `None` when they are not known.
@@ -146,7 +150,17 @@ pub fn explain(
     }
     // The gate reads an empty parameter, and a token that it gave itself, as none.
     let token = query.token.filter(|token| !token.is_empty() && !is_auto_token(token));
-    let subject = Subject { address, country: countries.country(address), token, ua: query.ua };
+    let shown = query.password.map(|password| {
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("password", password).finish()
+    });
+    let subject = Subject {
+        address,
+        country: countries.country(address),
+        token,
+        ua: query.ua,
+        page: query.page,
+        query: shown.as_deref(),
+    };
     let none = BanIndex::default();
     let bans = query.bans.unwrap_or(&none);
     let (judgement, policy, stream) = match query.target {
@@ -174,9 +188,10 @@ pub fn explain(
                 token: token.map(Into::into),
                 auto_token: None,
                 ua: query.ua.map(Into::into),
-                referer: None,
+                referer: query.page.map(Into::into),
+                origin: None,
                 host: None,
-                query: None,
+                query: shown.as_deref().map(Into::into),
             };
             let judgement = judge(config, countries, bans, query.now, &request);
             (judgement, stream.access(operation).policy(), Some(stream))
@@ -267,6 +282,10 @@ fn steps(
 ) {
     for step in STEPS {
         let any = policy.rules().iter().any(|rule| rule.action == step.action && rule.stage() == step.stage);
+        // Few policies restrict pages or publishers.
+        if !any && matches!(step.stage, Stage::Page | Stage::Password) {
+            continue;
+        }
         let matched = policy.matching(step, subject);
         let rule = matched.map(|id| RuleLine::new(policy.label(id), &policy.rule(id).origin));
         let result = match (&rule, any) {

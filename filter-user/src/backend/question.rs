@@ -145,6 +145,7 @@ mod tests {
             auto_token: None,
             ua: Some("VLC/3 (Linux)".into()),
             referer: None,
+            origin: None,
             host: Some("tv.example:80".into()),
             query: Some("token=a%2Bb".into()),
         };

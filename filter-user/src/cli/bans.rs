@@ -15,10 +15,11 @@ use super::{
 };
 use crate::{
     bans::format_duration,
+    config::{parse_prefix, parse_range},
     control::Client,
     load::open_regular,
     operations::{Fault, Reply, Request},
-    watch::{BanChange, BanInfo, BanList, BanOrder, BansMade, Unbanned},
+    watch::{BanChange, BanInfo, BanList, BanOrder, BansMade, Unbanned, ssh_client},
 };
 
 /// Sends a request that changes bans, tells what the controller says of it, and hands on what was done and whether it
@@ -61,6 +62,7 @@ fn time(ban: &BanInfo) -> Option<String> {
 
 /// `nicgate ban`.
 pub(super) fn ban(control: &Path, order: BanOrder, output: &Output) -> Result<(), Failure> {
+    warn_operator(std::slice::from_ref(&order), output);
     let (change, in_force) = change::<BanChange>(control, &Request::Ban(order), output)?;
     if output.json || in_force.is_err() {
         return in_force;
@@ -80,6 +82,18 @@ pub(super) fn ban(control: &Path, order: BanOrder, output: &Output) -> Result<()
     }
     out.flush()?;
     Ok(())
+}
+
+/// Warns who bans the address that the command comes from.
+fn warn_operator(bans: &[BanOrder], output: &Output) {
+    let Some(address) = ssh_client() else { return };
+    let covers = |ban: &&BanOrder| parse_prefix(&ban.prefix).is_ok_and(|(net, _)| net.contains(&address));
+    if let Some(ban) = bans.iter().find(covers) {
+        output.warning(&format!(
+            "your own address {address} (SSH_CONNECTION) lies in {}: it is banned, too",
+            ban.prefix
+        ));
+    }
 }
 
 fn cut(transfers: u64) -> String {
@@ -102,11 +116,16 @@ pub(super) fn ban_file(
         .lines()
         .map(|line| line.split(['#', ';']).next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty())
-        .map(|line| BanOrder { prefix: line.to_owned(), ..template.clone() })
+        .flat_map(|line| match parse_range(line) {
+            Some(range) => range.iter().map(ToString::to_string).collect(),
+            None => vec![line.to_owned()],
+        })
+        .map(|prefix| BanOrder { prefix, ..template.clone() })
         .collect();
     if bans.is_empty() {
         return Err(Failure::Request(anyhow!("{}: there is no address in it", file.display())));
     }
+    warn_operator(&bans, output);
     let (made, in_force) = change::<BansMade>(control, &Request::BanMany { bans }, output)?;
     if output.json || in_force.is_err() {
         return in_force;

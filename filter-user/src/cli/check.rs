@@ -10,6 +10,7 @@ use super::{
     output::{Progress, grouped, stdout, table},
 };
 use crate::{
+    kernel::interface_exists,
     load::{Loaded, load},
     model::{Gate, ServerAddress, ServiceKey, ServiceKind, Trust, Upstream, UpstreamServer},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
@@ -49,11 +50,21 @@ pub(super) fn run(path: &Path, all: bool, quiet: bool, output: &Output) -> Resul
                 })
             })
             .collect();
+        let interfaces: Vec<_> = loaded
+            .config
+            .interfaces
+            .iter()
+            .map(|interface| {
+                let present = interface_exists(&interface.name);
+                json!({ "name": interface.name, "mode": interface.mode, "present": present })
+            })
+            .collect();
         output.print_json(&json!({
             "ok": true,
             "diagnostics": diagnostics.diagnostics,
             "hints": hints,
             "shadow": loaded.config.shadow,
+            "interfaces": interfaces,
             "services": services,
             "rules": rules,
         }))?;
@@ -200,11 +211,16 @@ fn print(
     }
     for interface in &config.interfaces {
         let mode = serde_json::to_value(interface.mode)?;
-        writeln!(out, "interface {} (mode {})", interface.name, mode.as_str().unwrap_or_default())?;
+        let missing = if interface_exists(&interface.name) { "" } else { NOT_HERE };
+        writeln!(out, "interface {} (mode {}){missing}", interface.name, mode.as_str().unwrap_or_default())?;
     }
     for summary in summaries(loaded, compiled) {
         let upstream = summary.upstream.map(|upstream| format!(" to {upstream}")).unwrap_or_default();
-        let policies = summary.policies.join(", ");
+        let named = if all { summary.policies.len() } else { summary.policies.len().min(NAMED) };
+        let mut policies = summary.policies[..named].join(", ");
+        if named < summary.policies.len() {
+            policies.push_str(&format!(" and {} more", summary.policies.len() - named));
+        }
         write!(out, "{} {}{upstream}", summary.kind, summary.name)?;
         if !policies.is_empty() {
             write!(out, ", judged by {policies}")?;
@@ -231,6 +247,10 @@ fn print(
     out.flush()
 }
 
+/// What is said of an interface that may be another machine's, or may appear later.
+const NOT_HERE: &str = ": not on this machine; it is filtered as soon as it appears";
+/// Policies of a port that are named without `--all`.
+const NAMED: usize = 8;
 /// Policies that are shown without `--all`.
 const POLICIES: usize = 20;
 /// Rules that are shown of those that are alike: same policy, same kind, same place to run for the same reason.

@@ -9,7 +9,7 @@ use anyhow::anyhow;
 
 use super::{
     Failure, Output,
-    output::{Progress, stdout},
+    output::{Progress, json_stdout, stdout},
 };
 use crate::{load::load, model::Config, offload::Compiled};
 
@@ -34,7 +34,7 @@ pub(super) fn run(path: &Path, service: Option<&str>, output: &Output) -> Result
             if known.is_empty() { "nothing".to_owned() } else { known.join(", ") }
         )));
     }
-    let mut out = stdout();
+    let mut out = if output.json { json_stdout() } else { stdout() };
     if output.json {
         json(&mut out, &loaded.config, &compiled, &shown)?;
     } else {

@@ -55,6 +55,8 @@ pub(super) fn run(path: &Path, args: &ExplainArgs, output: &Output) -> Result<()
         via: args.via,
         token: args.token.as_deref(),
         ua: args.ua.as_deref(),
+        page: args.page.as_deref(),
+        password: args.password.as_deref(),
         backends: answers.as_deref(),
         bans: bans.as_ref(),
         now: boottime(),

@@ -232,6 +232,12 @@ struct ExplainArgs {
     /// The User-Agent that the client shows.
     #[arg(long, value_name = "UA")]
     ua: Option<String>,
+    /// The page that shows the stream, as in the header Referer.
+    #[arg(long, value_name = "URL")]
+    page: Option<String>,
+    /// The password that the client publishes with.
+    #[arg(long, requires = "publish")]
+    password: Option<String>,
     /// What the backends would answer: one word for each, in file order.
     #[arg(long, value_name = "WORD,…", value_delimiter = ',')]
     assume_backends: Option<Vec<AnswerWord>>,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{
     Failure, Output,
-    output::{grouped, stdout},
+    output::{grouped, json_stdout, stdout},
 };
 use crate::{
     control::Client,
@@ -30,7 +30,7 @@ pub(super) fn monitor(control: &Path, sample: u32, output: &Output) -> Result<()
     let mut client = Client::require(control)?;
     client.send(&Request::Monitor { sample })?;
     while let Some(line) = client.line()? {
-        let mut out = stdout();
+        let mut out = if output.json { json_stdout() } else { stdout() };
         match serde_json::from_str(&line).map_err(|error| Failure::System(error.into()))? {
             Line::Refused(reply) => return Err(Failure::Request(anyhow!("{}", reply.message))),
             Line::Missed(_) | Line::Observed(_) if output.json => write!(out, "{line}")?,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     Failure, Output,
     attach::attached,
-    output::{grouped, stdout, table},
+    output::{grouped, json_stdout, stdout, table},
     status::upstream_status,
 };
 use crate::{
@@ -219,14 +219,15 @@ pub(super) fn top(names: &[String], interval: Duration, output: &Output) -> Resu
                 "no interface is filtered: there is nothing to show; `nicgate run` or `nicgate attach` filters"
             )));
         }
-        let mut out = stdout();
+        let mut out = if output.json { json_stdout() } else { stdout() };
         if output.json {
             for (interface, stats) in interfaces.clone() {
                 serde_json::to_writer(&mut out, &Named { stats, interface }).map_err(std::io::Error::from)?;
                 writeln!(out)?;
             }
         } else {
-            write!(out, "{clear}")?;
+            // Meant for the terminal, past what keeps other such characters from it.
+            std::io::stdout().write_all(clear.as_bytes())?;
             for (name, stats) in &interfaces {
                 let earlier = earlier.get(name).map(|(stats, at)| (stats, at.elapsed()));
                 interface_stats(&mut out, name, stats, earlier)?;

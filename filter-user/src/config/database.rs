@@ -17,9 +17,13 @@ pub fn compare_countries(config: &Config, database: &Database, texts: &mut Texts
         .policies
         .iter()
         .flat_map(|policy| policy.rules().iter().map(move |rule| (policy, rule)))
-        .filter_map(|(policy, rule)| match rule.matcher {
-            Matcher::Country(country) => Some((policy, rule, country)),
-            _ => None,
+        .flat_map(|(policy, rule)| {
+            let countries: &[Option<Country>] = match &rule.matcher {
+                Matcher::Country(country) => std::slice::from_ref(country),
+                Matcher::CountryOutside(countries) => countries,
+                _ => &[],
+            };
+            countries.iter().map(move |country| (policy, rule, *country))
         })
         .collect();
     let Some((_, first, _)) = rules.first() else { return };
@@ -52,8 +56,23 @@ fn missing_family(rules: &[CountryRule<'_>], database: &Database, texts: &mut Te
         (0, _) => (format!("{v6} IPv6 networks"), "IPv4"),
         _ => return,
     };
-    let decides =
-        |policy: &Policy| policy.rules().iter().any(|rule| matches!(rule.matcher, Matcher::Country(None)));
+    // A list of those who may come leaves out all who have no country.
+    let outside = |(_, rule, _): &&CountryRule<'_>| match &rule.matcher {
+        Matcher::CountryOutside(countries) => !countries.contains(&None),
+        _ => false,
+    };
+    if let Some((_, rule, _)) = rules.iter().find(outside) {
+        let message = format!(
+            "the country database has {has} and no {lacks} network: `{}` denies every {lacks} address",
+            rule.text
+        );
+        texts.say(Severity::Warning, &rule.origin, "database-family", message).help(
+            "use a database with networks of both families, or add `unknown`, which is every address without a country",
+        );
+        return;
+    }
+    let says = |rule: &Rule| matches!(rule.matcher, Matcher::Country(None) | Matcher::CountryOutside(_));
+    let decides = |policy: &Policy| policy.rules().iter().any(says);
     // Where a policy says what holds for such addresses, there is no surprise.
     let Some((policy, rule, _)) = rules.iter().find(|(policy, ..)| !decides(policy)) else { return };
     let admits = |rule: &Rule| rule.action == Action::Allow && !matches!(rule.matcher, Matcher::Country(_));

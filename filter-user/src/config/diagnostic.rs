@@ -8,6 +8,7 @@ use std::{
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+use super::printable::printable;
 use crate::model::Origin;
 
 /// How bad it is.
@@ -85,24 +86,35 @@ impl Diagnostic {
             Severity::Note => Level::NOTE,
         };
         let title = level.primary_title(self.message.as_str()).id(self.code);
+        let file = printable(&self.origin.file, &[]);
+        let label = printable(&self.label, &[]);
+        let help = self.help.as_deref().map(|help| printable(help, &['\n']));
         let place: Element<'_> = match &self.line_text {
             Some(text) => {
                 let byte = |chars: usize| text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);
                 let span = byte(self.caret_start)..byte(self.caret_start + self.caret_len);
-                let label = (!self.label.is_empty()).then_some(self.label.as_str());
+                let label = (!label.is_empty()).then_some(&*label);
                 Snippet::source(text.as_str())
                     .line_start(self.origin.line as usize)
-                    .path(&*self.origin.file)
+                    .path(&*file)
                     .annotation(AnnotationKind::Primary.span(span).label(label))
                     .into()
             }
-            None => annotate_snippets::Origin::path(&*self.origin.file).into(),
+            None => annotate_snippets::Origin::path(&*file).into(),
         };
         let mut group = title.element(place);
-        if let Some(help) = &self.help {
-            group = group.element(Level::HELP.message(help.as_str()));
+        if let Some(help) = &help {
+            group = group.element(Level::HELP.message(&**help));
         }
-        out.push_str(&renderer.render(&[group]));
+        let rendered = renderer.render(&[group]);
+        // Of a line that is cut only its part is known there, and the column in that.
+        let column = self.caret_start as u32 + 1;
+        let place = |column| format!("{file}:{}:{column}", self.origin.line);
+        if self.line_text.is_some() && column != self.origin.column {
+            out.push_str(&rendered.replacen(&place(column), &place(self.origin.column), 1));
+        } else {
+            out.push_str(&rendered);
+        }
         out.push('\n');
     }
 }

@@ -130,7 +130,7 @@ impl<'a> Part<'a> {
             return;
         }
         let text = std::str::from_utf8(&line[value.clone()]);
-        if let Some(nets) = text.ok().and_then(range) {
+        if let Some(nets) = text.ok().and_then(parse_range) {
             self.entries.extend(nets.into_iter().map(|net| (net, number)));
             return;
         }
@@ -164,7 +164,7 @@ impl<'a> Part<'a> {
 
 /// A range of addresses, `192.0.2.1-192.0.2.9` or, as in lists for file sharing, `some name:192.0.2.1-192.0.2.9`, as
 /// the fewest prefixes; `None` for everything else, backward ranges among it.
-fn range(text: &str) -> Option<Vec<IpNet>> {
+pub fn parse_range(text: &str) -> Option<Vec<IpNet>> {
     let (from, to) = text.rsplit_once('-')?;
     let to: IpAddr = to.trim().parse().ok()?;
     let from = from.trim();
@@ -390,7 +390,7 @@ mod tests {
             ("2001:db8::-2001:db8::1", &["2001:db8::/127"]),
             ("::ffff:192.0.2.0-::ffff:192.0.2.1", &["192.0.2.0/31"]),
         ] {
-            let read: Vec<String> = range(text).unwrap().iter().map(ToString::to_string).collect();
+            let read: Vec<String> = parse_range(text).unwrap().iter().map(ToString::to_string).collect();
             assert_eq!(read, nets, "{text}");
         }
         for text in [
@@ -402,7 +402,7 @@ mod tests {
             "192.0.2.0/24-192.0.3.0",
             "",
         ] {
-            assert!(range(text).is_none(), "{text}");
+            assert!(parse_range(text).is_none(), "{text}");
         }
     }
 

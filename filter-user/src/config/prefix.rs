@@ -32,6 +32,8 @@ enum Kind {
     },
     Netmask,
     AddressRange,
+    /// An address of IPv6 with the name of an interface: `fe80::1%eth0`.
+    Zone,
 }
 
 impl PrefixError {
@@ -43,7 +45,9 @@ impl PrefixError {
     /// A stable name for this kind of error.
     pub fn code(&self) -> &'static str {
         match self.kind {
-            Kind::Empty | Kind::NoAddress | Kind::TooManyOctets | Kind::AddressRange => "not-a-prefix",
+            Kind::Empty | Kind::NoAddress | Kind::TooManyOctets | Kind::AddressRange | Kind::Zone => {
+                "not-a-prefix"
+            }
             Kind::Octet(_) => "octet-range",
             Kind::LeadingZero(_) => "leading-zero",
             Kind::Short(_) => "short-without-length",
@@ -77,6 +81,7 @@ impl PrefixError {
                 "write the number of bits that are set in the netmask: /24 for 255.255.255.0".into()
             }
             Kind::AddressRange => "write the prefixes that make up the range, one by one".into(),
+            Kind::Zone => "leave out the `%` and what follows: rules hold on every filtered interface".into(),
         })
     }
 }
@@ -94,6 +99,7 @@ impl fmt::Display for PrefixError {
             Kind::LengthRange { written, most } => write!(f, "the prefix length {written} is over {most}"),
             Kind::Netmask => f.write_str("a netmask is no prefix length"),
             Kind::AddressRange => f.write_str("ranges of addresses are not read"),
+            Kind::Zone => f.write_str("a zone means nothing in a rule: packets do not carry it"),
         }
     }
 }
@@ -118,6 +124,11 @@ pub fn parse_prefix(text: &str) -> Result<(IpNet, bool), PrefixError> {
         None => (text, None),
     };
     if address.contains(':') {
+        if let Some((before, _)) = address.split_once('%')
+            && before.parse::<Ipv6Addr>().is_ok()
+        {
+            return fail(Kind::Zone, before.len()..address.len());
+        }
         let Ok(address) = address.parse::<Ipv6Addr>() else {
             return fail(Kind::NoAddress, 0..text.len());
         };
@@ -188,6 +199,15 @@ fn v6(address: Ipv6Addr, length: u8) -> (IpNet, bool) {
     }
     let net = Ipv6Net::new(address, length).expect("a length of at most 128").trunc();
     (net.into(), net.addr() != address)
+}
+
+/// In a list of addresses to be denied, a shorter prefix is more than one would list: 16 million addresses of IPv4.
+const SHORT_V4: u8 = 8;
+const SHORT_V6: u8 = 16;
+
+/// Whether a prefix holds more addresses than one would shut out: it is shorter than /8 (IPv4) or /16 (IPv6).
+pub fn is_large_network(net: &IpNet) -> bool {
+    net.prefix_len() < if net.addr().is_ipv4() { SHORT_V4 } else { SHORT_V6 }
 }
 
 /// Whether an IPv6 prefix covers the IPv4-mapped addresses, which it does not match: those clients are judged
@@ -296,7 +316,9 @@ mod tests {
             ("1.2.3.4/255.255.0.0", "prefix-length", 8..19),
             ("1.2.3.4/8/9", "prefix-length", 8..11),
             ("10.0.0.1-10.0.0.9", "not-a-prefix", 0..17),
-            ("fe80::1%eth0", "not-a-prefix", 0..12),
+            ("fe80::1%eth0", "not-a-prefix", 7..12),
+            ("fe80::1%eth0/64", "not-a-prefix", 7..12),
+            ("x:y%eth0", "not-a-prefix", 0..8),
             ("1:2", "not-a-prefix", 0..3),
         ] {
             let error = parse_prefix(text).unwrap_err();

@@ -2,11 +2,14 @@
 
 use std::{cell::Cell, path::PathBuf, sync::Arc};
 
-use super::diagnostic::{Diagnostic, Refused, Report, Severity};
+use super::{
+    diagnostic::{Diagnostic, Refused, Report, Severity},
+    printable::printable,
+};
 use crate::model::Origin;
 
 /// A part of a file that was read, in bytes of its text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Span {
     pub(super) source: u32,
     pub(super) start: usize,
@@ -242,8 +245,7 @@ fn readable(message: String) -> String {
     if message.len() <= LONGEST_MESSAGE && !message.contains(char::is_control) {
         return message;
     }
-    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    let shown: String = message.chars().map(printable).take(LONGEST_MESSAGE).collect();
+    let shown: String = printable(&message, &[]).chars().take(LONGEST_MESSAGE).collect();
     if message.len() > LONGEST_MESSAGE { shown + "…" } else { shown }
 }
 

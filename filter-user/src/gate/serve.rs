@@ -330,6 +330,7 @@ fn read(
         auto_token: None,
         ua: all_text(headers, header::USER_AGENT),
         referer: text(headers, header::REFERER),
+        origin: text(headers, header::ORIGIN),
         host: text(headers, header::HOST),
         query: target.forward_query.clone(),
     };

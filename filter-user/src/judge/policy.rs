@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     address::canonical,
-    model::{Action, AddressRules, Country, CountryRules, Policy, RuleId, Stage},
+    model::{
+        Action, AddressRules, Country, CountryRules, Host, Policy, RuleId, Stage, shown_on, shows_password,
+    },
 };
 
 /// What a request shows of itself to the lists.
@@ -20,6 +22,10 @@ pub struct Subject<'a> {
     pub token: Option<&'a str>,
     /// The User-Agent, when the client gave one.
     pub ua: Option<&'a str>,
+    /// The URL of the page that shows the stream, when the client named one.
+    pub page: Option<&'a str>,
+    /// The query, in which publishers show a password.
+    pub query: Option<&'a str>,
 }
 
 /// The outcome of a judgement.
@@ -78,8 +84,10 @@ pub struct Step {
 }
 
 /// The steps in the order in which they are taken; the first that matches ends the judgement.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 11] = [
     Step { action: Action::Drop, stage: Stage::Drop },
+    Step { action: Action::Deny, stage: Stage::Page },
+    Step { action: Action::Deny, stage: Stage::Password },
     Step { action: Action::Allow, stage: Stage::Token },
     Step { action: Action::Deny, stage: Stage::Token },
     Step { action: Action::Allow, stage: Stage::Ip },
@@ -112,7 +120,7 @@ impl AddressRules {
 impl Policy {
     /// The rule that matches at one step: the first in file order, where several do.
     pub fn matching(&self, step: Step, subject: &Subject<'_>) -> Option<RuleId> {
-        let Subject { address, country, token, ua } = *subject;
+        let Subject { address, country, token, ua, page, query } = *subject;
         let address = canonical(address);
         let index = self.index();
         let of_country = |rules: &CountryRules| rules.get(&country).copied();
@@ -124,7 +132,18 @@ impl Policy {
         let allow = step.action == Action::Allow;
         match step.stage {
             Stage::Drop => {
-                [index.drop_ip.first(address), of_country(&index.drop_country)].into_iter().flatten().min()
+                let outside = index.drop_outside.iter().find(|(countries, _)| !countries.contains(&country));
+                let outside = outside.map(|(_, rule)| *rule);
+                let listed = [index.drop_ip.first(address), of_country(&index.drop_country), outside];
+                listed.into_iter().flatten().min()
+            }
+            Stage::Page => {
+                let shown = |hosts: &[Host]| page.is_some_and(|page| shown_on(hosts, page));
+                index.deny_elsewhere.iter().find(|(hosts, _)| !shown(hosts)).map(|(_, rule)| *rule)
+            }
+            Stage::Password => {
+                let other = |password: &str| !shows_password(query, password);
+                index.deny_password.iter().find(|(password, _)| other(password)).map(|(_, rule)| *rule)
             }
             Stage::Token => of_token(if allow { &index.allow_token } else { &index.deny_token }),
             Stage::Ip => if allow { &index.allow_ip } else { &index.deny_ip }.first(address),

@@ -6,7 +6,7 @@ use super::{Decision, Subject, Verdict};
 use crate::{
     address::canonical,
     bans::{Ban, BanIndex, Boottime},
-    model::{Access, Config, Countries, Limit, Operation, PolicyId, Proto, Stage},
+    model::{Access, Config, Countries, Limit, Operation, PolicyId, Proto, Purpose, Stage},
 };
 
 /// A request, as it is judged and as backends are told of it.
@@ -30,6 +30,8 @@ pub struct Request {
     pub ua: Option<Arc<str>>,
     /// The Referer, when the client gave one.
     pub referer: Option<Arc<str>>,
+    /// The Origin, when the client gave one: browsers send it also where a page keeps its Referer to itself.
+    pub origin: Option<Arc<str>>,
     /// The Host that the client named.
     pub host: Option<Arc<str>>,
     /// The query string as it is forwarded.
@@ -55,6 +57,13 @@ impl Refusal {
             Self::Kicked => "kicked",
             Self::Elsewhere => "elsewhere",
         }
+    }
+}
+
+impl Request {
+    /// The URL of the page that shows the stream, as far as the client names one.
+    pub fn page(&self) -> Option<&str> {
+        self.referer.as_deref().filter(|referer| !referer.is_empty()).or(self.origin.as_deref())
     }
 }
 
@@ -144,7 +153,14 @@ pub fn judge(
         None => Ground::NoStream,
         Some(Access::Open) => Ground::Open,
         Some(Access::Closed) => Ground::Closed,
-        Some(Access::Policy(_)) if config.no_auto_token && request.token.is_none() => Ground::NoToken,
+        // Where nobody judges, nobody asks for a token.
+        Some(Access::Policy(id))
+            if config.no_auto_token
+                && request.token.is_none()
+                && config.policy(*id).purpose() != Purpose::Restricts(None) =>
+        {
+            Ground::NoToken
+        }
         Some(Access::Policy(id)) => {
             let address = canonical(request.address);
             let subject = Subject {
@@ -152,6 +168,8 @@ pub fn judge(
                 country: countries.country(address),
                 token: request.token.as_deref(),
                 ua: request.ua.as_deref(),
+                page: request.page(),
+                query: request.query.as_deref(),
             };
             Ground::Judged(*id, config.policy(*id).judge(&subject))
         }

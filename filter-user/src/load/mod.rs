@@ -1,16 +1,18 @@
 //! From the files on disk to everything that is enforced. The rim where configuration I/O happens.
 
-use std::{io::Read as _, path::Path, sync::LazyLock};
+use std::{io::Read as _, net::IpAddr, path::Path, sync::LazyLock};
 
 use anyhow::Context as _;
 
 mod files;
+mod own;
 
 pub use files::DiskFiles;
 pub(crate) use files::open_regular;
+pub use own::own_addresses;
 
 use crate::{
-    config::{self, Files, Part, Refused, Report, Severity, Texts, compare_countries},
+    config::{self, Files, Part, Refused, Report, Severity, Texts, compare_countries, covers_own},
     country::{CountryMap, Database},
     model::{Config, Countries, Country, Origin},
     offload::{Compiled, Decisions, compile},
@@ -43,11 +45,20 @@ pub trait Source: Files {
     ///
     /// Whatever the operating system says.
     fn database(&self, path: &Path) -> std::io::Result<Vec<u8>>;
+
+    /// The addresses of the host that is protected; none, where that is another one.
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
 }
 
 impl Source for DiskFiles {
     fn database(&self, path: &Path) -> std::io::Result<Vec<u8>> {
         read_database(path)
+    }
+
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        own_addresses()
     }
 }
 
@@ -82,6 +93,7 @@ pub fn load_from(
             None => return Err(LoadError(texts.into_report())),
         }
     }
+    covers_own(&config, &source.own_addresses(), &mut texts);
     Ok((Loaded { config, database }, texts.into_report()))
 }
 

@@ -1,11 +1,12 @@
 //! The rules of a policy by what they look at.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use ipnet::IpNet;
 
 use super::{
     country::Country,
+    page::Host,
     rule::{Action, Matcher, Rule, RuleId},
 };
 use crate::address::{Partition, net_range_v4, net_range_v6};
@@ -54,6 +55,12 @@ pub(crate) struct Index {
     pub(crate) deny_token: HashMap<Box<str>, RuleId>,
     pub(crate) allow_ua: Vec<(Box<str>, RuleId)>,
     pub(crate) deny_ua: Vec<(Box<str>, RuleId)>,
+    /// Drops what is in none of the countries.
+    pub(crate) drop_outside: Vec<(Arc<[Option<Country>]>, RuleId)>,
+    /// Denies what no page on these hosts shows.
+    pub(crate) deny_elsewhere: Vec<(Arc<[Host]>, RuleId)>,
+    /// Denies who does not show the password.
+    pub(crate) deny_password: Vec<(Box<str>, RuleId)>,
 }
 
 impl AddressRules {
@@ -74,7 +81,7 @@ impl AddressRules {
             match &rule.matcher {
                 Matcher::Ip(net) => add(*net, label),
                 Matcher::IpFile(list) => list.entries.iter().for_each(|(net, _)| add(*net, label)),
-                Matcher::Token(_) | Matcher::TokenFile(_) | Matcher::Country(_) | Matcher::Ua(_) => {}
+                _ => {}
             }
         }
         Self {
@@ -108,7 +115,7 @@ impl Index {
                             map.entry(token.clone()).or_insert(id);
                         }
                     }
-                    Matcher::Ip(_) | Matcher::IpFile(_) | Matcher::Country(_) | Matcher::Ua(_) => {}
+                    _ => {}
                 }
             }
             map
@@ -133,6 +140,24 @@ impl Index {
             deny_token: tokens(Action::Deny),
             allow_ua: agents(Action::Allow),
             deny_ua: agents(Action::Deny),
+            drop_outside: restrictions(rules, |matcher| match matcher {
+                Matcher::CountryOutside(countries) => Some(countries.clone()),
+                _ => None,
+            }),
+            deny_elsewhere: restrictions(rules, |matcher| match matcher {
+                Matcher::PageElsewhere(hosts) => Some(hosts.clone()),
+                _ => None,
+            }),
+            deny_password: restrictions(rules, |matcher| match matcher {
+                Matcher::OtherPassword(password) => Some(password.clone()),
+                _ => None,
+            }),
         }
     }
+}
+
+/// What the rules of one kind restrict, in file order. There are few of them.
+fn restrictions<T>(rules: &[Rule], of: fn(&Matcher) -> Option<T>) -> Vec<(T, RuleId)> {
+    let numbered = (0..).map(RuleId).zip(rules);
+    numbered.filter_map(|(id, rule)| Some((of(&rule.matcher)?, id))).collect()
 }

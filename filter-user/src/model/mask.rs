@@ -13,9 +13,12 @@ fn fingerprint(secret: &[u8]) -> String {
 impl Rule {
     /// The rule for logs, counters and explanations; `None` when it is as written, because it has no secret.
     pub(super) fn masked(&self) -> Option<String> {
-        let Matcher::Token(token) = &self.matcher else { return None };
-        let action = self.action.as_str();
-        Some(format!("{action} token *** (sha1 {})", fingerprint(token.as_bytes())))
+        let (what, secret) = match &self.matcher {
+            Matcher::Token(token) => (format!("{} token", self.action.as_str()), token),
+            Matcher::OtherPassword(password) => ("password".to_owned(), password),
+            _ => return None,
+        };
+        Some(format!("{what} *** (sha1 {})", fingerprint(secret.as_bytes())))
     }
 }
 
@@ -70,6 +73,9 @@ mod tests {
         };
         let token = rule(Matcher::Token("hunter2".into()), "allow token hunter2");
         assert_eq!(token.masked().unwrap(), "allow token *** (sha1 f3bbbd66)");
+        let mut password = rule(Matcher::OtherPassword("hunter2".into()), "password hunter2");
+        password.action = Action::Deny;
+        assert_eq!(password.masked().unwrap(), "password *** (sha1 f3bbbd66)");
         let ip = rule(Matcher::Ip("10.0.0.0/8".parse().unwrap()), "allow ip 10/8");
         assert_eq!(ip.masked(), None, "it is shown as written");
         let backend = |authority, text: &str| BackendRule {

@@ -1,11 +1,11 @@
 //! Policies: what an `auth_backend` block says.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{
     MaxSessions,
     index::Index,
-    rule::{BackendRule, Matcher, Origin, Rule, RuleId},
+    rule::{Action, BackendRule, Matcher, Origin, Rule, RuleId},
 };
 
 /// A policy's place in the configuration.
@@ -21,6 +21,7 @@ pub struct Policy {
     backends: Vec<BackendRule>,
     default_allow: Option<Origin>,
     max_sessions: MaxSessions,
+    purpose: Purpose,
     index: Index,
     /// What rules and backends are called without their secrets.
     rule_labels: Vec<Arc<str>>,
@@ -42,12 +43,24 @@ pub struct PolicyBuilder {
     pub default_allow: Option<Origin>,
     /// How many sessions there may be.
     pub max_sessions: MaxSessions,
+    /// What it is for.
+    pub purpose: Purpose,
+}
+
+/// What a policy is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is written, or implied by an `on_play` that names a backend.
+    #[default]
+    Judges,
+    /// It has the rules of this policy, if any, and restrictions of a stream.
+    Restricts(Option<PolicyId>),
 }
 
 impl PolicyBuilder {
     /// Indexes the rules.
     pub fn build(self) -> Policy {
-        let Self { name, origin, rules, backends, default_allow, max_sessions } = self;
+        let Self { name, origin, rules, backends, default_allow, max_sessions, purpose } = self;
         let index = Index::new(&rules);
         let label = |text: &Arc<str>, masked: Option<String>| masked.map_or_else(|| text.clone(), Into::into);
         let rule_labels = rules.iter().map(|rule| label(&rule.text, rule.masked())).collect();
@@ -59,6 +72,7 @@ impl PolicyBuilder {
             backends,
             default_allow,
             max_sessions,
+            purpose,
             index,
             rule_labels,
             backend_labels,
@@ -117,13 +131,31 @@ impl Policy {
         &self.max_sessions
     }
 
+    /// What it is for.
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
     /// The rules by what they look at.
     pub(crate) fn index(&self) -> &Index {
         &self.index
     }
 
+    /// The first rule of an action that names the address or a network of it. IPv4-mapped IPv6 addresses are IPv6 here.
+    pub fn address_rule(&self, action: Action, address: IpAddr) -> Option<RuleId> {
+        let rules = match action {
+            Action::Allow => &self.index.allow_ip,
+            Action::Deny => &self.index.deny_ip,
+            Action::Drop => &self.index.drop_ip,
+        };
+        match address {
+            IpAddr::V4(v4) => rules.v4.get(v4.to_bits()).rule(),
+            IpAddr::V6(v6) => rules.v6.get(v6.to_bits()).rule(),
+        }
+    }
+
     /// Whether a rule looks at countries, so that a database is needed.
     pub fn uses_countries(&self) -> bool {
-        self.rules.iter().any(|rule| matches!(rule.matcher, Matcher::Country(_)))
+        self.rules.iter().any(|rule| matches!(rule.matcher, Matcher::Country(_) | Matcher::CountryOutside(_)))
     }
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{backend::BackendOptions, country::Country};
+use super::{backend::BackendOptions, country::Country, page::Host};
 
 /// Where something stands in the operator's files.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +56,10 @@ pub enum Stage {
     Ban,
     /// A `drop` rule.
     Drop,
+    /// `domains`: the page that shows the stream.
+    Page,
+    /// `password` of who publishes.
+    Password,
     /// `allow token`, `deny token`.
     Token,
     /// `allow ip`, `deny ip`.
@@ -75,6 +79,8 @@ impl fmt::Display for Stage {
         f.write_str(match self {
             Self::Ban => "ban",
             Self::Drop => "drop",
+            Self::Page => "page",
+            Self::Password => "password",
             Self::Token => "token",
             Self::Ip => "ip",
             Self::Country => "country",
@@ -115,6 +121,12 @@ pub enum Matcher {
     Country(Option<Country>),
     /// A case-sensitive part of the User-Agent.
     Ua(Box<str>),
+    /// A country that is none of these: `allowed_countries`.
+    CountryOutside(Arc<[Option<Country>]>),
+    /// A page on none of these hosts, or no page at all: `domains`.
+    PageElsewhere(Arc<[Host]>),
+    /// Another password than this, or none.
+    OtherPassword(Box<str>),
 }
 
 impl Matcher {
@@ -123,8 +135,10 @@ impl Matcher {
         match self {
             Self::Token(_) | Self::TokenFile(_) => Stage::Token,
             Self::Ip(_) | Self::IpFile(_) => Stage::Ip,
-            Self::Country(_) => Stage::Country,
+            Self::Country(_) | Self::CountryOutside(_) => Stage::Country,
             Self::Ua(_) => Stage::Ua,
+            Self::PageElsewhere(_) => Stage::Page,
+            Self::OtherPassword(_) => Stage::Password,
         }
     }
 }

@@ -134,8 +134,12 @@ fn decide<A: Family>(policy: &Policy, countries: &Partition<A, Option<Country>>)
     let label = |rules: &CountryRules, country: Option<Country>| {
         rules.get(&country).map_or(RuleLabel::NONE, |rule| (*rule).into())
     };
+    let outside = |country: Option<Country>| {
+        let rule = index.drop_outside.iter().find(|(countries, _)| !countries.contains(&country));
+        rule.map_or(RuleLabel::NONE, |(_, rule)| (*rule).into())
+    };
     let by_country = |country: Option<Country>| ByCountry {
-        drop: label(&index.drop_country, country),
+        drop: label(&index.drop_country, country).min(outside(country)),
         otherwise: match label(&index.deny_country, country) {
             _ if label(&index.allow_country, country) != RuleLabel::NONE => Denial::PASS,
             RuleLabel::NONE if nothing_admits => Denial::BY_DEFAULT,

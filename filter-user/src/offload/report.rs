@@ -1,6 +1,9 @@
 //! What runs where, and why: the explanation that `check` gives of a compilation, rule by rule.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -13,8 +16,8 @@ use crate::{
     address::{Address, Partition},
     country::CountryMap,
     model::{
-        Action, Config, Country, Matcher, OpenReason, Origin, Policy, PolicyId, Rule, RuleId, ServiceKey,
-        Trust,
+        Action, Config, Country, Matcher, OpenReason, Origin, Policy, PolicyId, Purpose, Rule, RuleId,
+        ServiceKey, Trust,
     },
 };
 
@@ -96,9 +99,21 @@ pub fn report(
     compiled: &Compiled,
 ) -> Vec<RuleReport> {
     let mut reports = Vec::new();
+    let restricted: HashSet<PolicyId> = config
+        .policies
+        .iter()
+        .filter_map(|policy| match policy.purpose() {
+            Purpose::Restricts(base) => base,
+            Purpose::Judges => None,
+        })
+        .collect();
     for (id, policy) in (0..).map(PolicyId).zip(&config.policies) {
         let services: Vec<usize> =
             (0..config.services.len()).filter(|i| config.services[*i].policies.contains(&id)).collect();
+        // Its rules are shown with the restrictions of the streams that it judges.
+        if services.is_empty() && restricted.contains(&id) {
+            continue;
+        }
         let reporter = Reporter {
             config,
             countries,
@@ -298,6 +313,10 @@ impl Reporter<'_> {
                 Some(("the NIC cannot see tokens".into(), None))
             }
             (Matcher::Ua(_), _) => Some(("the NIC cannot see User-Agents".into(), None)),
+            (Matcher::PageElsewhere(_), _) => {
+                Some(("the NIC cannot see which page shows a stream".into(), None))
+            }
+            (Matcher::OtherPassword(_), _) => Some(("the NIC cannot see passwords".into(), None)),
             (_, Action::Allow) => {
                 Some(("it admits: its addresses pass the NIC unless a `drop` rule names them".into(), None))
             }

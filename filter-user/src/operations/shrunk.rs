@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use crate::model::{Action, Config, Matcher};
+use crate::model::{Action, Config, Matcher, Policy, Purpose};
 
 /// A list file with fewer entries than before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,9 @@ pub(super) fn shrunk(before: &Config, now: &Config) -> Vec<Shrunk> {
 
 fn sizes(config: &Config) -> BTreeMap<(Arc<str>, Arc<str>), usize> {
     let mut sizes = BTreeMap::new();
-    for policy in &config.policies {
+    // What restricts streams once more has the same lists.
+    let written = |policy: &&Policy| policy.purpose() == Purpose::Judges;
+    for policy in config.policies.iter().filter(written) {
         for rule in policy.rules().iter().filter(|rule| rule.action != Action::Allow) {
             if let Matcher::IpFile(list) = &rule.matcher {
                 sizes.insert((policy.name().clone(), list.path.clone()), list.entries.len());

@@ -248,6 +248,7 @@ impl Session {
             auto_token: None,
             ua: text(player.ua.as_deref()),
             referer: text(player.referer.as_deref()),
+            origin: None,
             host: text(player.host.as_deref()),
             query: text(self.kept.query()),
         }

@@ -161,6 +161,7 @@ mod tests {
             auto_token: None,
             ua: Some(ua.into()),
             referer: None,
+            origin: None,
             host: Some("tv.example.com".into()),
             query: query.map(Into::into),
         }

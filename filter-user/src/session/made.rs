@@ -24,6 +24,7 @@ pub(super) fn request(address: &str, token: Option<&str>) -> Request {
         auto_token: None,
         ua: Some("VLC".into()),
         referer: None,
+        origin: None,
         host: None,
         query: None,
     }

@@ -144,6 +144,7 @@ mod tests {
             backends: Vec::new(),
             default_allow: None,
             max_sessions: Default::default(),
+            purpose: Default::default(),
         };
         let fingerprint = Fingerprint::of(&policy.build());
         let sayings = Sayings::default();

@@ -8,6 +8,7 @@
 use std::{
     collections::HashMap,
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -20,7 +21,7 @@ use super::file;
 use crate::{
     config::{Files, Former},
     kernel::wall_clock,
-    load::{DiskFiles, Source, read_database},
+    load::{DiskFiles, Source, own_addresses, read_database},
 };
 
 /// The form of the manifest.
@@ -83,6 +84,10 @@ impl Files for Recording {
 impl Source for Recording {
     fn database(&self, path: &Path) -> io::Result<Vec<u8>> {
         read_database(path).inspect(|bytes| self.keep(path, bytes, wall_clock().as_secs()))
+    }
+
+    fn own_addresses(&self) -> Vec<IpAddr> {
+        own_addresses()
     }
 }
 

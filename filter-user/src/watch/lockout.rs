@@ -19,7 +19,7 @@ const NAMED: usize = 5;
 /// The address that the SSH connection of this process comes from, if it belongs to one.
 pub fn ssh_client() -> Option<IpAddr> {
     let connection = std::env::var("SSH_CONNECTION").ok()?;
-    connection.split_whitespace().next()?.parse().ok()
+    Some(canonical(connection.split_whitespace().next()?.parse().ok()?))
 }
 
 /// Warnings for an operator whose connection comes from `operator`, and for every private address with an open TCP

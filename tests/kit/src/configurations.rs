@@ -16,7 +16,7 @@ use filter_user::{
     judge::Request,
     model::{
         Access, Action, AddressHeader, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate,
-        Matcher, MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, RealIp, Rule, Service,
+        Matcher, MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, Purpose, RealIp, Rule, Service,
         ServiceKey, ServiceKind, SessionSettings, Stream, Trust, Upstream,
     },
     session::{SessionLimits, Sessions, Snapshot},
@@ -41,6 +41,7 @@ impl Rules {
             backends: Vec::new(),
             default_allow: None,
             max_sessions: MaxSessions::default(),
+            purpose: Purpose::Judges,
         })
     }
 

@@ -6,7 +6,7 @@ use super::{
     Binder,
     directives::{Top, look_up},
 };
-use crate::config::{lexer::Word, parser, source::Span, syntax::Statement};
+use crate::config::{Severity, lexer::Word, parser, source::Span, syntax::Statement};
 
 /// Files included deeper than this are refused.
 const DEEPEST_INCLUDE: usize = 16;
@@ -41,7 +41,17 @@ impl Binder<'_> {
         }
         let text = String::from_utf8_lossy(bytes).into_owned();
         self.config_files.push(path.to_owned());
+        let erlang = erlang_term(&text);
         let source = self.sources.add(path.to_owned(), text);
+        if let Some(start) = erlang {
+            let at = Span { source, start, end: start + 1 };
+            self.sources
+                .error(at, "erlang-terms", "this is Flussonic's format of before 2013, made of Erlang terms")
+                .label("a term such as {rtmp,1935}.")
+                .help("a newer Flussonic has `rtmp 1935;` in its place; write the rules as `auth_backend NAME { … }`");
+            return;
+        }
+        self.files_beside(path, source);
         if let Err(error) = std::str::from_utf8(bytes) {
             let start = error.valid_up_to();
             let at = Span { source, start, end: start + char::REPLACEMENT_CHARACTER.len_utf8() };
@@ -54,6 +64,38 @@ impl Binder<'_> {
             self.directive(&statement, &mut Top);
         }
         self.open_files.pop();
+    }
+
+    /// Takes note of the folder in which a package puts further files of this one, as of `flussonic.conf.d`.
+    fn files_beside(&mut self, path: &Path, source: u32) {
+        let mut folder = path.as_os_str().to_owned();
+        folder.push(".d");
+        let pattern = Path::new(&folder).join("*.conf");
+        // A folder that cannot be read is no folder of this file.
+        let files = self.files.matching(&pattern).unwrap_or_default();
+        if !files.is_empty() {
+            self.folders.push(ConfFolder { pattern, files, at: Span { source, start: 0, end: 0 } });
+        }
+    }
+
+    /// Warns of folders of which nothing is included.
+    pub(super) fn warn_of_folders(&mut self) {
+        for ConfFolder { pattern, files, at } in std::mem::take(&mut self.folders) {
+            let read = |path: &PathBuf| self.config_files.iter().any(|read| plain(read) == plain(path));
+            if files.iter().any(read) {
+                continue;
+            }
+            let (s, them) = if files.len() == 1 { ("", "it") } else { ("s", "them") };
+            let message = format!(
+                "{} file{s} of the folder beside this file {} not read: nothing includes {them}",
+                files.len(),
+                if s.is_empty() { "is" } else { "are" }
+            );
+            let file = self.sources.path(at.source).to_string_lossy().into();
+            self.sources
+                .say_file(Severity::Warning, file, "folder-not-included", message)
+                .help(format!("nicgate reads what is named: `include \"{}\";`", pattern.display()));
+        }
     }
 
     pub(super) fn include(&mut self, statement: &Statement) {
@@ -120,6 +162,36 @@ impl Binder<'_> {
             None => PathBuf::from(&*word.text),
         }
     }
+}
+
+/// A folder beside a configuration file with further files of it.
+pub(super) struct ConfFolder {
+    pattern: PathBuf,
+    files: Vec<PathBuf>,
+    /// The start of the file.
+    at: Span,
+}
+
+/// Where the first Erlang term of a text begins, if the text is made of such: `{http,80}.`
+fn erlang_term(text: &str) -> Option<usize> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let words = line.trim_start();
+        // `%` begins a comment there, and is the beginning of no directive.
+        if !words.is_empty() && !words.starts_with('%') {
+            let start = at + line.len() - words.len();
+            let inside = words.trim_start_matches(['[', '{', ' ']);
+            let (name, behind) = inside.split_at(inside.find(|c: char| !is_atom(c)).unwrap_or(inside.len()));
+            let term = words.starts_with(['{', '[']) && inside.len() < words.len();
+            return (term && !name.is_empty() && behind.trim_start().starts_with(',')).then_some(start);
+        }
+        at += line.len();
+    }
+    None
+}
+
+fn is_atom(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
 }
 
 /// A path without `.` and, where that is sure, without `..`: to see that two names are one file.

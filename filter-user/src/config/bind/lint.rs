@@ -12,9 +12,10 @@ use crate::{
     address::{net_range_v4, net_range_v6},
     config::{
         country,
+        prefix::is_large_network,
         source::{Sources, Span},
     },
-    model::{Action, Matcher, Origin, Rule, Service, ServiceKey, Trust},
+    model::{Action, Matcher, Origin, Purpose, Rule, Service, ServiceKey, Trust},
 };
 
 impl Binder<'_> {
@@ -22,7 +23,9 @@ impl Binder<'_> {
     pub(super) fn lint(&mut self, services: &[Service]) {
         let Self { sources, policies, never_drop, geoip, list_guard, .. } = self;
         let guarded = list_guard.is_none_or(|(on, _)| on);
-        let rules = || policies.iter().flat_map(|policy| policy.rules.iter().zip(&policy.places));
+        // What is restricted once more says the same again, but for the restrictions.
+        let written = || policies.iter().filter(|policy| policy.purpose == Purpose::Judges);
+        let rules = || written().flat_map(|policy| policy.rules.iter().zip(&policy.places));
         if geoip.is_none() {
             without_database(sources, rules());
         }
@@ -43,7 +46,7 @@ impl Binder<'_> {
         for (rule, at) in rules() {
             meets_proxy(sources, rule, *at, &proxies);
         }
-        for policy in policies {
+        for policy in policies.iter().filter(|policy| policy.purpose == Purpose::Judges) {
             outranked_addresses(sources, policy);
             outranked_others(sources, policy);
         }
@@ -76,10 +79,6 @@ fn without_database<'a>(sources: &mut Sources, rules: impl Iterator<Item = (&'a 
     }
 }
 
-/// In a list of addresses to be denied, a shorter prefix is more than one would list: 16 million addresses of IPv4.
-const SHORT_V4: u8 = 8;
-const SHORT_V6: u8 = 16;
-
 /// Looks at a list of addresses to be denied: a downloaded one can be valid and wrong.
 fn absurd_list(sources: &mut Sources, rule: &Rule, at: Span, guarded: bool) {
     let Matcher::IpFile(list) = &rule.matcher else { return };
@@ -100,8 +99,7 @@ fn absurd_list(sources: &mut Sources, rule: &Rule, at: Span, guarded: bool) {
         }
         return;
     }
-    let least = |net: &IpNet| if net.addr().is_ipv4() { SHORT_V4 } else { SHORT_V6 };
-    let mut short = list.entries.iter().filter(|(net, _)| net.prefix_len() < least(net));
+    let mut short = list.entries.iter().filter(|(net, _)| is_large_network(net));
     if let Some((net, line)) = short.next() {
         let more = match short.count() {
             0 => String::new(),
@@ -118,7 +116,7 @@ fn prefixes(rule: &Rule) -> impl Iterator<Item = (IpNet, Option<u32>)> {
     let (one, list) = match &rule.matcher {
         Matcher::Ip(net) => (Some((*net, None)), None),
         Matcher::IpFile(list) => (None, Some(list.entries.iter().map(|(net, line)| (*net, Some(*line))))),
-        Matcher::Token(_) | Matcher::TokenFile(_) | Matcher::Country(_) | Matcher::Ua(_) => (None, None),
+        _ => (None, None),
     };
     one.into_iter().chain(list.into_iter().flatten())
 }
@@ -245,7 +243,7 @@ fn outranked_others(sources: &mut Sources, policy: &PolicyDraft) {
                 }
             }
             Matcher::Ua(part) => agents.push((part, by)),
-            Matcher::Ip(_) | Matcher::IpFile(_) => {}
+            _ => {}
         }
     }
     let mut said = HashSet::new();
@@ -261,7 +259,7 @@ fn outranked_others(sources: &mut Sources, policy: &PolicyDraft) {
             Matcher::Ua(part) => {
                 agents.iter().take(1000).find(|(wide, _)| part.contains(&***wide)).map(|(_, by)| *by)
             }
-            Matcher::Ip(_) | Matcher::IpFile(_) => None,
+            _ => None,
         };
         let Some((text, origin)) = winner else { continue };
         if !said.insert(&rule.text) {

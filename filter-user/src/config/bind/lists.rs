@@ -73,6 +73,7 @@ struct NamedList {
 }
 
 /// A list of a rule: its places among the rules of its policy and among the lists.
+#[derive(Clone)]
 pub(super) struct ListUse {
     pub(super) rule: usize,
     list: usize,

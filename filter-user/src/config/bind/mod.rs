@@ -13,6 +13,8 @@ mod player;
 mod policy;
 mod port;
 mod resolve;
+mod restrict;
+mod restriction;
 mod service;
 mod session;
 mod setting;
@@ -34,6 +36,7 @@ use url::Url;
 pub(super) use self::directives::reference;
 use self::{
     directive::{Draft, Effect},
+    include::ConfFolder,
     lists::{NamedLists, OnError},
     policy::PolicyDraft,
     service::ServiceDraft,
@@ -62,6 +65,8 @@ struct Binder<'f> {
     /// The configuration files that are being read, outermost first.
     open_files: Vec<PathBuf>,
     config_files: Vec<PathBuf>,
+    /// Folders beside them with further files.
+    folders: Vec<ConfFolder>,
     list_files: Vec<PathBuf>,
     lists: NamedLists,
     policies: Vec<PolicyDraft>,
@@ -96,8 +101,10 @@ struct Binder<'f> {
     shared_srt: HashSet<u16>,
     passed_over: BTreeSet<Box<str>>,
     first_passed: Option<Span>,
-    /// What restricts access and is not enforced: where it stands first, and how often it does.
-    restrictions: BTreeMap<Box<str>, (Span, usize)>,
+    /// What restricts access and is not enforced: where it stands first, and where else it does.
+    restrictions: BTreeMap<Box<str>, (Span, HashSet<Span>)>,
+    /// What brings streams under names that are not in the configuration, and where it stands.
+    unnamed_streams: Vec<(String, Span)>,
 }
 
 /// Reads a configuration with all that it includes.
@@ -107,6 +114,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
         sources: Sources::default(),
         open_files: Vec::new(),
         config_files: Vec::new(),
+        folders: Vec::new(),
         list_files: Vec::new(),
         lists: NamedLists::default(),
         policies: Vec::new(),
@@ -139,6 +147,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
         passed_over: BTreeSet::new(),
         first_passed: None,
         restrictions: BTreeMap::new(),
+        unnamed_streams: Vec::new(),
     };
     match files.read(path) {
         Ok(bytes) => binder.file(path, &bytes, None),
@@ -152,20 +161,25 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
 
 impl Binder<'_> {
     fn finish(mut self) -> (Option<Config>, Texts) {
+        self.restrict_policies();
         let streams = self.resolve_streams();
         let services = self.resolve_services(&streams);
         self.name_unused_upstreams();
         self.fill_lists();
         self.lint(&services);
         self.warn_of_session_limits(&services);
+        let every_name = streams.list.iter().any(|(stream, _)| stream.name.is_empty());
+        self.warn_of_unnamed_streams(&services, every_name);
         self.warn_of_restrictions();
+        self.warn_of_folders();
         self.name_passed_over();
         if self.sources.has_errors() {
             return (None, Texts::new(self.sources));
         }
         let build = |draft: PolicyDraft| {
-            let PolicyDraft { name, origin, rules, backends, default_allow, max_sessions, .. } = draft;
-            PolicyBuilder { name, origin, rules, backends, default_allow, max_sessions }.build()
+            let PolicyDraft { name, origin, rules, backends, default_allow, max_sessions, purpose, .. } =
+                draft;
+            PolicyBuilder { name, origin, rules, backends, default_allow, max_sessions, purpose }.build()
         };
         let all_or_nothing = self.aborts();
         let geoip = self.geoip.map(|(path, at)| (path, self.sources.origin(at)));
@@ -236,13 +250,13 @@ impl Binder<'_> {
 
     /// Keeps in mind something that restricts access although nicgate does not enforce it.
     fn restricts(&mut self, what: &str, at: Span) {
-        self.restrictions.entry(what.into()).or_insert((at, 0)).1 += 1;
+        self.restrictions.entry(what.into()).or_insert_with(|| (at, HashSet::new())).1.insert(at);
     }
 
     /// One warning for each directive, however many streams have it.
     fn warn_of_restrictions(&mut self) {
-        for (what, (at, count)) in std::mem::take(&mut self.restrictions) {
-            let times = match count - 1 {
+        for (what, (at, places)) in std::mem::take(&mut self.restrictions) {
+            let times = match places.len() - 1 {
                 0 => String::new(),
                 1 => " (here and at one more place)".to_owned(),
                 more => format!(" (here and at {more} more places)"),

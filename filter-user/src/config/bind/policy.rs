@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Binder, lists::ListUse};
+use super::{Binder, lists::ListUse, restriction::Restrictions};
 use crate::{
     config::{lexer::Word, prefix::parse_prefix, source::Span, syntax::Statement, vocabulary::did_you_mean},
-    model::{Action, BackendRule, Matcher, MaxSessions, Origin, Rule},
+    model::{Action, BackendRule, Matcher, MaxSessions, Origin, Purpose, Rule},
 };
 
 /// A policy that is being read.
@@ -25,6 +25,9 @@ pub(super) struct PolicyDraft {
     pub(super) backends: Vec<BackendRule>,
     pub(super) default_allow: Option<Origin>,
     pub(super) max_sessions: MaxSessions,
+    /// What its own block restricts beside the rules, until these are put among them.
+    pub(super) restrictions: Restrictions,
+    pub(super) purpose: Purpose,
     /// Its values so far, for as long as its block is read.
     pub(super) seen: Seen,
 }
@@ -55,6 +58,46 @@ const KINDS: &[&str] = &["country", "default", "ip", "token", "ua", "useragent"]
 /// The values of a policy that were seen: each with its place.
 pub(super) type Seen = HashMap<(Action, Kind, Box<str>), Span>;
 
+impl PolicyDraft {
+    /// A policy without rules.
+    pub(super) fn new(name: Arc<str>, at: Span, origin: Origin) -> Self {
+        Self {
+            name,
+            at,
+            origin,
+            rules: Vec::new(),
+            places: Vec::new(),
+            lists: Vec::new(),
+            backends: Vec::new(),
+            default_allow: None,
+            max_sessions: MaxSessions::default(),
+            restrictions: Restrictions::default(),
+            purpose: Purpose::Judges,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Adds rules that its block does not say as such.
+    pub(super) fn add(&mut self, rules: Vec<(Rule, Span)>) {
+        let (rules, places): (Vec<Rule>, Vec<Span>) = rules.into_iter().unzip();
+        self.rules.extend(rules);
+        self.places.extend(places);
+    }
+
+    /// The same rules under another name.
+    pub(super) fn restricted(&self, name: Arc<str>) -> Self {
+        Self {
+            rules: self.rules.clone(),
+            places: self.places.clone(),
+            lists: self.lists.clone(),
+            backends: self.backends.clone(),
+            default_allow: self.default_allow.clone(),
+            max_sessions: self.max_sessions.clone(),
+            ..Self::new(name, self.at, self.origin.clone())
+        }
+    }
+}
+
 impl Binder<'_> {
     /// `auth_backend NAME { … }`
     pub(super) fn policy(&mut self, statement: &Statement) {
@@ -70,18 +113,8 @@ impl Binder<'_> {
                 .help("write its rules between `{` and `}`");
             return;
         }
-        let mut draft = PolicyDraft {
-            name: (&*name.text).into(),
-            at: name.span,
-            origin: self.sources.origin(statement.span()),
-            rules: Vec::new(),
-            places: Vec::new(),
-            lists: Vec::new(),
-            backends: Vec::new(),
-            default_allow: None,
-            max_sessions: MaxSessions::default(),
-            seen: Seen::new(),
-        };
+        let origin = self.sources.origin(statement.span());
+        let mut draft = PolicyDraft::new((&*name.text).into(), name.span, origin);
         for line in statement.statements() {
             self.directive(line, &mut draft);
         }
@@ -268,6 +301,9 @@ impl Binder<'_> {
             // No value can begin so.
             Matcher::IpFile(list) => format!("\0{}", list.path).into(),
             Matcher::TokenFile(list) => format!("\0{}", list.path).into(),
+            Matcher::CountryOutside(_) | Matcher::PageElsewhere(_) | Matcher::OtherPassword(_) => {
+                unreachable!("no `allow`, `deny` or `drop` is about such")
+            }
         };
         match seen.entry((action, kind, key)) {
             Entry::Occupied(earlier) => {

@@ -9,11 +9,12 @@ use std::{
 use super::{
     Binder,
     policy::PolicyDraft,
+    restrict::Restricted,
     stream::{Judge, Judges, SourceDraft, StreamDraft},
 };
 use crate::{
     config::{lexer::Word, source::Span, vocabulary::suggest},
-    model::{Access, BackendOptions, BackendRule, MaxSessions, Origin, PolicyId, Stream},
+    model::{Access, BackendOptions, BackendRule, Origin, PolicyId, Stream},
 };
 
 /// Who judges by a template or by default; `None` when it says nothing.
@@ -34,8 +35,8 @@ pub(super) struct Resolved {
     pub(super) other_servers: Vec<(Arc<str>, Origin, Option<PolicyId>)>,
 }
 
-/// The policies implied so far, by what they ask.
-type Implied = HashMap<String, PolicyId>;
+/// The policies implied so far, by where what they ask stands: each is called by its own line.
+type Implied = HashMap<Span, PolicyId>;
 
 impl StreamDraft {
     /// Who judges playing and publishing: what the stream says itself, then its template, then the top of the file.
@@ -89,8 +90,7 @@ impl Binder<'_> {
             (Judge::Bare(word), directive) => return self.bare_policy(word, *directive),
             (Judge::Implied(authority, word), directive) => (authority, word, *directive),
         };
-        let key = format!("{authority:?}");
-        if let Some(id) = implied.get(&key) {
+        if let Some(id) = implied.get(&word.span) {
             return Some(*id);
         }
         self.warn_of(authority, word);
@@ -106,19 +106,10 @@ impl Binder<'_> {
             origin: origin.clone(),
         };
         let id = PolicyId(self.policies.len() as u32);
-        self.policies.push(PolicyDraft {
-            name: format!("{directive} of {whose}").into(),
-            at: word.span,
-            origin,
-            rules: Vec::new(),
-            places: Vec::new(),
-            lists: Vec::new(),
-            backends: vec![backend],
-            default_allow: None,
-            max_sessions: MaxSessions::default(),
-            seen: HashMap::new(),
-        });
-        implied.insert(key, id);
+        let name = format!("{directive} of {whose}").into();
+        let draft = PolicyDraft { backends: vec![backend], ..PolicyDraft::new(name, word.span, origin) };
+        self.policies.push(draft);
+        implied.insert(word.span, id);
         Some(id)
     }
 
@@ -155,6 +146,7 @@ impl Binder<'_> {
     /// Finds out who judges each stream.
     pub(super) fn resolve_streams(&mut self) -> Resolved {
         let mut implied = Implied::new();
+        let mut restricted = Restricted::new();
         let defaults = std::mem::take(&mut self.default_judges);
         let defaults = self.access(&defaults, "every stream", &mut implied);
         let templates = std::mem::take(&mut self.templates);
@@ -194,6 +186,9 @@ impl Binder<'_> {
             });
             let judges = self.access(judges, name, &mut implied);
             let (on_play, on_publish) = draft.resolve(judges, base, &defaults);
+            let base_draft = base.map(|(_, base)| *base);
+            let (on_play, on_publish) =
+                self.restrict_stream((draft, name, base_draft), (on_play, on_publish), &mut restricted);
             let most = draft.max_sessions.or_else(|| base.and_then(|(_, base)| base.max_sessions));
             let stream = Stream {
                 name: name.clone(),
@@ -209,8 +204,29 @@ impl Binder<'_> {
             srt_ports.extend(base.iter().flat_map(|(_, base)| &base.srt_ports));
             list.push((stream, srt_ports));
         }
-        let other_servers = self.resolve_other_servers(&defaults, &mut implied);
+        let other_servers = self.resolve_other_servers(&defaults, &mut implied, &mut restricted);
         Resolved { list, shared_srt: std::mem::take(&mut self.shared_srt), other_servers }
+    }
+
+    /// Who judges playing and publishing where the stream or its template restricts that, given who judges otherwise.
+    fn restrict_stream(
+        &mut self,
+        (draft, name, base): (&StreamDraft, &str, Option<&StreamDraft>),
+        (on_play, on_publish): (Access, Access),
+        restricted: &mut Restricted,
+    ) -> (Access, Access) {
+        // What a template restricts, streams have in common.
+        let named = |own: bool| match base {
+            Some(base) if !own || std::ptr::eq(base, draft) => format!("template {}", base.name),
+            _ => name.to_owned(),
+        };
+        let own = &draft.restrictions;
+        let restrictions = own.or(base.map(|base| &base.restrictions));
+        let (player, publisher) = (named(own.of_play()), named(own.password.is_some()));
+        let on_play = self.restrict_play(on_play, &restrictions, (&player, &draft.origin), restricted);
+        let on_publish =
+            self.restrict_publish(on_publish, &restrictions, (&publisher, &draft.origin), restricted);
+        (on_play, on_publish)
     }
 
     /// Finds out who judges playing the streams of other servers.
@@ -218,15 +234,15 @@ impl Binder<'_> {
         &mut self,
         defaults: &Inherited,
         implied: &mut Implied,
+        restricted: &mut Restricted,
     ) -> Vec<(Arc<str>, Origin, Option<PolicyId>)> {
         let mut other_servers = Vec::new();
-        for SourceDraft { name, origin, judges } in std::mem::take(&mut self.other_servers) {
+        for SourceDraft { name, origin, judges, restrictions } in std::mem::take(&mut self.other_servers) {
             let own = self.access(&judges, &name, implied);
             let default = || defaults.on_play.clone().or_else(|| defaults.auth.clone());
-            let id = match own.on_play.or(own.auth).or_else(default) {
-                Some(Access::Policy(id)) => Some(id),
-                _ => None,
-            };
+            let judge = own.on_play.or(own.auth).or_else(default).unwrap_or(Access::Open);
+            let judge = self.restrict_play(judge, &restrictions, (&name, &origin), restricted);
+            let id = judge.policy();
             other_servers.push((name, origin, id));
         }
         other_servers

@@ -156,6 +156,9 @@ impl Binder<'_> {
         let inner = || statement.statements().iter().find(|inner| inner.directive().is("port"));
         let Some(word) = statement.values().first().or_else(|| inner()?.values().first()) else { return };
         let directive = &statement.directive().text;
+        if let Some(option) = statement.statements().iter().find(|inner| restricts(&inner.directive().text)) {
+            self.restricts(&format!("options of `{directive}`"), option.span());
+        }
         let Some((address, port)) = self.server_endpoint(word) else { return };
         let proto = if &**directive == "srt" { Proto::Udp } else { Proto::Tcp };
         if proto == Proto::Udp {
@@ -245,6 +248,24 @@ impl Binder<'_> {
             }
         }
     }
+}
+
+/// Whether an option of a port of the media server restricts who may use it.
+fn restricts(option: &str) -> bool {
+    const RESTRICT: &[&str] = &[
+        "allow",
+        "api",
+        "auth",
+        "deny",
+        "limit",
+        "max_sessions",
+        "on_play",
+        "on_publish",
+        "passphrase",
+        "password",
+        "token",
+    ];
+    RESTRICT.contains(&option)
 }
 
 /// The gates of this host that servers of a gate's upstream are.

@@ -21,10 +21,15 @@ impl Binder<'_> {
     pub(super) fn interface(&mut self, statement: &Statement) {
         let Some(name) = self.first_value(statement, "its name") else { return };
         self.no_more(statement, 1);
-        let bad = |c: char| c.is_whitespace() || c.is_control() || c == '/';
+        let bad = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':');
         if name.text.is_empty() || name.text.len() > LONGEST_INTERFACE || name.text.contains(bad) {
             let message = format!("`{}` is no name of an interface", name.as_written());
             self.sources.error(name.span, "bad-interface", message).help("`ip link` lists the interfaces");
+        } else if name.text.contains(['*', '?', '[']) {
+            let message = format!("`{}` is read as a name, not as a pattern", name.as_written());
+            self.sources
+                .warning(name.span, "interface-pattern", message)
+                .help("write an `interface NAME;` for each; `ip link` lists them");
         }
         let mut draft = InterfaceDraft::default();
         for option in statement.statements() {

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Binder;
+use super::{Binder, restriction::Restrictions};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement},
-    model::{Authority, Listener, Origin, Proto, ServiceKey},
+    model::{Authority, Listener, Origin, Proto, Service, ServiceKey, ServiceKind},
 };
 
 /// What `on_play` or `on_publish` names.
@@ -34,6 +34,8 @@ pub(super) struct StreamDraft {
     pub(super) at: Span,
     pub(super) origin: Origin,
     pub(super) judges: Judges,
+    /// What restricts who may play or publish beside them.
+    pub(super) restrictions: Restrictions,
     /// Whether it takes published input.
     pub(super) publishes: bool,
     /// Whether the media server does not run it: nobody is admitted.
@@ -49,6 +51,7 @@ pub(super) struct SourceDraft {
     pub(super) name: Arc<str>,
     pub(super) origin: Origin,
     pub(super) judges: Judges,
+    pub(super) restrictions: Restrictions,
 }
 
 impl StreamDraft {
@@ -75,7 +78,35 @@ impl Binder<'_> {
             self.sources.error(draft.at, "empty-value", "this name is empty").help("give the stream a name");
             return;
         }
+        if draft.name.contains('*') {
+            let what = format!("streams of the pattern `{}`, which nicgate reads as a name", draft.name);
+            self.unnamed_streams.push((what, draft.at));
+        }
         self.streams.push(draft);
+    }
+
+    /// `aliaser SCRIPT;`: further names of streams, which only the media server knows.
+    pub(super) fn aliaser(&mut self, statement: &Statement) {
+        self.unnamed_streams.push(("the names that this `aliaser` makes up".to_owned(), statement.span()));
+    }
+
+    /// Warns of streams that are nowhere named, where a gate answers 404 to names that it does not know. `every_name`
+    /// says that a template has an empty prefix, so that there are none.
+    pub(super) fn warn_of_unnamed_streams(&mut self, services: &[Service], every_name: bool) {
+        let unnamed = std::mem::take(&mut self.unnamed_streams);
+        let Some(gate) = services.iter().find(|service| matches!(service.kind, ServiceKind::Gate(_))) else {
+            return;
+        };
+        if every_name {
+            return;
+        }
+        for (what, at) in unnamed {
+            let message = format!("a gate answers 404 to {what} ({} is one, {})", gate.key, gate.origin);
+            self.sources.warning(at, "streams-without-names", message).help(
+                "name them: `stream NAME { … }`, or all below a path with `template NAME { prefix PATH; … }`; \
+                 `prefix \"\";` means every name",
+            );
+        }
     }
 
     /// `template NAME { … }`
@@ -93,7 +124,13 @@ impl Binder<'_> {
     pub(super) fn other_server(&mut self, statement: &Statement) {
         let Some(name) = self.first_value(statement, "a host") else { return };
         let origin = self.sources.origin(statement.span());
-        let mut draft = SourceDraft { name: (&*name.text).into(), origin, judges: Judges::default() };
+        self.unnamed_streams.push((format!("the streams of `source {}`", name.text), statement.span()));
+        let mut draft = SourceDraft {
+            name: (&*name.text).into(),
+            origin,
+            judges: Judges::default(),
+            restrictions: Restrictions::default(),
+        };
         for inner in statement.statements() {
             self.directive(inner, &mut draft);
         }
@@ -118,6 +155,7 @@ impl Binder<'_> {
             at: name.span,
             origin: self.sources.origin(statement.span()),
             judges: Judges::default(),
+            restrictions: Restrictions::default(),
             publishes: false,
             disabled: false,
             template: None,

@@ -133,7 +133,7 @@ fn streams_without_a_judge_are_open_to_play_and_published_only_where_they_take_i
     assert_eq!(judges(&config, "plain"), pair("open", "closed"));
     assert_eq!(judges(&config, "push"), pair("open", "open"));
     assert_eq!(judges(&config, "films"), pair("open", "closed"));
-    assert_eq!(judges(&config, "pass"), pair("open", "open"));
+    assert_eq!(judges(&config, "pass"), pair("open", "password of pass"));
     assert_eq!(judges(&config, "srt"), pair("open", "open"));
     assert_eq!(judges(&config, "old"), pair("open", "open"));
     assert_eq!(judges(&config, "older"), pair("open", "open"));
@@ -157,12 +157,110 @@ fn an_address_in_on_play_is_a_policy_of_its_own() {
          auth_backend named { allow default; }",
     );
     let names: Vec<_> = config.policies.iter().map(|policy| &**policy.name()).collect();
-    assert_eq!(names, ["named", "on_play of x", "on_publish of x", "on_play of z"]);
+    assert_eq!(names, ["named", "on_play of x", "on_publish of x", "auth of y", "on_play of z"]);
     assert_eq!(judges(&config, "x"), pair("on_play of x", "on_publish of x"));
-    assert_eq!(judges(&config, "y").0, "on_play of x");
+    assert_eq!(judges(&config, "y").0, "auth of y");
     let id = config.policy_named("on_play of z").unwrap();
     assert_eq!(config.policy(id).backends()[0].authority, Authority::SecureToken("key".into()));
     assert_eq!(&*config.policy(id).backends()[0].text, "on_play securetoken://key");
+}
+
+#[test]
+fn streams_that_ask_alike_are_each_called_by_their_own_line() {
+    let config = good(
+        "stream a { on_play http://h/x; }\nstream b { auth http://h/x; }\n\
+         template t { on_play http://h/x; }\nstream c { template t; }\nstream d { template t; }\n",
+    );
+    let named = |stream: &str| {
+        let policy = config.policy(config.streams[stream].on_play.policy().unwrap());
+        (policy.name().to_string(), policy.backends()[0].text.to_string(), policy.backends()[0].origin.line)
+    };
+    assert_eq!(named("a"), ("on_play of a".into(), "on_play http://h/x".into(), 1));
+    assert_eq!(named("b"), ("auth of b".into(), "auth http://h/x".into(), 2));
+    assert_eq!(named("c"), ("on_play of template t".into(), "on_play http://h/x".into(), 3));
+    assert_eq!(named("d"), named("c"));
+}
+
+/// The name of the policy that judges playing or publishing, and its rules.
+fn judged(config: &Config, access: &Access) -> (String, Vec<String>) {
+    let policy = config.policy(access.policy().expect("a policy judges"));
+    let rules = policy.rules().iter().map(|rule| rule.text.to_string());
+    (policy.name().to_string(), rules.collect())
+}
+
+#[test]
+fn restrictions_are_rules_of_a_policy_of_the_stream() {
+    let config = good(
+        "geoip c.mmdb;\nauth_backend p { deny ip 192.0.2.1; domains all.example; }\n\
+         template t { on_play auth://p; domains t.example; password secret; }\n\
+         stream a { template t; }\nstream b { template t; input publish://; domain b.example; domain c.example; }\n\
+         stream c { allowed_countries DE unknown; disallowed_countries CN kp; }\n\
+         stream d { on_play auth://p; }\nstream e { disabled; domains e.example; }\n",
+    );
+    let play = |stream: &str| judged(&config, &config.streams[stream].on_play);
+    let rules = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let own = ["deny ip 192.0.2.1", "domains all.example"];
+    assert_eq!(play("d"), ("p".into(), rules(&own)));
+    assert_eq!(play("a"), ("p for template t".into(), rules(&[own[0], own[1], "domains t.example"])));
+    assert_eq!(play("b"), ("p for b".into(), rules(&[own[0], own[1], "domain b.example c.example"])));
+    let countries = ["allowed_countries DE unknown", "disallowed_countries CN", "disallowed_countries kp"];
+    assert_eq!(play("c"), ("restrictions of c".into(), rules(&countries)));
+    assert_eq!(
+        config.policy_named("restrictions of c").map(|id| config.policy(id).default_allow().is_some()),
+        Some(true)
+    );
+    assert_eq!(config.streams["e"].on_play, Access::Closed);
+    // What cannot be published to has no password.
+    assert_eq!(config.streams["a"].on_publish, Access::Closed);
+    let publish = judged(&config, &config.streams["b"].on_publish);
+    assert_eq!(publish, ("password of template t".into(), rules(&["password secret"])));
+    assert!(config.uses_countries());
+}
+
+#[test]
+fn streams_share_the_policy_of_the_same_restriction() {
+    let files = memory(
+        "auth_backend p { deny ip file l; allow default; }\nauth_backend q { deny ip 192.0.2.1; allow default; }\n\
+         template t { domains t.example; }\nstream a { template t; on_play auth://q; }\n\
+         stream b { template t; on_play auth://q; }\nstream c { domains x.example; on_play auth://p; }\n\
+         stream d { domains x.example; on_play auth://p; }\nguard tcp 80 streams;\n",
+    )
+    .with("l", "198.51.100.0/24\n");
+    let (config, report) = files.load();
+    let config = config.unwrap_or_else(|| panic!("{}", report.render(false)));
+    assert_eq!(report.diagnostics, []);
+    assert_eq!(
+        service(&config, "80/tcp"),
+        (vec!["q for template t".into(), "p with domains x.example".into()], None)
+    );
+    // A list is in each policy of its own; what was read is there once.
+    let list = |name: &str| match &config.policy(config.policy_named(name).unwrap()).rules()[0].matcher {
+        Matcher::IpFile(list) => list.entries.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(list("p").len(), 1);
+    assert!(Arc::ptr_eq(&list("p"), &list("p with domains x.example")));
+}
+
+#[test]
+fn countries_of_a_stream_are_not_enforced_without_a_database() {
+    let (config, report) = memory(
+        "auth_backend p { allowed_countries DE; allow default; }\nstream s { disallowed_countries CN; on_play auth://p; }\n\
+         template t { allowed_countries AT; }\nstream u { template t; on_play auth://p; }\nstream v { template t; }\n",
+    )
+    .load();
+    let config = config.unwrap();
+    assert_eq!(judges(&config, "s").0, "p");
+    assert_eq!(judges(&config, "v").0, "open");
+    assert_eq!(config.policies.len(), 1);
+    let said: Vec<_> = report.warnings().map(|said| said.message.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "nicgate does not enforce `allowed_countries` without `geoip PATH;` (here and at one more place)",
+            "nicgate does not enforce `disallowed_countries` without `geoip PATH;`",
+        ]
+    );
 }
 
 #[test]
@@ -469,8 +567,6 @@ fn what_restricts_access_and_is_not_enforced_is_warned_of_once() {
     assert_eq!(
         said,
         [
-            ("nicgate does not enforce `domains`", 3),
-            ("nicgate does not enforce `password`", 2),
             ("nicgate does not enforce `total_clients` (here and at one more place)", 2),
             ("nicgate does not enforce options of `on_play`", 2),
         ]

@@ -167,3 +167,31 @@ fn bad_lines_are_counted_and_the_first_ten_are_named() {
     assert_eq!(named, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 1]);
     assert_eq!(report.warnings().last().unwrap().message, "15 more lines of this file cannot be read either");
 }
+
+#[test]
+fn rules_that_cover_addresses_of_this_host_are_told_with_the_line() {
+    let text = "auth_backend a {\n  deny ip file l;\n  drop ip 2001:db8::/32;\n  allow ip 192.0.2.1;\n}\n\
+                auth_backend b { deny ip 198.51.100.0/24; }\n";
+    let files = memory(text).with("l", "203.0.113.0/24\n192.0.2.0/24\n192.0.2.9\n");
+    let own = ["192.0.2.8", "192.0.2.9", "2001:db8::1", "10.0.0.1"].map(|text| text.parse().unwrap());
+    let (config, mut texts) = read(Path::new("nicgate.conf"), &files);
+    covers_own(&config.unwrap(), &own, &mut texts);
+    let report = texts.into_report();
+    let said: Vec<_> = report
+        .diagnostics
+        .iter()
+        .filter(|said| said.code == "covers-own-address")
+        .map(|said| (said.origin.line, said.message.as_str()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (
+                2,
+                "`deny ip file \"l\"` with 192.0.2.0/24 (line 2 of the list) covers 192.0.2.8 and 1 more, an address of \
+                 this host"
+            ),
+            (3, "`drop ip 2001:db8::/32` covers 2001:db8::1, an address of this host"),
+        ]
+    );
+}

@@ -35,6 +35,7 @@ mod text {
         unclosed_block: "auth_backend a {\n  allow default;\n";
         unclosed_block_before_a_stream: "auth_backend a {\n  allow default;\n\nstream s {\n  on_play auth://a;\n}\n";
         unmatched_brace: "shadow;\n}\nshadow;\n";
+        erlang_terms: "% before 2013\n{rtmp,1935}.\n{http, 80}.\n{file, \"vod\", \"/movies\"}.\n";
         nameless_block: "{ allow default; }\n";
         too_deep: "a {".repeat(65) + &"}".repeat(65);
         several_errors_in_one_run: "auth_backend a {\n  allow ip 10.300/16;\n  deny country Russia\n  alow token t;\n}\nguard tcp 0 auth://b;\n";
@@ -61,6 +62,7 @@ mod values {
         range_of_addresses: policy("deny ip 10.0.0.1-10.0.0.9;");
         too_many_octets: policy("deny ip 10.0.0.1.2;");
         host_name: policy("deny ip example.com;");
+        zone: policy("deny ip fe80::1%eth0;");
         empty_address: policy("deny ip \"\";");
         host_bits: policy("deny ip 192.0.2.77/24;");
         mapped_not_covered: policy("deny ip ::/0;");
@@ -177,6 +179,8 @@ mod includes {
         include_of_two: "include a b;\n";
         include_with_a_block: "include a { }\n", "a" = "";
         include_pattern: "include conf.d/*.conf;\n";
+        folder_beside: "include flussonic.conf;\n", "flussonic.conf" = "stream s { on_play auth://pol; }\n", "flussonic.conf.d/a.conf" = "auth_backend pol { allow default; }\n";
+        folder_beside_that_is_included: "include nicgate.conf.d/*.conf;\n", "nicgate.conf.d/a.conf" = "shadow;\n";
         include_cycle: "include \"a.conf\";\n", "a.conf" = "shadow;\ninclude ./nicgate.conf;\n";
         included_twice: "include a;\ninclude ./a;\n", "a" = "shadow;\n";
         error_in_an_included_file: "include sub/a;\n", "sub/a" = "include b;\n", "sub/b" = "# b\nguard tcp 70000 streams;\n";
@@ -216,9 +220,14 @@ mod streams {
         stream_with_an_empty_name: "stream / { input udp://239.0.0.1:1234; }\n";
         duplicate_stream: "stream a { on_play http://h/; }\nvod a { on_play http://h/; }\n";
         duplicate_template: "template a { }\ntemplate a { }\n";
+        restrictions_that_cannot_be_read: "stream a {\n  allowed_countries Germany;\n  disallowed_countries;\n  domains https://a.example a.*.example;\n  password;\n  password \"\";\n  domains { a.example; }\n}\n";
+        password_twice: "stream a { input publish://; password one; password two; on_play http://h/; }\n";
+        misspelt_restriction: "stream a { allowed_country DE; domainz a.example; pasword x; }\n";
         unknown_template: "template sport { on_play http://h/; }\nstream a { template sports; }\n";
         unknown_template_like_nothing: "stream a { template sports; }\n";
         misspelt_on_play: "stream a { on_ply auth://myauth1; }\n";
+        streams_without_names: "source origin.example.com { on_play http://h/; }\nrewrite cam/* { on_play http://h/; }\naliaser /etc/a.lua;\ngate 80 { upstream http://127.0.0.1:8080; }\n";
+        streams_without_names_that_a_prefix_knows: "source origin.example.com { on_play http://h/; }\ntemplate t { prefix \"\"; on_play http://h/; }\ngate 80 { upstream http://127.0.0.1:8080; }\n";
         passed_over: "cluster_key abcd;\ndvr /storage;\nstream a {\n  on_play http://h/;\n  dvr /storage 7d;\n  transcoder vb=2048k size=1280x720:fit:#000000 ab=128k;\n}\nunheard_of { of { this; } }\n";
         iptv: "iptv sqlite:///opt/iptv.db;\n";
     }
@@ -242,6 +251,7 @@ mod own {
         port_too_high: "guard tcp 192.0.2.1:65536 streams;\n";
         port_is_a_word: "guard tcp rtmp streams;\n";
         port_of_the_server: "http 808080;\n";
+        options_of_a_port: "http 80 { api false; allow 10.0.0.0/8; }\nhttps { port 443; ssl_protocols tlsv1.2; }\n";
         address_is_a_name: "guard tcp localhost:80 streams;\n";
         address_without_brackets: "guard tcp 2001:db8::1:80 streams;\n";
         guard_alone: "guard tcp;\n";
@@ -254,6 +264,8 @@ mod own {
         duplicate_service: "gate 80 { upstream http://127.0.0.1:8080; }\nguard tcp 0.0.0.0:80 streams;\n";
         duplicate_interface: "interface eth0;\ninterface eth0 { mode native; }\n";
         interface_without_a_name: "interface;\n";
+        interface_pattern: "interface *;\ninterface eth?;\n";
+        interface_alias: "interface eth0:1;\n";
         interface_name: "interface a_very_long_name_0;\n";
         engine: "engine flta;\n";
         engine_like_nothing: "engine hash;\n";

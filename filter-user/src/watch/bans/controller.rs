@@ -1,7 +1,7 @@
 //! Keeps the table of bans, its file, the kernel's maps and the gates in line. Everything here blocks.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -10,12 +10,13 @@ use std::{
 use super::{
     BanChange, BanCounters, BanError, BanInfo, BanList, BanNames, BanOrder, BansMade, BansStatus, Done,
     Enforcement, Unbanned,
-    exemptions::Exemptions,
+    exemptions::{Exemptions, odd, some},
     order::{Checked, named, place, shown},
 };
 use crate::{
     bans::{Ban, BanIndex, BanTable, Boottime, Desired, Exempt, Label, Place, Put, Scope},
     kernel::{BanMaps, Count, boottime, wall_clock},
+    load::own_addresses,
     model::{Config, Limit, ServiceKey, ServiceKind},
     session::{Rejudged, Sessions},
     state::{BanStore, Found},
@@ -333,6 +334,7 @@ impl BanController {
         );
         let gated = self.gated(scope);
         let mut notes = self.exemptions.notes(place, gated);
+        notes.extend(odd(net, &own_addresses()));
         let longer = self.table.around(place).find(|other| match (other.until, ban.until) {
             (None, _) => true,
             (Some(other), own) => own.is_some_and(|own| other >= own),
@@ -400,7 +402,14 @@ impl BanController {
             "banned many"
         );
         let gated = places.iter().any(|(scope, _)| self.gated(*scope));
-        let notes: Vec<String> = self.nobody_enforces(gated).into_iter().collect();
+        let own = own_addresses();
+        let mut said = HashSet::new();
+        let each = places.iter().flat_map(|place| {
+            let exempt = self.exemptions.notes(*place, self.gated(place.0));
+            exempt.into_iter().chain(odd(place.1, &own))
+        });
+        let mut notes = some(each.filter(|note| said.insert(note.clone())), "such notes");
+        notes.extend(self.nobody_enforces(gated));
         let result = BansMade { banned: new, replaced: places.len() - new, enforcement };
         Ok(self.done(result, &notes))
     }

@@ -1,10 +1,13 @@
 //! What the NIC will not drop whatever is banned, and what a reply says of it.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use super::order::shown;
 use crate::{
     bans::{Ban, Exempt, Scope},
+    config::is_large_network,
     model::{Config, Origin, ServiceKey, Trust},
 };
 
@@ -70,8 +73,22 @@ impl Exemptions {
     }
 }
 
+/// What may not be meant about banning these addresses, `own` being those of this host.
+pub(super) fn odd(net: IpNet, own: &[IpAddr]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if is_large_network(&net) {
+        notes.push(format!("{net} is a very large network: look whether it is meant"));
+    }
+    let here: Vec<&IpAddr> = own.iter().filter(|address| net.contains(*address)).collect();
+    if let [first, more @ ..] = &here[..] {
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        notes.push(format!("{first}{more}, an address of this host, lies in {}", shown(net)));
+    }
+    notes
+}
+
 /// The first of these, and how many more there are.
-fn some(notes: impl Iterator<Item = String>, more: &str) -> Vec<String> {
+pub(super) fn some(notes: impl Iterator<Item = String>, more: &str) -> Vec<String> {
     let mut notes: Vec<String> = notes.collect();
     if notes.len() > MOST_NOTES {
         let count = notes.split_off(MOST_NOTES).len();
@@ -83,6 +100,23 @@ fn some(notes: impl Iterator<Item = String>, more: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_networks_and_own_addresses_are_told() {
+        let own: Vec<IpAddr> =
+            ["192.0.2.5", "192.0.2.6", "2001:db8::5"].map(|text| text.parse().unwrap()).into();
+        let odd = |net: &str| odd(net.parse().unwrap(), &own);
+        assert_eq!(odd("192.0.2.4/32"), [""; 0]);
+        assert_eq!(odd("192.0.2.5/32"), ["192.0.2.5, an address of this host, lies in 192.0.2.5"]);
+        assert_eq!(
+            odd("192.0.2.0/24"),
+            ["192.0.2.5 and 1 more, an address of this host, lies in 192.0.2.0/24"]
+        );
+        assert_eq!(odd("10.0.0.0/8"), [""; 0]);
+        assert_eq!(odd("10.0.0.0/7"), ["10.0.0.0/7 is a very large network: look whether it is meant"]);
+        assert_eq!(odd("2001::/16"), ["2001:db8::5, an address of this host, lies in 2001::/16"]);
+        assert_eq!(odd("2000::/15").len(), 2);
+    }
 
     #[test]
     fn a_reply_says_who_is_exempt_where() {

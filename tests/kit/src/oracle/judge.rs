@@ -35,8 +35,9 @@ pub enum Answer {
     Down,
 }
 
-/// The steps 1 to 8, in their order.
-const STEPS: [(Action, Kind, &str, Verdict); 8] = [
+/// The steps 1 to 8, in their order, and what comes before them.
+const STEPS: [(Action, Kind, &str, Verdict); 9] = [
+    (Action::Deny, Kind::Page, "page", Verdict::Deny),
     (Action::Allow, Kind::Token, "token", Verdict::Allow),
     (Action::Deny, Kind::Token, "token", Verdict::Deny),
     (Action::Allow, Kind::Ip, "ip", Verdict::Allow),

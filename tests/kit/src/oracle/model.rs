@@ -80,6 +80,8 @@ pub enum Kind {
     Country,
     /// The User-Agent.
     Ua,
+    /// The page that shows the stream.
+    Page,
 }
 
 /// The value of a rule.
@@ -97,6 +99,10 @@ pub enum Value {
     Country(String),
     /// A part of a User-Agent.
     Ua(String),
+    /// Every country but these, `unknown` being one: `allowed_countries`.
+    CountryOutside(Vec<String>),
+    /// Every page but those on these hosts, of which some begin with `*.`, and no page: `domains`.
+    PageElsewhere(Vec<String>),
 }
 
 /// One value of one line; a list file is one rule.
@@ -117,6 +123,8 @@ pub struct Request {
     pub token: Option<String>,
     /// The User-Agent, if there is one.
     pub ua: Option<String>,
+    /// The host of the page that shows the stream, if one is named.
+    pub page: Option<String>,
 }
 
 impl Rule {
@@ -125,8 +133,9 @@ impl Rule {
         match self.value {
             Value::Token(_) | Value::TokenFile(..) => Kind::Token,
             Value::Ip(_) | Value::IpFile(..) => Kind::Ip,
-            Value::Country(_) => Kind::Country,
+            Value::Country(_) | Value::CountryOutside(_) => Kind::Country,
             Value::Ua(_) => Kind::Ua,
+            Value::PageElsewhere(_) => Kind::Page,
         }
     }
 
@@ -140,6 +149,15 @@ impl Rule {
             Value::Country(code) if code == "unknown" => country.is_none(),
             Value::Country(code) => country.is_some_and(|country| country.eq_ignore_ascii_case(code)),
             Value::Ua(part) => request.ua.as_ref().is_some_and(|ua| ua.contains(part.as_str())),
+            Value::CountryOutside(codes) => {
+                !codes.iter().any(|code| code.eq_ignore_ascii_case(country.unwrap_or("unknown")))
+            }
+            Value::PageElsewhere(hosts) => !request.page.as_ref().is_some_and(|page| {
+                hosts.iter().any(|host| match host.strip_prefix('*') {
+                    None => page == host,
+                    Some(ending) => page.ends_with(ending),
+                })
+            }),
         }
     }
 }
@@ -164,6 +182,16 @@ pub struct Policy {
     pub backends: Vec<Authority>,
     /// Whether it has `allow default`.
     pub default_allow: bool,
+}
+
+impl Policy {
+    /// A page that may show what the policy judges; `None` where every one may.
+    pub fn page(&self) -> Option<String> {
+        self.rules.iter().find_map(|rule| match &rule.value {
+            Value::PageElsewhere(hosts) => Some(hosts[0].replace('*', "below")),
+            _ => None,
+        })
+    }
 }
 
 /// Which country each address belongs to: disjoint prefixes with a code each.

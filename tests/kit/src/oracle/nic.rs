@@ -28,14 +28,16 @@ pub fn every_request_is_denied(policy: &Policy, address: IpAddr, country: Option
     let answers = every_answer(policy.backends.len());
     every_token(policy).into_iter().all(|token| {
         every_ua(policy).into_iter().all(|ua| {
-            let request = Request { address, token: token.clone(), ua };
-            match judge(policy, &request, country).verdict {
-                Verdict::Allow => false,
-                Verdict::Deny => true,
-                Verdict::Ask => {
-                    answers.iter().all(|answers| conclude(policy, answers).verdict == Verdict::Deny)
+            every_page(policy).into_iter().all(|page| {
+                let request = Request { address, token: token.clone(), ua: ua.clone(), page };
+                match judge(policy, &request, country).verdict {
+                    Verdict::Allow => false,
+                    Verdict::Deny => true,
+                    Verdict::Ask => {
+                        answers.iter().all(|answers| conclude(policy, answers).verdict == Verdict::Deny)
+                    }
                 }
-            }
+            })
         })
     })
 }
@@ -56,6 +58,17 @@ fn every_token(policy: &Policy) -> Vec<Option<String>> {
     }
     listed.push(fresh);
     listed.into_iter().map(Some).chain([None]).collect()
+}
+
+/// No page, one on each listed host or below it, and one elsewhere.
+fn every_page(policy: &Policy) -> Vec<Option<String>> {
+    let mut pages = vec![None, Some("elsewhere.example".to_owned())];
+    for rule in &policy.rules {
+        if let Value::PageElsewhere(hosts) = &rule.value {
+            pages.extend(hosts.iter().map(|host| Some(host.replace('*', "below"))));
+        }
+    }
+    pages
 }
 
 /// No User-Agent, one that holds no listed part, one with each part alone, and one with each two.

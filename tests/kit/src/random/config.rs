@@ -31,8 +31,11 @@ pub fn policy(name: String) -> impl Strategy<Value = Policy> {
     let backends =
         vec(prop_oneof![3 => (0u8..3).prop_map(Authority::Http), 1 => Just(Authority::Iptv)], 0..4);
     let backends = prop_oneof![2 => Just(Vec::new()), 1 => backends];
-    (rules, backends, any::<bool>(), prop::bool::weighted(0.3)).prop_map(
-        move |(rules, backends, visible, default_allow)| {
+    // Restrictions come after the rules, whichever lines they are on: at most one of each kind.
+    let outside = option::weighted(0.15, vec(pool::country(), 1..4).prop_map(Value::CountryOutside));
+    let elsewhere = option::weighted(0.15, vec(pool::host(), 1..3).prop_map(Value::PageElsewhere));
+    (rules, backends, any::<bool>(), prop::bool::weighted(0.3), outside, elsewhere).prop_map(
+        move |(rules, backends, visible, default_allow, outside, elsewhere)| {
             let seen = |rule: &Rule| {
                 !visible
                     || rule.action != Action::Allow
@@ -43,6 +46,8 @@ pub fn policy(name: String) -> impl Strategy<Value = Policy> {
             if default_allow {
                 rules.reverse();
             }
+            rules.extend(outside.map(|value| Rule { action: Action::Drop, value }));
+            rules.extend(elsewhere.map(|value| Rule { action: Action::Deny, value }));
             Policy { name: name.clone(), rules, backends, default_allow }
         },
     )
@@ -57,11 +62,9 @@ pub fn request(addresses: Vec<IpAddr>) -> impl Strategy<Value = Request> {
         (pool::ua(), pool::ua()).prop_map(|(one, other)| format!("{one} {other}")),
         "[A-Za-z]{0,4}",
     ];
-    (address, option::of(token), option::of(ua)).prop_map(|(address, token, ua)| Request {
-        address,
-        token,
-        ua,
-    })
+    let page = pool::host().prop_map(|host| host.replace('*', "below"));
+    (address, option::of(token), option::of(ua), option::of(page))
+        .prop_map(|(address, token, ua, page)| Request { address, token, ua, page })
 }
 
 /// A whole configuration: up to three policies, streams and ports.

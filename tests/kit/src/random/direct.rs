@@ -3,8 +3,8 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use filter_user::model::{
-    self, Access, BackendRule, Country, List, Matcher, OpenReason, Origin, PolicyBuilder, PolicyId, Proto,
-    ServiceKey,
+    self, Access, BackendRule, Country, Host, List, Matcher, OpenReason, Origin, PolicyBuilder, PolicyId,
+    Proto, Purpose, ServiceKey,
 };
 use ipnet::IpNet;
 use url::Url;
@@ -35,6 +35,14 @@ fn build_policy(policy: &Policy) -> model::Policy {
             Value::Country(code) if code == "unknown" => Matcher::Country(None),
             Value::Country(code) => Matcher::Country(Some(Country::new(code).expect("two letters"))),
             Value::Ua(part) => Matcher::Ua(part.as_str().into()),
+            Value::CountryOutside(codes) => {
+                let code =
+                    |code: &String| (code != "unknown").then(|| Country::new(code).expect("two letters"));
+                Matcher::CountryOutside(codes.iter().map(code).collect())
+            }
+            Value::PageElsewhere(hosts) => {
+                Matcher::PageElsewhere(hosts.iter().map(|host| Host::new(host).expect("a host")).collect())
+            }
         };
         let action = match rule.action {
             Action::Allow => model::Action::Allow,
@@ -60,6 +68,7 @@ fn build_policy(policy: &Policy) -> model::Policy {
         rules: rules.collect(),
         backends: backends.collect(),
         default_allow: policy.default_allow.then(|| origin(0)),
+        purpose: Purpose::Judges,
         max_sessions: Default::default(),
     }
     .build()

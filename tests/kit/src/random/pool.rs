@@ -104,3 +104,8 @@ pub fn country_table() -> impl Strategy<Value = CountryTable> {
         CountryTable(known.collect())
     })
 }
+
+/// A host of pages, or all below one.
+pub fn host() -> impl Strategy<Value = String> {
+    select(vec!["a.example", "b.a.example", "*.a.example", "*.b.example"]).prop_map(str::to_owned)
+}

@@ -109,6 +109,7 @@ fn head(rule: &Rule, style: &mut Style) -> String {
         Value::IpFile(..) => "ip file",
         Value::Country(_) => "country",
         Value::Ua(_) => ["ua", "useragent"][style.below(2)],
+        Value::CountryOutside(_) | Value::PageElsewhere(_) => unreachable!("lines of their own"),
     };
     format!("{action}{}{kind}", style.gap())
 }
@@ -128,11 +129,26 @@ fn list(entries: impl Iterator<Item = String>, style: &mut Style) -> String {
     text
 }
 
+/// A line that is a rule of all its values; `None` for other rules.
+fn restriction(rule: &Rule, style: &mut Style) -> Option<String> {
+    let (name, words) = match &rule.value {
+        Value::CountryOutside(words) => ("allowed_countries", words),
+        Value::PageElsewhere(words) => (["domain", "domains"][style.below(2)], words),
+        _ => return None,
+    };
+    let words: Vec<String> = words.iter().map(|word| style.word(word)).collect();
+    Some(format!("{name}{}{}", style.gap(), words.join(" ")))
+}
+
 /// Writes a policy, and its list files into `files`.
 fn write_policy(policy: &Policy, style: &mut Style, files: &mut MemoryFiles) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut rules = policy.rules.iter().peekable();
     while let Some(rule) = rules.next() {
+        if let Some(line) = restriction(rule, style) {
+            lines.push(line);
+            continue;
+        }
         let mut line = head(rule, style);
         let value = |rule: &Rule, style: &mut Style, files: &mut MemoryFiles| match &rule.value {
             Value::Token(word) | Value::Country(word) | Value::Ua(word) => style.word(word),
@@ -148,6 +164,7 @@ fn write_policy(policy: &Policy, style: &mut Style, files: &mut MemoryFiles) -> 
                 files.0.insert(path.into(), text);
                 format!("\"{path}\"")
             }
+            Value::CountryOutside(_) | Value::PageElsewhere(_) => unreachable!("lines of their own"),
         };
         line += style.gap();
         line += &value(rule, style, files);

@@ -577,6 +577,31 @@ fn many_bans_are_one_change_or_none() {
     assert!(said.stderr.contains("203.0.113.10 is not banned on every service"), "{said:?}");
 }
 
+#[test]
+fn what_is_odd_about_bans_is_told_one_by_one_and_many_at_once() {
+    rights::need_root();
+    let edge = Edge::new("banodd");
+    edge.configure(OPEN, "never_drop 198.51.100.0/28;\n");
+    let _controller = edge.start();
+    // Ranges are the prefixes that they are.
+    edge.site.write("list", "some name:192.0.2.4-192.0.2.6\n198.51.100.1 - 198.51.100.1\n8.0.0.0/7\n");
+    let file = edge.site.path("list");
+    let said = edge.ban(&["--file", file.to_str().unwrap()]).with(0);
+    assert_eq!(said.stdout, "banned 4, replaced 0\n", "{said:?}");
+    let prefixes = edge.prefixes();
+    for prefix in ["192.0.2.4/31", "192.0.2.6/32", "198.51.100.1/32", "8.0.0.0/7"] {
+        assert!(prefixes.contains(&prefix.to_owned()), "{prefixes:?}");
+    }
+    assert!(said.stderr.contains("note: the NIC will not drop 198.51.100.1: `never_drop"), "{said:?}");
+    assert!(said.stderr.contains("note: 8.0.0.0/7 is a very large network"), "{said:?}");
+    let said = edge.ban(&["8.0.0.0/7"]).with(0);
+    assert!(said.stderr.contains("note: 8.0.0.0/7 is a very large network"), "{said:?}");
+    // The host's own addresses, as the controller finds them in its namespace.
+    let said = edge.ban(&["0.0.0.0/0", "--yes"]).with(0);
+    assert!(said.stderr.contains(", an address of this host, lies in 0.0.0.0/0"), "{said:?}");
+    assert!(said.stderr.contains("0.0.0.0/0 is a very large network"), "{said:?}");
+}
+
 #[expect(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 #[test]
 fn bans_are_made_while_reloads_go_on() {

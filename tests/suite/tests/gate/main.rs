@@ -10,6 +10,7 @@ mod places;
 mod playlists;
 mod proxies;
 mod proxies_of_others;
+mod restrictions;
 mod sessions;
 mod tokens;
 mod upstreams;

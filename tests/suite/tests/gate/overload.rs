@@ -320,6 +320,7 @@ async fn want_of_descriptors_is_nobodys_silence() {
 
 /// Ten thousand viewers at once, each from an address of its own, at a backend that takes two seconds for an answer and
 /// can be asked 256 questions at once: it could answer 512 of them in time, and those it does answer.
+#[expect(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_passes_no_cap_loses_no_answer_and_admits_nobody_by_the_default() {
     const VIEWERS: usize = 10_000;
@@ -354,6 +355,7 @@ async fn a_storm_passes_no_cap_loses_no_answer_and_admits_nobody_by_the_default(
             token: Some(format!("{}-{n}", if good { "good" } else { "bad" }).into()),
             ua: None,
             referer: None,
+            origin: None,
             host: None,
             query: None,
             auto_token: None,

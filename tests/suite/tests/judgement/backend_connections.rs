@@ -33,6 +33,7 @@ fn question() -> Question {
         token: Some("t".into()),
         ua: None,
         referer: None,
+        origin: None,
         host: None,
         query: None,
         auto_token: None,

@@ -33,6 +33,7 @@ fn request(operation: Operation, token: &str) -> Request {
         auto_token: None,
         ua: Some("VLC".into()),
         referer: None,
+        origin: None,
         host: Some("tv.example".into()),
         query: Some("token=t".into()),
     }

@@ -27,7 +27,8 @@ fn the_table_drops_what_the_oracle_says() {
             let country = countries.country(address);
             for policy in &config.services[service].policies {
                 let policy = config.policy(*policy);
-                let verdict = policy.judge(&Subject { address, country, token: None, ua: None }).verdict;
+                let subject = Subject { address, country, token: None, ua: None, page: None, query: None };
+                let verdict = policy.judge(&subject).verdict;
                 assert_eq!(verdict, Verdict::Deny, "{address} by {}", policy.name());
             }
             dropped += 1;

@@ -34,7 +34,14 @@ struct Seen {
 fn decide(policy: &Policy, seen: Seen, answer: Answer) -> Decision {
     let address: IpAddr = seen.address.parse().unwrap();
     let country = seen.country.map(|code| Country::new(code).unwrap());
-    let judged = policy.judge(&Subject { address, country, token: seen.token, ua: seen.ua });
+    let judged = policy.judge(&Subject {
+        address,
+        country,
+        token: seen.token,
+        ua: seen.ua,
+        page: Some("https://shown.example/"),
+        query: None,
+    });
     if judged.verdict == Verdict::Ask {
         assert_eq!((judged.stage, judged.rule), (Stage::Backend, None));
         return policy.conclude(&[answer]);
@@ -60,11 +67,14 @@ const fn step(line: &'static str, verdict: Verdict, stage: Stage) -> Step {
 }
 
 /// What matches the request, in the order of the judgement; two lines on one step are in one row.
-const STEPS: [&[Step]; 11] = [
+const STEPS: [&[Step]; 12] = [
     &[
         step("drop ip 192.0.2.0/24;", Verdict::Deny, Stage::Drop),
         step("drop country us;", Verdict::Deny, Stage::Drop),
+        step("allowed_countries RU;", Verdict::Deny, Stage::Drop),
+        step("disallowed_countries US;", Verdict::Deny, Stage::Drop),
     ],
+    &[step("domains other.example;", Verdict::Deny, Stage::Page)],
     &[step("allow token secret;", Verdict::Allow, Stage::Token)],
     &[step("deny token secret;", Verdict::Deny, Stage::Token)],
     &[step("allow ip 192.0.2/25;", Verdict::Allow, Stage::Ip)],
@@ -125,8 +135,8 @@ fn of_two_steps_the_earlier_decides_whichever_line_is_first() {
             }
         }
     }
-    // 55 pairs of steps, each in both orders; three steps have two lines.
-    assert!(pairs >= 2 * 55, "{pairs}");
+    // 66 pairs of steps, each in both orders; some steps have several lines.
+    assert!(pairs >= 2 * 66, "{pairs}");
 }
 
 #[test]

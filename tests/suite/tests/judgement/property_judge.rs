@@ -19,6 +19,8 @@ fn judged(decision: judge::Decision) -> Judgement {
     let stage = match decision.stage {
         Stage::Ban => "ban",
         Stage::Drop => "drop",
+        Stage::Page => "page",
+        Stage::Password => "password",
         Stage::Token => "token",
         Stage::Ip => "ip",
         Stage::Country => "country",
@@ -65,11 +67,14 @@ proptest! {
     fn judge_equals_the_oracle((config, style, requests, countries) in case()) {
         let loaded = random::load(&config, style);
         for (request, country) in requests.iter().zip(&countries) {
+            let page = request.page.as_ref().map(|host| format!("https://{host}/watch?v=1"));
             let seen = judged(loaded.policies[0].judge(&Subject {
                 address: request.address,
                 country: country.as_deref().and_then(Country::new),
                 token: request.token.as_deref(),
                 ua: request.ua.as_deref(),
+                page: page.as_deref(),
+                query: None,
             }));
             let expected = oracle::judge(&config.policies[0], request, country.as_deref());
             prop_assert_eq!(seen, expected, "{:?} from {:?}", request, country);

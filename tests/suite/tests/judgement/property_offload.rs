@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use filter_user::offload::{Cell, ClassId, Compiled, Decisions, compile};
 use ipnet::IpNet;
 use kit::{
-    oracle::{self, Config, Request, Verdict, mapped_to_v4},
+    oracle::{self, Action, Config, Policy, Request, Rule, Value, Verdict, mapped_to_v4},
     random::{self, Pick},
 };
 use proptest::prelude::*;
@@ -28,7 +28,7 @@ fn names_the_deciding_rule(
     let first = meaning.policies.iter().find(|policy| policies.contains(policy)).expect("a policy drops");
     prop_assert_eq!(&first.name, &*rule.policy_name);
     prop_assert_eq!(&meaning.policies[rule.policy.0 as usize], first);
-    let plainest = Request { address, token: None, ua: None };
+    let plainest = Request { address, token: None, ua: None, page: first.page() };
     let country = meaning.countries.country(address);
     let mut judgement = oracle::judge(first, &plainest, country);
     if judgement.verdict == Verdict::Ask {
@@ -70,6 +70,39 @@ proptest! {
             prop_assert_eq!(hidden.is_some(), meaning.drops_hidden(address), "{} on a hidden port", address);
             if !meaning.services.is_empty() {
                 prop_assert!(hidden.is_none() || hidden == compiled.verdict(address, 0));
+            }
+        }
+    }
+
+    /// A stream's own restriction is that of its policy, for this stream alone.
+    #[test]
+    fn what_a_stream_restricts_is_dropped_where_every_stream_does(
+        meaning in random::config(),
+        style: u64,
+        restricted in proptest::collection::vec(proptest::option::of(random::pool::country()), 4),
+        picks in random::picks(24),
+    ) {
+        let mut files = random::write(&meaning, style);
+        let mut expected = meaning.clone();
+        for (stream, country) in expected.streams.iter_mut().zip(restricted) {
+            let Some(country) = country else { continue };
+            let begins = format!("stream {} {{ ", stream.name);
+            for text in files.0.values_mut() {
+                *text = text.replace(&begins, &format!("{begins}allowed_countries {country}; "));
+            }
+            let open = Policy { name: String::new(), rules: Vec::new(), backends: Vec::new(), default_allow: true };
+            let mut policy = stream.on_play.map_or(open, |judge| meaning.policies[judge].clone());
+            let value = Value::CountryOutside(vec![country]);
+            policy.rules.push(Rule { action: Action::Drop, value });
+            stream.on_play = Some(expected.policies.len());
+            expected.policies.push(policy);
+        }
+        let compiled = compiled(&meaning, &random::load_files(&files));
+        let edges = random::edges(&meaning);
+        for address in picks.iter().map(|pick| pick.of(&edges)) {
+            for (i, service) in expected.services.iter().enumerate() {
+                let dropped = compiled.verdict(address, i).is_some();
+                prop_assert_eq!(dropped, expected.drops(service, address), "{} on {:?}", address, service);
             }
         }
     }

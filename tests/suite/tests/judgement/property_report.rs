@@ -15,7 +15,7 @@ use proptest::prelude::*;
 fn decided(meaning: &Config, policy: &Policy) -> Vec<(IpAddr, Option<usize>)> {
     let denied = |address: &IpAddr| {
         let country = meaning.countries.country(*address);
-        let plainest = Request { address: *address, token: None, ua: None };
+        let plainest = Request { address: *address, token: None, ua: None, page: policy.page() };
         every_request_is_denied(policy, *address, country).then(|| {
             let judgement = oracle::judge(policy, &plainest, country);
             assert_eq!(judgement.verdict, Verdict::Deny);

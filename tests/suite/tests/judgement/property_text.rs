@@ -77,7 +77,12 @@ proptest! {
             let text = &files.0[std::path::Path::new(&*rule.origin.file)];
             let line = text.lines().nth(rule.origin.line as usize - 1).expect("the line exists");
             let rest: String = line.chars().skip(rule.origin.column as usize - 1).collect();
-            let value = rule.text.splitn(3, ' ').last().expect("three words");
+            // A restriction is one rule of all its values, without a word for what they are.
+            let mut words = rule.text.split(' ');
+            let value = match words.next() {
+                Some("allowed_countries" | "domain" | "domains") => words.next().expect("a value"),
+                _ => rule.text.splitn(3, ' ').last().expect("three words"),
+            };
             let value = value.strip_prefix("file ").unwrap_or(value);
             // Quotes that are not needed are not shown again.
             let (rest, value) = (rest.trim_start_matches('"'), value.trim_start_matches('"'));

@@ -69,6 +69,8 @@ fn compare(engine: Engine, seed: u64) {
             via: None,
             token: None,
             ua: None,
+            page: None,
+            password: None,
             backends: None,
             bans: None,
             now: filter_user::bans::Boottime { nanoseconds: 0 },

@@ -523,6 +523,7 @@ fn what_is_no_regular_file_is_refused_at_once_wherever_it_is_named() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one database and one message after the other")]
 #[test]
 fn what_a_database_does_not_know_is_told_with_numbers_at_the_rule() {
     let site = Site::new();
@@ -579,6 +580,15 @@ fn what_a_database_does_not_know_is_told_with_numbers_at_the_rule() {
         ]
     );
     assert_eq!(check("v6.mmdb", "allow default;"), [""; 0], "no rule looks at countries");
+    // A list of those who may come leaves out everybody without a country.
+    let outside = "2 database-family the country database has 2 IPv6 networks and no IPv4 network: `allowed_countries US` \
+                   denies every IPv4 address";
+    assert_eq!(check("v6.mmdb", "allowed_countries US;\nallow default;"), [outside]);
+    assert_eq!(check("v6.mmdb", "allowed_countries US unknown;\nallow default;"), [""; 0]);
+    assert_eq!(
+        check("v6.mmdb", "allowed_countries US ZZ unknown;\nallow default;"),
+        ["2 unknown-country the country database has no network of `ZZ`: no address matches"]
+    );
 }
 
 #[test]
@@ -855,12 +865,12 @@ fn lists_that_are_valid_and_absurd_are_told_or_refused() {
     assert!(check("# nothing\n", 0).contains("has no entry: nobody is denied by it"));
     let large = check("192.0.2.1\n10.0.0.0/7\n2001::/15\n", 0);
     assert!(large.contains("10.0.0.0/7 on line 2, a very large network, and 1 more"), "{large}");
-    assert_eq!(check("name:192.0.2.1-192.0.2.9\n192.0.2.32 - 192.0.2.63\n", 0), "");
+    assert_eq!(check("name:203.0.113.1-203.0.113.9\n203.0.113.32 - 203.0.113.63\n", 0), "");
     let compiled = site.run(&["compile", "--json"]).with(0).json();
     let drop = &compiled["services"][0]["drop"]["v4"];
     assert_eq!(
         *drop,
-        json!(["192.0.2.1/32", "192.0.2.2/31", "192.0.2.4/30", "192.0.2.8/31", "192.0.2.32/27"])
+        json!(["203.0.113.1/32", "203.0.113.2/31", "203.0.113.4/30", "203.0.113.8/31", "203.0.113.32/27"])
     );
     // Who means it says so; and an `allow` list may hold everybody.
     site.write("list", "0.0.0.0/0\n");
@@ -888,4 +898,136 @@ fn explain_names_the_limits_of_sessions() {
     let said = site.run(&[&["explain"], &cam[..]].concat()).with(0).stdout;
     assert!(said.contains("at a gate: max_sessions 50 (nicgate.conf:6)\n"), "{said}");
     assert!(said.contains("at a gate: a session follows its player (token)\n"), "{said}");
+}
+
+/// Names that move a terminal's cursor, in C0, C1 and DEL.
+const HOSTILE: &str = "auth_backend \"n\x1b[2J\" { deny ip 192.0.2.1; deny token \"a\u{9b}2J\"; deny ua \"x\x07\"; \
+                       allow default; }\nguard tcp 1935 \"auth://n\x1b[2J\";\n\
+                       stream \"s\x1b]0;x\x07\" { on_play \"auth://n\x1b[2J\"; }\n\
+                       gate 80 { upstream http://127.0.0.1:8080; }\n";
+
+#[test]
+fn names_that_a_terminal_would_obey_reach_no_output() {
+    let right = site(HOSTILE);
+    let wrong = site(&format!(
+        "{HOSTILE}stream \"t\x1b[2J\" {{ on_play \"auth://o\x1b[2J\"; }}\ninclude \"\x1b[2J.conf\";\n"
+    ));
+    let mut seen = 0;
+    for (site, arguments) in [
+        (&right, &["check"][..]),
+        (&right, &["check", "--all"]),
+        (&right, &["compile"]),
+        (&right, &["explain", "--auth", "n\x1b[2J", "--ip", "192.0.2.1"]),
+        (&right, &["explain", "--stream", "nothing", "--ip", "192.0.2.1"]),
+        (&right, &["explain", "--auth", "m\x1b[2J", "--ip", "192.0.2.1"]),
+        (&wrong, &["check"]),
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let said = site.run(&[arguments, json].concat());
+            for text in [&said.stdout, &said.stderr] {
+                let obeyed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+                assert!(!text.contains(obeyed), "{arguments:?}: {text:?}");
+                seen += usize::from(text.contains("[2J"));
+            }
+        }
+    }
+    assert!(seen > 10, "the names are shown: {seen}");
+    // What programs read is what was written.
+    let checked = right.run(&["check", "--json"]).with(0).json();
+    assert_eq!(checked["rules"][0]["policy"], "n\x1b[2J");
+    assert_eq!(checked["rules"][1]["text"], "deny token \"a\u{9b}2J\"");
+}
+
+#[test]
+fn interfaces_that_are_not_here_are_told() {
+    let site = site(
+        "interface lo;\ninterface nosuch0;\nauth_backend a { allow default; }\nguard tcp 80 auth://a;\n",
+    );
+    let said = site.run(&["check"]).with(0).stdout;
+    assert!(said.contains("interface nosuch0 (mode auto): not on this machine"), "{said}");
+    assert!(said.contains("interface lo (mode auto)\n"), "{said}");
+    let interfaces = &site.run(&["check", "--json"]).with(0).json()["interfaces"];
+    assert_eq!(interfaces[0], json!({"name": "lo", "mode": "auto", "present": true}));
+    assert_eq!(interfaces[1]["present"], false);
+}
+
+#[test]
+fn the_column_of_a_long_line_is_true() {
+    let site = site(&format!(
+        "auth_backend a {{ deny ip{} 10.300.0.1; allow default; }}\n",
+        " 192.0.2.1".repeat(60)
+    ));
+    let said = site.run(&["check"]).with(1).stderr;
+    assert!(said.contains(" nicgate.conf:1:629\n"), "{said}");
+    let said = site.run(&["check", "--json"]).with(1).json();
+    let columns: Vec<&Value> = said["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|said| said["severity"] == "error")
+        .map(|said| &said["column"])
+        .collect();
+    assert_eq!(columns, [629]);
+}
+
+#[test]
+fn explain_and_check_know_what_restricts_a_stream() {
+    let site = site(&format!(
+        "{}auth_backend p {{ allow token good; allow default; }}\n\
+         stream cam {{ input publish://; allowed_countries US; domains shown.example; password secret; on_play auth://p; }}\n\
+         gate 80 {{ upstream http://127.0.0.1:8080; }}\nguard tcp 1935 auth://p;\n",
+        database()
+    ));
+    // 2.125.160.216 is in GB, 216.160.83.56 in US.
+    let cam = |ip: &'static str| vec!["--stream", "cam", "--ip", ip, "--token", "good"];
+    let page = ["--page", "https://shown.example/live"];
+    let said = |arguments: &[&str]| {
+        let said = explain_json(&site, arguments);
+        (said["verdict"].clone(), said["stage"].clone(), said["rule"]["text"].clone())
+    };
+    let all = |one: Vec<&'static str>, more: &[&'static str]| [one, more.to_vec()].concat();
+    assert_eq!(
+        said(&all(cam("216.160.83.56"), &page)),
+        (json!("allow"), json!("token"), json!("allow token *** (sha1 fc19318d)"))
+    );
+    assert_eq!(said(&cam("216.160.83.56")), (json!("deny"), json!("page"), json!("domains shown.example")));
+    assert_eq!(
+        said(&all(cam("2.125.160.216"), &page)),
+        (json!("deny"), json!("drop"), json!("allowed_countries US"))
+    );
+    let publish = all(cam("2.125.160.216"), &["--publish", "--password"]);
+    assert_eq!(said(&all(publish.clone(), &["secret"])).0, "allow");
+    assert_eq!(said(&all(publish, &["other"])).1, "password");
+    // Anybody can publish with the password, so that only what every request is denied is dropped.
+    let foreign = explain_json(&site, &cam("2.125.160.216"));
+    assert_eq!(foreign["kernel"], json!({"80/tcp": "pass"}));
+    let text = explain(&site, &cam("2.125.160.216")).with(0).stdout;
+    assert!(text.contains("judged by p for cam:"), "{text}");
+    let checked = site.run(&["check", "--json"]).with(0).json();
+    let texts: Vec<&str> =
+        checked["rules"].as_array().unwrap().iter().map(|rule| rule["text"].as_str().unwrap()).collect();
+    assert!(texts.contains(&"allowed_countries US") && texts.contains(&"password secret"), "{texts:?}");
+    let said: Vec<&Value> =
+        checked["diagnostics"].as_array().unwrap().iter().map(|said| &said["code"]).collect();
+    assert_eq!(said, [&json!("database-share")], "nothing is left to the media server");
+}
+
+#[test]
+fn what_every_stream_of_a_port_restricts_is_dropped_there() {
+    let config = |more: &str| {
+        format!(
+            "{}auth_backend p {{ allow token good; }}\nstream a {{ allowed_countries US; on_play auth://p; }}\n\
+             stream b {{ allowed_countries US GB; }}\nstream c {{ domains a.example; {more} }}\n\
+             gate 80 {{ upstream http://127.0.0.1:8080; }}\n",
+            database()
+        )
+    };
+    let kernel = |more: &str, ip: &str| {
+        explain_json(&site(&config(more)), &["--stream", "a", "--ip", ip])["kernel"]["80/tcp"].clone()
+    };
+    // 2.125.160.216 is in GB, 89.160.20.112 in SE.
+    assert_eq!(kernel("", "89.160.20.112"), "pass");
+    assert_eq!(kernel("allowed_countries GB;", "89.160.20.112"), "drop");
+    assert_eq!(kernel("allowed_countries GB;", "2.125.160.216"), "pass");
+    assert_eq!(kernel("disallowed_countries SE;", "89.160.20.112"), "drop");
 }

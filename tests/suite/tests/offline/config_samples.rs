@@ -109,7 +109,9 @@ fn a_whole_server_is_read_as_it_is() {
     assert_eq!(playing(&config, "events"), "boxes");
     assert_eq!(config.streams["first"].on_publish, Access::Closed);
     let publishers = config.policy_named("publishers").expect("defined");
-    assert_eq!(config.streams["studio1"].on_publish, Access::Policy(publishers));
+    // It has a password beside its policy.
+    let studio = config.streams["studio1"].on_publish.policy().expect("a policy judges");
+    assert_eq!(&**config.policy(studio).name(), "publishers for publishing to studio1");
     assert_eq!(config.streams["pubs"].on_publish, Access::Policy(publishers));
     assert_eq!(config.stream_for("vod/films/a.mp4/index.m3u8").map(|stream| &*stream.name), Some("vod"));
 

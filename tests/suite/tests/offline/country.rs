@@ -258,6 +258,12 @@ fn damaged_files_are_refused_with_their_name() {
 fn files_about_something_else_are_refused() {
     let error = format!("{:#}", open(fixture("MaxMind-DB-no-ipv4-search-tree.mmdb")).unwrap_err());
     assert!(error.contains("names no country in any record"), "{error}");
+    // Autonomous systems, as in GeoLite2-ASN.
+    let network = Prefix { address: "1.0.0.0".parse().unwrap(), len: 8 };
+    let system = Value::Map(vec![("autonomous_system_number", Value::Number(64496))]);
+    let asn = mmdb::write(Layout { record_bits: 24, ip_version: 4 }, &[(network, system)]);
+    let error = format!("{:#}", open(asn).unwrap_err());
+    assert!(error.contains("names no country in any record: a country database is needed"), "{error}");
 }
 
 /// Files made to exhaust a reader: refused, whatever is said of them, and without exhausting it.

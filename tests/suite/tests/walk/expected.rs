@@ -65,7 +65,9 @@ impl Rules {
                 Value::IpFile(..) => format!("ip file \"{LIST}\""),
                 Value::Country(code) => format!("country {code}"),
                 Value::Token(token) => format!("token {token}"),
-                Value::Ua(_) | Value::TokenFile(..) => unreachable!("the walk makes none"),
+                Value::Ua(_) | Value::TokenFile(..) | Value::CountryOutside(_) | Value::PageElsewhere(_) => {
+                    unreachable!("the walk makes none")
+                }
             };
             text += &format!("{action} {value};\n");
         }
@@ -134,7 +136,7 @@ impl Expected {
     pub(crate) fn status(&self, number: usize, token: &str) -> u16 {
         let address = source(number);
         let policy = self.in_force.policy();
-        let request = Request { address, token: Some(token.to_owned()), ua: None };
+        let request = Request { address, token: Some(token.to_owned()), ua: None, page: None };
         let judged = oracle::judge(&policy, &request, self.country(address).as_deref());
         let answer = match self.backend {
             Temper::Answers | Temper::Slow if token.starts_with("good") => Answer::Allow,

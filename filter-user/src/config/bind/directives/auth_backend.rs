@@ -71,6 +71,47 @@ impl Draft for PolicyDraft {
             effect: Effect::Enforced(|binder, line, policy| binder.backend(line, policy)),
         },
         Directive {
+            names: &["allowed_countries"],
+            form: "allowed_countries CODE…;",
+            about: "nicgate's own here: drops every address from another country before any other step. `unknown` is the word for addresses without a country. Without `geoip` nicgate warns, and leaves it to \
+                    the media server.",
+            default: "every country",
+            example: "geoip /var/lib/GeoIP/GeoLite2-Country.mmdb;\nauth_backend viewers { allowed_countries DE AT CH; allow token secret; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, policy| {
+                binder.allowed_countries(statement, &mut policy.restrictions);
+            }),
+        },
+        Directive {
+            names: &["disallowed_countries"],
+            form: "disallowed_countries CODE…;",
+            about: "nicgate's own here: the same as `drop country`.",
+            default: "no country",
+            example: "geoip /var/lib/GeoIP/GeoLite2-Country.mmdb;\nauth_backend viewers { disallowed_countries CN; allow token secret; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, policy| {
+                binder.disallowed_countries(statement, &mut policy.restrictions);
+            }),
+        },
+        Directive {
+            names: &["domains", "domain"],
+            form: "domains HOST…;",
+            about: "nicgate's own here: only pages on these hosts may show a stream that this policy judges, whatever its other rules say: the host of the Referer or, where there is none, of the Origin. `*.example.com` is every host below \
+                    that one, but not itself. A request that names no page is refused; programs can name any page.",
+            default: "every page",
+            example: "auth_backend viewers { domains example.com *.example.com; allow default; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, policy| {
+                binder.domains(statement, &mut policy.restrictions);
+            }),
+        },
+        Directive {
             names: &["max_sessions"],
             form: "max_sessions N per token|address;",
             about: "nicgate's own: how many sessions there may be at once on the streams that this policy judges, for each \

@@ -42,6 +42,33 @@ impl Draft for SourceDraft {
                 binder.judge(statement, &mut source.judges.auth);
             }),
         },
+        Directive {
+            names: &["allowed_countries"],
+            form: "allowed_countries CODE…;",
+            about: "As in a `stream`, for the other server's streams. `unknown` is the word for addresses without a country. Without `geoip` nicgate warns, and leaves it to \
+                    the media server.",
+            default: "every country",
+            example: "geoip /var/lib/GeoIP/GeoLite2-Country.mmdb;\nsource origin.example.com { allowed_countries DE AT CH; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, source| {
+                binder.allowed_countries(statement, &mut source.restrictions);
+            }),
+        },
+        Directive {
+            names: &["disallowed_countries"],
+            form: "disallowed_countries CODE…;",
+            about: "As in a `stream`, for the other server's streams.",
+            default: "no country",
+            example: "geoip /var/lib/GeoIP/GeoLite2-Country.mmdb;\nsource origin.example.com { disallowed_countries CN; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, source| {
+                binder.disallowed_countries(statement, &mut source.restrictions);
+            }),
+        },
     ];
 
     fn unknown(binder: &mut Binder<'_>, statement: &Statement) {

@@ -59,7 +59,8 @@ impl Draft for StreamDraft {
         Directive {
             names: &["template"],
             form: "template NAME;",
-            about: "Takes who judges, what can be published, `disabled` and SRT ports from the template of this name.",
+            about: "Takes who judges, what can be published, restrictions, `disabled` and SRT ports from the template of this \
+                    name.",
             default: "",
             example: "auth_backend viewers { deny ip 198.51.100.0/24; allow default; }\n\
                       template sport { on_play auth://viewers; }\n\
@@ -160,8 +161,61 @@ impl Draft for StreamDraft {
                 stream.srt_ports.extend(binder.srt_block(statement));
             }),
         },
-        Directive::not_enforced(&["allowed_countries", "disallowed_countries"], "the viewer's country"),
-        Directive::not_enforced(&["domain", "domains"], "the pages that show the stream"),
+        Directive {
+            names: &["allowed_countries"],
+            form: "allowed_countries CODE…;",
+            about: "Nobody from another country may play, whatever the policy says; the network card drops such addresses on ports where every stream denies them. `unknown` is the word for addresses without a country. Without `geoip` nicgate warns, and leaves it to \
+                    the media server.",
+            default: "every country",
+            example: "geoip /var/lib/GeoIP/GeoLite2-Country.mmdb;\nstream news { input udp://239.0.0.1:1234; allowed_countries DE AT CH; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, stream| {
+                binder.allowed_countries(statement, &mut stream.restrictions);
+            }),
+        },
+        Directive {
+            names: &["disallowed_countries"],
+            form: "disallowed_countries CODE…;",
+            about: "Nobody from these countries may play, as with `allowed_countries`.",
+            default: "no country",
+            example: "geoip /var/lib/GeoIP/GeoLite2-Country.mmdb;\nstream news { input udp://239.0.0.1:1234; disallowed_countries CN; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, stream| {
+                binder.disallowed_countries(statement, &mut stream.restrictions);
+            }),
+        },
+        Directive {
+            names: &["domains", "domain"],
+            form: "domains HOST…;",
+            about: "Only pages on these hosts may show the stream, whatever the policy says: the host of the Referer or, where there is none, of the Origin. `*.example.com` is every host below \
+                    that one, but not itself. A request that names no page is refused; programs can name any page.",
+            default: "every page",
+            example: "stream news { input udp://239.0.0.1:1234; domains example.com *.example.com; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, stream| {
+                binder.domains(statement, &mut stream.restrictions);
+            }),
+        },
+        Directive {
+            names: &["password"],
+            form: "password TEXT;",
+            about: "Publishers have to show this password in the query, `?password=TEXT`, whatever `on_publish` says beside \
+                    it. A gate lets them publish without an `on_publish`, too.",
+            default: "`on_publish` alone judges",
+            example: "stream news { input publish://; password secret; on_play http://127.0.0.1:9000/auth; }",
+            opens_if_missed: true,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, stream| {
+                binder.password(statement, &mut stream.restrictions);
+            }),
+        },
         Directive {
             names: &["max_sessions"],
             form: "max_sessions N;",
@@ -180,7 +234,6 @@ impl Draft for StreamDraft {
             }),
         },
         Directive::not_enforced(&["total_clients"], "the number of viewers"),
-        Directive::not_enforced(&["password"], "who publishes, by a password"),
         Directive::not_enforced(&["token"], "the token"),
         Directive::not_enforced(&["allow_if"], "what a condition says"),
         Directive::passed_over(

@@ -263,13 +263,28 @@ impl Draft for Top {
         Directive {
             names: &["source"],
             form: "source HOST { … }",
-            about: "Another server whose streams appear here, under any name.",
+            about: "Another server whose streams appear here, under any name. Behind a gate they have to be named by a \
+                    `stream` or a `prefix`; a warning says so.",
             default: "",
             example: "source origin.example.com { on_play http://127.0.0.1:9000/auth; }",
             opens_if_missed: false,
             top_only: false,
             block: Context::Source,
             effect: Effect::Enforced(|binder, statement, _| binder.other_server(statement)),
+        },
+        Directive {
+            names: &["aliaser"],
+            form: "aliaser SCRIPT;",
+            about: "Further names of streams, which a script of the media server makes up.",
+            default: "",
+            example: "aliaser /etc/flussonic/aliases.lua;",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Read(
+                |binder, statement, _| binder.aliaser(statement),
+                "a gate answers 404 to such names; a warning says so where there is a gate",
+            ),
         },
         Directive {
             names: &["on_play"],

@@ -78,6 +78,7 @@ fn request(viewer: u32) -> Request {
         auto_token: None,
         ua: Some(format!("Player/{}", viewer % 100).into()),
         referer: None,
+        origin: None,
         host: Some("tv.example.com".into()),
     }
 }

@@ -21,6 +21,7 @@ mod ask;
 mod claims;
 mod entry;
 mod follow;
+mod hand_over;
 mod holder;
 mod index;
 mod info;
@@ -50,6 +51,7 @@ mod wheel;
 
 pub use admit::Admission;
 pub use entry::Presence;
+pub use hand_over::SessionRecord;
 pub use info::{SessionCounters, SessionFilter, SessionInfo, SessionSort};
 pub use key::{SessionId, SessionKey};
 pub use limits::SessionLimits;

@@ -22,7 +22,7 @@ use super::{
     live::{Live, Running},
     moment::{Clock, Moment},
     refused::Refused,
-    stream::Streams,
+    stream::{Stream, Streams},
     sweep,
     table::Table,
     verdict::Sayings,
@@ -157,9 +157,7 @@ impl Sessions {
         match &opened {
             Ok(inserted) if Arc::ptr_eq(inserted, &session) => {
                 Counts::add(&self.counts.opened, 1);
-                if !self.sweeping.swap(true, Ordering::Relaxed) {
-                    sweep::start(self);
-                }
+                self.keep_swept();
             }
             Ok(_) => {}
             Err(limit) => {
@@ -169,6 +167,18 @@ impl Sessions {
             }
         }
         opened
+    }
+
+    /// Starts what looks after all sessions, unless it runs.
+    pub(super) fn keep_swept(self: &Arc<Self>) {
+        if !self.sweeping.swap(true, Ordering::Relaxed) {
+            sweep::start(self);
+        }
+    }
+
+    /// The stream that sessions of this name belong to.
+    pub(super) fn stream(&self, name: &Arc<str>) -> Arc<Stream> {
+        self.streams.get(name)
     }
 
     /// What a request is refused by: its token, whoever shows it. One that nicgate gave is none, for whoever is

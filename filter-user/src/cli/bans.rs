@@ -32,7 +32,7 @@ fn change<T: DeserializeOwned + Serialize>(
     let Some(result) = result else {
         let message = anyhow!("{message}");
         return Err(match fault {
-            Some(Fault::System) => Failure::System(message),
+            Some(Fault::System | Fault::Moved) => Failure::System(message),
             Some(Fault::Request) | None => Failure::Request(message),
         });
     };

@@ -1,4 +1,4 @@
-//! `nicgate run` and `reload`.
+//! `nicgate run`, `reload` and `upgrade`.
 
 use std::{io::Write as _, path::Path};
 
@@ -10,17 +10,17 @@ use super::{
 };
 use crate::{
     control::Client,
-    daemon::{self, RunError},
-    operations::{Fault, Reloaded, Request},
+    daemon::{self, Options, RunError},
+    operations::{Fault, HandedOver, Reloaded, Request},
 };
 
 /// `nicgate run`.
-pub(super) fn run(path: &Path, control: &Path, state: &Path) -> Result<(), Failure> {
+pub(super) fn run(options: Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::System(anyhow!(error).context("starting the runtime")))?;
-    let result = runtime.block_on(daemon::run(path, control, state));
+    let result = runtime.block_on(daemon::run(options));
     // Tasks that still wait for a client have nothing to lose.
     runtime.shutdown_background();
     result.map_err(|error| match error {
@@ -40,7 +40,7 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
     let Some(reloaded) = reply.result else {
         output.error(&anyhow!("the configuration was not loaded; what was enforced still is"));
         return Err(Failure::Told(match reply.fault {
-            Some(Fault::System) => 3,
+            Some(Fault::System | Fault::Moved) => 3,
             Some(Fault::Request) | None => 1,
         }));
     };
@@ -58,5 +58,25 @@ pub(super) fn reload(control: &Path, output: &Output) -> Result<(), Failure> {
         output.error(&anyhow!("parts were refused: their former contents stay in force, all else is new"));
         return Err(Failure::Told(1));
     }
+    Ok(())
+}
+
+/// `nicgate upgrade`.
+pub(super) fn upgrade(control: &Path, output: &Output) -> Result<(), Failure> {
+    let reply = Client::require(control)?.ask::<HandedOver>(&Request::Upgrade {})?;
+    let Some(handed_over) = reply.result.filter(|_| reply.ok) else {
+        return Err(Failure::System(anyhow!("{}", reply.message)));
+    };
+    if output.json {
+        output.print_json(&handed_over)?;
+        return Ok(());
+    }
+    let HandedOver { pid, version, former, finishing } = handed_over;
+    let connections = if finishing == 1 { "connection" } else { "connections" };
+    writeln!(
+        stdout(),
+        "process {pid} (nicgate {version}) has taken over; process {former} finishes {} {connections}",
+        grouped(finishing as u64)
+    )?;
     Ok(())
 }

@@ -26,7 +26,11 @@ use output::Output;
 use sessions::SessionsArgs;
 
 use crate::{
-    bans::parse_duration, control::DEFAULT_PATH, daemon::DEFAULT_STATE, operations::Request, watch::BanOrder,
+    bans::parse_duration,
+    control::DEFAULT_PATH,
+    daemon::{DEFAULT_STATE, Options},
+    operations::Request,
+    watch::BanOrder,
 };
 
 /// Access rules for media servers, enforced at the NIC and in userspace.
@@ -82,7 +86,17 @@ enum Command {
     Run {
         #[command(flatten)]
         state: StateArgs,
+        /// Take over from the controller that runs, if one does: nobody who connects meanwhile is refused. If this
+        /// fails, the former one goes on.
+        #[arg(long)]
+        replace: bool,
+        /// How long requests in hand may take to finish on SIGTERM.
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+        stop_drain: Duration,
     },
+    /// Start the program again, perhaps another version of it, and let the new process take over from the one that
+    /// runs: nobody who connects meanwhile is refused. If this fails, the former one goes on.
+    Upgrade,
     /// Make the controller load the configuration again; a wrong one changes nothing.
     Reload,
     /// Show what is attached, loaded and served. Exits with 0 only when everything is in force that the
@@ -239,7 +253,10 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&config, &args, &output),
         Command::Compile { service } => compile::run(&config, service.as_deref(), &output),
         Command::Directives { name } => directives::run(name.as_deref(), &output),
-        Command::Run { state } => control::run(&config, &control, &state.state),
+        Command::Run { state: StateArgs { state: bans }, replace, stop_drain } => {
+            control::run(Options { config, control, bans, replace, stop_drain })
+        }
+        Command::Upgrade => control::upgrade(&control, &output),
         Command::Reload => control::reload(&control, &output),
         Command::Status { quiet } => status::status(&control, quiet, &output),
         Command::Stats { interfaces } => stats::stats(&control, &interfaces, &output),

@@ -129,7 +129,7 @@ fn ask<T: DeserializeOwned + Serialize>(
         let message = anyhow!("{message}");
         return Err(match fault {
             Some(Fault::Request) => Failure::Request(message),
-            Some(Fault::System) | None => Failure::System(message),
+            Some(Fault::System | Fault::Moved) | None => Failure::System(message),
         });
     };
     if output.json {

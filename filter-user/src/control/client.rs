@@ -2,13 +2,22 @@
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use serde::de::DeserializeOwned;
 
-use crate::operations::{Reply, Request};
+use super::descriptors;
+use crate::operations::{Fault, Reply, Request};
+
+/// How often a controller that has just handed over is followed to the next one.
+const FOLLOWS: u32 = 20;
+const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
+/// How long a controller may take to say whether it hands over.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Why the controller could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +54,7 @@ fn run_as_root(error: &io::Error) -> &'static str {
 #[derive(Debug)]
 pub struct Client {
     lines: BufReader<UnixStream>,
+    path: PathBuf,
 }
 
 impl Client {
@@ -55,7 +65,7 @@ impl Client {
     /// There is one, and it cannot be reached.
     pub fn connect(path: &Path) -> Result<Option<Self>, ClientError> {
         match UnixStream::connect(path) {
-            Ok(stream) => Ok(Some(Self { lines: BufReader::new(stream) })),
+            Ok(stream) => Ok(Some(Self { lines: BufReader::new(stream), path: path.to_owned() })),
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
             {
@@ -96,14 +106,47 @@ impl Client {
         Ok((read > 0).then_some(line))
     }
 
-    /// Sends a request that has one answer.
+    /// Sends a request that has one answer. A controller that has just handed over is followed to the next one.
     ///
     /// # Errors
     ///
     /// The connection broke, or the controller is of another version.
     pub fn ask<T: DeserializeOwned>(mut self, request: &Request) -> Result<Reply<T>, ClientError> {
+        let mut follows = 0;
+        loop {
+            self.send(request)?;
+            let line = self.line()?.ok_or(ClientError::Closed)?;
+            let reply: Reply<T> = serde_json::from_str(&line)?;
+            if reply.fault != Some(Fault::Moved) || follows == FOLLOWS {
+                return Ok(reply);
+            }
+            follows += 1;
+            thread::sleep(FOLLOW_PAUSE);
+            self = Self::require(&self.path)?;
+        }
+    }
+
+    /// Sends a request whose answer may come with a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// The connection broke, or the controller is of another version.
+    pub fn ask_for_descriptor<T: DeserializeOwned>(
+        mut self,
+        request: &Request,
+    ) -> Result<(Reply<T>, Option<OwnedFd>), ClientError> {
+        self.lines.get_ref().set_read_timeout(Some(ANSWER_TIME))?;
         self.send(request)?;
-        let line = self.line()?.ok_or(ClientError::Closed)?;
-        Ok(serde_json::from_str(&line)?)
+        let (mut line, mut descriptor) = (Vec::new(), None);
+        while line.last() != Some(&b'\n') {
+            let mut bytes = [0; 4096];
+            let (length, descriptors) = descriptors::receive(self.lines.get_ref(), &mut bytes)?;
+            if length == 0 {
+                return Err(ClientError::Closed);
+            }
+            line.extend_from_slice(&bytes[..length]);
+            descriptor = descriptors.into_iter().next().or(descriptor);
+        }
+        Ok((serde_json::from_slice(&line)?, descriptor))
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, DirBuilder, File, Permissions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,12 +15,13 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, Interest},
     net::{UnixListener, UnixStream},
 };
 
+use super::descriptors;
 use crate::{
-    operations::{Fault, Operations, Reply, Request},
+    operations::{Fault, Heir, Operations, Reply, Request},
     state::lock_beside,
     watch::Subscription,
 };
@@ -35,8 +39,11 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Says that the socket's name is ours, until this process ends in whatever way.
-    _lock: File,
+    /// Says that the socket's name is ours, until this process and those that it was handed to have ended in whatever
+    /// way.
+    lock: File,
+    /// Whether the name goes with this value: no other process answers there.
+    ours: bool,
 }
 
 impl ControlSocket {
@@ -55,7 +62,35 @@ impl ControlSocket {
         }
         let listener =
             make(path).with_context(|| format!("cannot make the control socket {}", path.display()))?;
-        Ok(Self { listener, path: path.to_owned(), _lock: lock })
+        Ok(Self { listener, path: path.to_owned(), lock, ours: true })
+    }
+
+    /// What [`Self::parts`] of another process gave, which owns the name until [`Self::own`]. Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The descriptors are something else.
+    pub fn of_parts([listener, lock]: [OwnedFd; 2], path: &Path) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self { listener, path: path.to_owned(), lock: lock.into(), ours: false })
+    }
+
+    /// The listening socket and the lock of its name. Whoever has both owns the name together with this process; the
+    /// lock ends with the last of them.
+    pub fn parts(&self) -> [BorrowedFd<'_>; 2] {
+        [self.listener.as_fd(), self.lock.as_fd()]
+    }
+
+    /// The other process does not answer there any more.
+    pub fn own(&mut self) {
+        self.ours = true;
+    }
+
+    /// Leaves the name to another process.
+    pub fn hand_over(mut self) {
+        self.ours = false;
     }
 
     /// The next client.
@@ -70,7 +105,9 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.ours {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -103,19 +140,63 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     listener
 }
 
-/// Answers one connection.
-pub async fn serve(operations: &Operations, mut stream: UnixStream) {
+/// A request that concerns the process itself.
+#[derive(Debug)]
+pub enum Passed {
+    /// To start the program again, and to hand over to the new process.
+    Upgrade(Asker),
+    /// To hand over to the process that asks.
+    HandOver(Heir, Asker),
+}
+
+/// The connection on which a request is to be answered.
+#[derive(Debug)]
+pub struct Asker(UnixStream);
+
+impl Asker {
+    /// The process that asks, by its number here; `None` when it is of another PID namespace, or another user's.
+    pub fn process(&self) -> Option<i32> {
+        let asker = self.0.peer_cred().ok()?;
+        let own = rustix::process::geteuid();
+        asker.pid().filter(|_| asker.uid() == own.as_raw() || asker.uid() == 0)
+    }
+
+    /// Answers, with a descriptor beside the answer.
+    pub async fn answer<T: Serialize>(self, reply: &Reply<T>, descriptor: Option<BorrowedFd<'_>>) {
+        let line = serde_json::to_vec(reply).map(|mut line| {
+            line.push(b'\n');
+            line
+        });
+        let sent = match line {
+            Ok(line) => {
+                let send = || descriptors::send(&self.0, &line, descriptor.as_slice());
+                self.0.async_io(Interest::WRITABLE, send).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(%error, "the client of the control socket went away");
+        }
+    }
+}
+
+/// Answers one connection, or returns what concerns the process itself.
+pub async fn serve(operations: &Operations, mut stream: UnixStream) -> Option<Passed> {
     let reply = match read_request(&mut stream).await {
         Ok(Request::Monitor { sample }) => {
             let subscription = operations.monitor(sample);
-            return show_drops(subscription, &mut stream).await;
+            show_drops(subscription, &mut stream).await;
+            return None;
         }
+        Ok(Request::Upgrade {}) => return Some(Passed::Upgrade(Asker(stream))),
+        Ok(Request::HandOver(heir)) => return Some(Passed::HandOver(heir, Asker(stream))),
         Ok(request) => operations.carry_out(request).await,
         Err(error) => Reply::<Value>::refused(Fault::Request, format!("{error:#}")),
     };
     if let Err(error) = write_line(&mut stream, &reply).await {
         tracing::debug!(%error, "the client of the control socket went away");
     }
+    None
 }
 
 /// Reads the one request of a connection.

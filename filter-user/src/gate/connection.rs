@@ -31,6 +31,11 @@ pub(super) enum Phase {
 pub(super) struct Phases(pub(super) watch::Receiver<Phase>);
 
 impl Phases {
+    /// Whether `phase` or a later one is reached.
+    pub(super) fn reached(&self, phase: Phase) -> bool {
+        *self.0.borrow() >= phase
+    }
+
     /// Waits until `phase` or a later one is reached; a listener that is gone is closed.
     pub(super) async fn reach(&mut self, phase: Phase) {
         // An error means that the sender is gone, which is as good as closed.

@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     io::{self, Read as _, Write as _},
     net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -23,6 +25,7 @@ use super::{
     listen::listen,
     player_token::PlayerTokens,
     serve::{self, Opening},
+    sockets::{Inherited, Pool},
     upstream::Upstreams,
 };
 use crate::{
@@ -58,6 +61,8 @@ struct State {
     /// Gates keep counting when a reload takes them away and another brings them back.
     gates: HashMap<ServiceKey, Arc<GateState>>,
     listening: HashMap<ServiceKey, Listening>,
+    /// Sockets that were made elsewhere.
+    inherited: Pool,
     /// The phases of former listeners whose connections may still be open.
     former: Vec<watch::Sender<Phase>>,
     /// Ports of the configuration that could not be listened on.
@@ -68,6 +73,10 @@ struct State {
 struct Listening {
     phase: watch::Sender<Phase>,
     address: SocketAddr,
+    /// The same socket once more, for whoever listens after this process; `None` for want of descriptors.
+    socket: Option<OwnedFd>,
+    /// Who accepts connections; nobody while the gates pause.
+    accepting: Option<JoinHandle<()>>,
 }
 
 /// A configuration's listeners, bound and not yet served: a reload that fails elsewhere drops it, and
@@ -103,6 +112,64 @@ impl Gates {
         }
     }
 
+    /// Uses these sockets for the gates that would listen there.
+    pub fn inherit(&self, sockets: impl IntoIterator<Item = Inherited>) {
+        self.inner.state().inherited.add(sockets);
+    }
+
+    /// Closes the inherited sockets that no gate uses.
+    pub fn close_unused(&self) {
+        self.inner.state().inherited.close();
+    }
+
+    /// Every listening socket, for whoever listens after this process.
+    pub fn sockets(&self) -> Vec<(ServiceKey, OwnedFd)> {
+        let state = self.inner.state();
+        let copies = state.listening.iter().filter_map(|(key, listening)| {
+            let socket = listening.socket.as_ref()?;
+            socket
+                .try_clone()
+                .inspect_err(|error| {
+                    tracing::error!(service = %key, %error, "its listening socket cannot be handed over");
+                })
+                .ok()
+                .map(|socket| (*key, socket))
+        });
+        copies.collect()
+    }
+
+    /// Accepts no connection any more, while those who connect wait; requests in hand go on.
+    pub async fn pause(&self) {
+        let accepting: Vec<JoinHandle<()>> = {
+            let mut state = self.inner.state();
+            state.listening.values_mut().filter_map(|listening| listening.accepting.take()).collect()
+        };
+        for accepting in accepting {
+            accepting.abort();
+            // Whatever it had accepted is served.
+            let _ = accepting.await;
+        }
+    }
+
+    /// Accepts connections again. Call it inside a tokio runtime.
+    pub fn resume(&self) {
+        let mut state = self.inner.state();
+        for (key, listening) in &mut state.listening {
+            if listening.accepting.is_some() {
+                continue;
+            }
+            let Some(socket) = &listening.socket else { continue };
+            match socket.try_clone().and_then(|socket| TcpListener::from_std(socket.into())) {
+                Ok(listener) => {
+                    let phases = Phases(listening.phase.subscribe());
+                    listening.accepting =
+                        Some(tokio::spawn(accept(self.inner.clone(), *key, listener, phases)));
+                }
+                Err(error) => tracing::error!(service = %key, %error, "the gate cannot accept connections"),
+            }
+        }
+    }
+
     /// Prepares and commits at once.
     ///
     /// # Errors
@@ -118,7 +185,7 @@ impl Gates {
 
     /// Binds the listeners that the snapshot adds. Call it inside a tokio runtime.
     pub fn prepare(&self, snapshot: &Arc<Snapshot>) -> Prepared {
-        let state = self.inner.state();
+        let mut state = self.inner.state();
         let (mut bound, mut not_bound) = (Vec::new(), Vec::new());
         for key in sockets(&snapshot.config) {
             if state.listening.contains_key(&key) {
@@ -205,6 +272,11 @@ impl Gates {
         left
     }
 
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.inner.connections.taken()
+    }
+
     /// What each gate has counted, by port.
     pub fn counters(&self) -> Vec<GateCounters> {
         let state = self.inner.state();
@@ -241,9 +313,13 @@ impl Drop for Gates {
 }
 
 impl State {
-    fn bind(&self, key: ServiceKey) -> Result<Bound, ListenError> {
+    fn bind(&mut self, key: ServiceKey) -> Result<Bound, ListenError> {
         let held_by = self.listening.keys().find(|other| other.port == key.port).copied();
-        let listener = listen(key).map_err(|error| ListenError { held_by, ..error })?;
+        let inherited = self.inherited.take(key).and_then(|listener| TcpListener::from_std(listener).ok());
+        let listener = match inherited {
+            Some(listener) => listener,
+            None => listen(key).map_err(|error| ListenError { held_by, ..error })?,
+        };
         let address = listener.local_addr().map_err(|source| ListenError {
             service: key,
             address: ([0; 4], key.port).into(),
@@ -267,8 +343,13 @@ impl Inner {
     fn serve(self: &Arc<Self>, state: &mut State, (key, address, listener): Bound) {
         tracing::info!(service = %key, %address, "gate open");
         let (phase, phases) = watch::channel(Phase::Serving);
-        state.listening.insert(key, Listening { phase, address });
-        tokio::spawn(accept(self.clone(), key, listener, Phases(phases)));
+        let socket = listener.as_fd().try_clone_to_owned();
+        let socket = socket.inspect_err(|error| {
+            tracing::warn!(service = %key, %error, "its listening socket will not outlive this process");
+        });
+        let accepting = tokio::spawn(accept(self.clone(), key, listener, Phases(phases)));
+        let listening = Listening { phase, address, socket: socket.ok(), accepting: Some(accepting) };
+        state.listening.insert(key, listening);
     }
 
     /// The gate that a connection belongs to: the one that names its local address goes first.

@@ -1,12 +1,12 @@
 //! One request: read, judged, forwarded or refused.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     answer::{Wishes, deny, preflight, reject},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     http::{
-        Ambiguous, Client, Fact, Framer, Reject, STRANGE_PROXY, Target, excerpt, read_target,
+        Ambiguous, Client, Fact, Framer, Reject, STRANGE_PROXY, Target, Wire, excerpt, read_target,
         read_target_with_segment,
     },
     judge,
@@ -60,6 +60,7 @@ pub(super) async fn run(connection: Connection, stream: TcpStream, opening: Open
     };
     let mut phases = connection.phases.clone();
     let client = connection.client;
+    let wire = connection.wire.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let connection = connection.clone();
         async move { Ok::<_, Infallible>(serve(&connection, request).await) }
@@ -74,6 +75,7 @@ pub(super) async fn run(connection: Connection, stream: TcpStream, opening: Open
     let mut serving = std::pin::pin!(serving);
     let mut next = Phase::Draining;
     let mut leaving = false;
+    let mut last = None;
     loop {
         tokio::select! {
             ended = serving.as_mut() => {
@@ -89,11 +91,29 @@ pub(super) async fn run(connection: Connection, stream: TcpStream, opening: Open
             }
             () = phases.reach(next) => match next {
                 Phase::Draining => {
-                    serving.as_mut().graceful_shutdown();
+                    last = Some(Box::pin(last_request(wire.clone())));
                     next = Phase::Closed;
                 }
                 Phase::Serving | Phase::Closed => return,
             },
+            () = async { last.as_mut().expect("it was looked at").await }, if last.is_some() => {
+                last = None;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// How long a connection without a request in hand may bring one when it is about to be closed: it may be on its way.
+const LAST_REQUEST_TIME: Duration = Duration::from_millis(500);
+
+/// Waits until there is no request in hand, and none is likely to come any more. Meanwhile every answer says that it is
+/// the connection's last.
+async fn last_request(wire: Wire) {
+    loop {
+        poll_fn(|cx| wire.poll_idle(cx)).await;
+        if timeout(LAST_REQUEST_TIME, poll_fn(|cx| wire.poll_busy(cx))).await.is_err() {
+            return;
         }
     }
 }
@@ -118,6 +138,10 @@ async fn serve(connection: &Connection, request: Request<Incoming>) -> Response<
         let snapshot = connection.shared.sessions.snapshot();
         let cors = gate_of(&snapshot.config, connection.gate.key).map_or(&Cors::Off, |gate| &gate.cors);
         wishes.meet(connection, cors, &mut response);
+    }
+    if connection.phases.reached(Phase::Draining) && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // The client makes its next request where somebody will answer it.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response.body_mut().answer = Some(finished);
     response

@@ -39,6 +39,7 @@ struct State {
     upgrade: Option<Upgrade>,
     waker: Option<Waker>,
     idle_waker: Option<Waker>,
+    busy_waker: Option<Waker>,
     /// What was wrong with a body that broke off.
     body_fault: Option<&'static str>,
     /// Requests whose answer is not finished.
@@ -70,6 +71,7 @@ impl Wire {
             upgrade: None,
             waker: None,
             idle_waker: None,
+            busy_waker: None,
             body_fault: None,
             unanswered: 0,
         };
@@ -97,6 +99,19 @@ impl Wire {
         state.unanswered += 1;
         self.0.idle_since.store(0, Ordering::Relaxed);
         state.facts.push_back(fact);
+        if let Some(waker) = state.busy_waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until a request is in hand.
+    pub(crate) fn poll_busy(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if state.unanswered > 0 {
+            return Poll::Ready(());
+        }
+        state.busy_waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     pub(crate) fn pop(&self) -> Option<Fact> {

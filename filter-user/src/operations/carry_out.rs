@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::{
     Controller, ControllerStatus, Counters, Fault, Next, Released, ReloadError, Reloaded, Reply, Request,
     Seconds, SessionList, Status,
+    ownership::{Held, Ownership, moved},
     shrunk::{emptied, shrunk},
 };
 use crate::{
@@ -56,6 +57,7 @@ pub struct Parts {
 pub struct Operations {
     parts: Parts,
     started: Instant,
+    ownership: Ownership,
     /// One reload at a time; nothing else waits for it.
     reloading: tokio::sync::Mutex<()>,
     history: Mutex<History>,
@@ -90,6 +92,7 @@ impl Operations {
             parts,
             started: Instant::now(),
             missing: AtomicBool::new(false),
+            ownership: Ownership::new(),
             reloading: tokio::sync::Mutex::default(),
             history: Mutex::new(history),
             since: Mutex::default(),
@@ -116,6 +119,43 @@ impl Operations {
         &self.parts.enforcer
     }
 
+    /// The sessions.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.parts.sessions
+    }
+
+    /// Where the bans are kept.
+    pub fn bans_file(&self) -> PathBuf {
+        self.parts.enforcer.view().bans.state.clone()
+    }
+
+    /// Waits for everything that is being carried out, and keeps the rest waiting until the guard is gone or what is
+    /// enforced has been given up.
+    pub async fn hold(&self) -> Held<'_> {
+        self.ownership.hold().await
+    }
+
+    /// Leaves filters and bans to another process; hold everything meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be left; nothing was then.
+    pub async fn leave(&self) -> anyhow::Result<()> {
+        self.parts.enforcer.run("hand-over", Enforced::leave).await?
+    }
+
+    /// Takes filters and bans back, as far as they were left.
+    pub async fn take_back(&self) {
+        // One that breaks off leaves an alarm.
+        let _ = self.parts.enforcer.run("hand-over", Enforced::take_back).await;
+    }
+
+    /// Has something done unless another process has taken over.
+    pub async fn as_owner<T>(&self, work: impl AsyncFnOnce() -> T) -> Option<T> {
+        let _owner = self.ownership.work().await?;
+        Some(work().await)
+    }
+
     /// Waits for a reload that is going on, and keeps others from beginning as long as the guard lives.
     pub async fn hold_reloads(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.reloading.lock().await
@@ -128,15 +168,25 @@ impl Operations {
 
     /// Carries a request out that has one reply.
     pub async fn carry_out(&self, request: Request) -> Reply<Value> {
-        let enforcer = &self.parts.enforcer;
         match request {
             Request::Reload {} => self.reload().await.erased(),
+            // It only looks, and must not wait.
+            Request::Status {} => self.status().await.erased(),
+            request => match self.ownership.work().await {
+                Some(_owner) => self.carry_out_as_owner(request).await,
+                None => moved(),
+            },
+        }
+    }
+
+    async fn carry_out_as_owner(&self, request: Request) -> Reply<Value> {
+        let enforcer = &self.parts.enforcer;
+        match request {
             Request::Release { interfaces } => {
                 let released = interfaces.clone();
                 let done = enforcer.run("release", move |enforced| enforced.release(&interfaces)).await;
                 reply(done.map(|()| Released { released })).erased()
             }
-            Request::Status {} => self.status().await.erased(),
             Request::Stats {} => {
                 let bans = enforcer.run("count of bans", |enforced| enforced.bans().counters()).await;
                 let counters = bans.map(|bans| Counters {
@@ -180,8 +230,12 @@ impl Operations {
             Request::Bans {} => {
                 reply(enforcer.run("list of bans", |enforced| enforced.bans().list()).await).erased()
             }
-            Request::Monitor { .. } => {
-                Reply::refused(Fault::Request, "drops are shown as they happen, not in one reply".to_owned())
+            Request::Reload {}
+            | Request::Status {}
+            | Request::Monitor { .. }
+            | Request::Upgrade {}
+            | Request::HandOver(_) => {
+                Reply::refused(Fault::Request, "it is carried out in another place".to_owned())
             }
         }
     }
@@ -202,6 +256,7 @@ impl Operations {
     pub async fn reload(&self) -> Reply<Reloaded> {
         // One at a time; the others wait.
         let _reloading = self.reloading.lock().await;
+        let Some(_owner) = self.ownership.work().await else { return moved() };
         let begin = Instant::now();
         match self.try_reload(begin).await {
             Ok((mut next, notes, result)) => {

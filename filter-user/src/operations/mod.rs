@@ -6,6 +6,7 @@
 
 mod carry_out;
 mod next;
+mod ownership;
 mod reply;
 mod request;
 mod shrunk;
@@ -13,6 +14,7 @@ mod shrunk;
 pub use carry_out::{Operations, Parts};
 pub use next::{Next, ReloadError, Seconds};
 pub use reply::{
-    Controller, ControllerStatus, Counters, Fault, Released, Reloaded, Reply, SessionList, Status,
+    Controller, ControllerStatus, Counters, Fault, HandedOver, HandingOver, Released, Reloaded, Reply,
+    SessionList, Status,
 };
-pub use request::Request;
+pub use request::{Heir, Request};

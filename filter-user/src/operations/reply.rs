@@ -37,6 +37,8 @@ pub enum Fault {
     Request,
     /// The system refused.
     System,
+    /// Another process has taken over meanwhile: it is to be asked.
+    Moved,
 }
 
 impl<T> Reply<T> {
@@ -157,6 +159,28 @@ pub struct Reloaded {
     pub transfers: Rejudged,
     /// Where the time went.
     pub seconds: Seconds,
+}
+
+/// The controller is about to hand over; what follows is said over the descriptor beside this reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandingOver {
+    /// Its process.
+    pub pid: u32,
+    /// Its version of nicgate.
+    pub version: String,
+}
+
+/// Another process has taken over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    /// The new process.
+    pub pid: i32,
+    /// Its version of nicgate.
+    pub version: String,
+    /// The former process, which finishes what it has in hand.
+    pub former: u32,
+    /// How many connections it still has.
+    pub finishing: usize,
 }
 
 /// Interfaces that the controller leaves alone.

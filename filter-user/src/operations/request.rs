@@ -1,5 +1,7 @@
 //! What can be asked.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -67,12 +69,28 @@ pub enum Request {
     },
     /// Every ban: [`BanList`](crate::watch::BanList).
     Bans {},
+    /// Start the program again, perhaps another version of it, and hand over to the new process:
+    /// [`HandedOver`](super::HandedOver).
+    Upgrade {},
+    /// Hand over to the process that asks: [`HandingOver`](super::HandingOver), with a descriptor.
+    HandOver(Heir),
     /// Drops as they happen: a line for each, [`Observed`](crate::watch::Observed) or
     /// [`Missed`](crate::watch::Missed), until the asker goes away.
     Monitor {
         /// One in this many drops.
         sample: u32,
     },
+}
+
+/// A process that wants to take over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heir {
+    /// How it speaks of handing over.
+    pub protocol: u32,
+    /// Its version of nicgate.
+    pub version: String,
+    /// Where it will keep the bans.
+    pub state: PathBuf,
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ const LARGEST: u64 = 64 << 20;
 pub struct BanStore {
     path: PathBuf,
     /// Says that the file is ours, until this process ends in whatever way.
-    _lock: Option<File>,
+    lock: Option<File>,
 }
 
 /// What a file held.
@@ -82,9 +82,21 @@ impl BanStore {
     ///
     /// Another process has it.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let mut store = Self { path: path.to_owned(), lock: None };
+        store.lock()?;
+        Ok(store)
+    }
+
+    /// Takes the file's name.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it.
+    pub fn lock(&mut self) -> anyhow::Result<()> {
+        let path = &self.path;
         let locked =
             file::make_folder_of(path).map_err(TryLockError::Error).and_then(|_| file::lock_beside(path));
-        let lock = match locked {
+        self.lock = match locked {
             Ok(lock) => Some(lock),
             Err(TryLockError::WouldBlock) => bail!(
                 "another nicgate keeps its bans in {}: stop it first, or name another file with --state",
@@ -93,7 +105,12 @@ impl BanStore {
             // Then saving fails, too, and says so.
             Err(TryLockError::Error(_)) => None,
         };
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(())
+    }
+
+    /// Leaves the file's name to another process.
+    pub fn unlock(&mut self) {
+        self.lock = None;
     }
 
     /// The file.

@@ -38,6 +38,8 @@ pub struct Enforced {
     seen: Instant,
     /// How many times something was put right.
     mended: u64,
+    /// The filters' interfaces, while everything is left to another process.
+    left: Option<Vec<String>>,
     /// Jobs that broke off and have not succeeded since: the last message, and the seconds since 1970 of the first.
     broken: BTreeMap<&'static str, (String, u64)>,
 }
@@ -173,20 +175,69 @@ impl Enforced {
             monitors,
             composition: 0,
             wanted,
-            missing: missing_of(failed),
+            missing: missing_of(reasons(failed)),
             released: BTreeSet::new(),
             seen: Instant::now(),
             mended: 0,
+            left: None,
             broken: BTreeMap::new(),
         };
         enforced.hand_out_bans();
         Ok(enforced)
     }
 
+    /// Leaves everything to another process: no interface and no file is locked any more, nothing is changed or put
+    /// right from here, and what the kernel enforces stays.
+    ///
+    /// # Errors
+    ///
+    /// The bans are not on the disk, where the other process would read them; nothing was left then.
+    pub fn leave(&mut self) -> anyhow::Result<()> {
+        if self.left.is_some() {
+            return Ok(());
+        }
+        self.bans.leave()?;
+        self.left = Some(self.filters.drain(..).map(|filter| filter.interface().to_owned()).collect());
+        self.composition += 1;
+        self.hand_out_bans();
+        Ok(())
+    }
+
+    /// Takes everything back that was left. What cannot be taken back now is tried again by the next audits. Must be
+    /// called inside a tokio runtime.
+    pub fn take_back(&mut self) {
+        if self.left.take().is_none() {
+            return;
+        }
+        self.bans.take_back();
+        let wanted = self.wanted.iter().filter(|wish| !self.released.contains(&*wish.name));
+        let wanted = wanted.map(|wish| Wanted { required: false, ..wish.clone() }).collect();
+        let attached = Layout::new(self.engine, self.compiled.clone())
+            .map_err(Into::into)
+            .and_then(|layout| attach_all(wanted, &layout, self.bans.desired_now().as_ref()));
+        match attached {
+            Ok(Attached { filters, reports, failed }) => {
+                reports.iter().for_each(log_attached);
+                self.filters = filters;
+                self.missing.extend(missing_of(reasons(failed)));
+            }
+            Err(error) => {
+                tracing::error!("the filters could not be taken back, trying again every second: {error:#}");
+                let why = error.to_string();
+                self.missing
+                    .extend(missing_of(self.wanted.iter().map(|wish| (wish.name.clone(), why.clone()))));
+            }
+        }
+        self.seen = Instant::now();
+        self.composition += 1;
+        self.hand_out_bans();
+    }
+
     /// What it leaves behind for those who look.
     pub(super) fn view(&self) -> View {
+        let filtered = || self.filters.iter().map(|filter| filter.interface().to_owned()).collect();
         View {
-            interfaces: self.filters.iter().map(|filter| filter.interface().to_owned()).collect(),
+            interfaces: self.left.clone().unwrap_or_else(filtered),
             alarms: self.alarms(),
             mended: self.mended,
             bans: self.bans.status(),
@@ -294,7 +345,7 @@ impl Enforced {
         self.filters = stay.into_iter().chain(attached).collect();
         self.compiled = layout.compiled().clone();
         self.engine = engine;
-        self.missing = missing_of(not_attached);
+        self.missing = missing_of(reasons(not_attached));
         self.released = BTreeSet::new();
         self.seen = Instant::now();
         for filter in leave {
@@ -343,6 +394,9 @@ impl Enforced {
     /// Compares what is on the interfaces with what the configuration wants, and puts it right. `contents` counts
     /// the prefixes in the kernel as well, and compares the bans there with the table.
     pub fn audit(&mut self, contents: bool) {
+        if self.left.is_some() {
+            return;
+        }
         let mut changed = false;
         let last_seen = std::mem::replace(&mut self.seen, Instant::now());
         for wish in self.wanted.clone() {
@@ -487,15 +541,19 @@ fn wanted(config: &Config) -> Vec<Wanted> {
     config.interfaces.iter().map(wanted).collect()
 }
 
-fn missing_of(failed: Vec<(Wanted, kernel::Error)>) -> BTreeMap<Arc<str>, Missing> {
+fn missing_of(failed: impl Iterator<Item = (Arc<str>, String)>) -> BTreeMap<Arc<str>, Missing> {
     let now = Instant::now();
-    let missing = failed.into_iter().map(|(wish, error)| {
-        let why = format!("{error}");
-        tracing::error!(interface = &*wish.name, "not filtered, trying again every second: {why}");
-        let missing = Missing::new(&wish.name, why, now);
-        (wish.name, missing)
+    let missing = failed.map(|(name, why)| {
+        tracing::error!(interface = &*name, "not filtered, trying again every second: {why}");
+        let missing = Missing::new(&name, why, now);
+        (name, missing)
     });
     missing.collect()
+}
+
+/// Interfaces with the reason why each is not filtered.
+fn reasons(failed: Vec<(Wanted, kernel::Error)>) -> impl Iterator<Item = (Arc<str>, String)> {
+    failed.into_iter().map(|(wish, error)| (wish.name, error.to_string()))
 }
 
 /// What came of attaching to several interfaces.

@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod configurations;
+pub mod crowd;
 pub mod device;
 pub mod edge;
 pub mod engines;
@@ -24,6 +25,7 @@ pub mod random;
 pub mod raw_client;
 pub mod rights;
 pub mod server;
+pub mod service_manager;
 pub mod tables;
 pub mod tls;
 pub mod verified;

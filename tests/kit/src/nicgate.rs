@@ -3,7 +3,8 @@
 use std::{
     ffi::{CString, OsStr},
     fs::{self, File},
-    os::unix::ffi::OsStrExt,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::{
@@ -15,6 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
 use crate::netns::{Namespace, Process};
@@ -150,7 +152,7 @@ impl Site {
         self.write("nicgate.conf", text)
     }
 
-    fn prepare(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Command {
+    pub(crate) fn prepare(&self, mut command: Command, arguments: &[impl AsRef<OsStr>]) -> Command {
         command
             .env("NICGATE_CONTROL", self.socket())
             .env("NICGATE_BPFFS", self.bpffs())
@@ -161,6 +163,11 @@ impl Site {
             .args(arguments)
             .args(["-c", "nicgate.conf"]);
         command
+    }
+
+    /// A command with the site's files and sockets.
+    pub fn prepared(&self, command: Command) -> Command {
+        self.prepare(command, &[] as &[&str])
     }
 
     /// Runs a command outside any namespace.
@@ -189,9 +196,17 @@ impl Site {
     ///
     /// When it ends or does not get that far; with its log.
     pub fn start(&self, namespace: &Namespace) -> anyhow::Result<Controller> {
+        self.start_command(namespace, self.command_in(namespace, &["run"]))
+    }
+
+    /// The same of another command line.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_command(&self, namespace: &Namespace, mut command: Command) -> anyhow::Result<Controller> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let log = self.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-        let mut command = self.command_in(namespace, &["run"]);
         command.stderr(File::create(&log)?).stdout(Stdio::null());
         let mut process = namespace.start(&mut command)?;
         let deadline = Instant::now() + PATIENCE;
@@ -250,6 +265,39 @@ impl Controller {
         self.process.signal(signal)?;
         let status = self.process.wait(PATIENCE)?;
         status.with_context(|| format!("nicgate run does not end:\n{}", self.log()))
+    }
+}
+
+/// A process that is no child of this one. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Stray(OwnedFd);
+
+impl Stray {
+    /// The process of this number.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[track_caller]
+    pub fn new(id: i32) -> Self {
+        let id = Pid::from_raw(id).expect("a process's number");
+        Self(pidfd_open(id, PidfdFlags::empty()).expect("the process runs"))
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    ///
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.0, signal)?)
+    }
+}
+
+impl Drop for Stray {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.signal(Signal::KILL);
     }
 }
 

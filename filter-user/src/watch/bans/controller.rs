@@ -89,6 +89,29 @@ impl BanController {
         })
     }
 
+    /// Leaves the file to another process.
+    ///
+    /// # Errors
+    ///
+    /// It lacks something that cannot be written.
+    pub(in crate::watch) fn leave(&mut self) -> anyhow::Result<()> {
+        if self.unsaved.is_some() {
+            self.save();
+        }
+        if let Some(error) = &self.unsaved {
+            anyhow::bail!("bans are not saved: {error}");
+        }
+        self.store.unlock();
+        Ok(())
+    }
+
+    /// Takes the file back that was left.
+    pub(in crate::watch) fn take_back(&mut self) {
+        if let Err(error) = self.store.lock() {
+            tracing::error!("the file of bans is used without its lock: {error:#}");
+        }
+    }
+
     /// What an interface that is attached to now has to hold; `None` for what it holds already.
     pub(in crate::watch) fn desired(&self, config: &Config) -> Option<Desired> {
         (!self.adopt).then(|| self.table.desired(&Exempt::of(config)))

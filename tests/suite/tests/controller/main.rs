@@ -7,5 +7,8 @@ mod limits;
 mod lists;
 mod reload;
 mod reload_under_traffic;
+mod restart;
+mod restart_under_traffic;
+mod service;
 mod sessions;
 mod watch;

@@ -340,12 +340,20 @@ fn the_unit_starts_commands_that_exist_and_keeps_what_the_filter_needs() {
         lines.collect::<Vec<_>>().join("\n")
     };
     for (key, subcommand) in [("ExecStart", "run"), ("ExecReload", "reload")] {
-        assert_eq!(value(key), format!("/usr/local/bin/nicgate {subcommand}"));
-        let help = Command::new(binary()).args([subcommand, "--help"]).output().unwrap();
-        assert!(help.status.success(), "{subcommand}");
+        let command = value(key);
+        let arguments: Vec<&str> =
+            command.strip_prefix("/usr/local/bin/nicgate ").unwrap().split(' ').collect();
+        assert_eq!(arguments[0], subcommand);
+        let help = Command::new(binary()).args(arguments).arg("--help").output().unwrap();
+        assert!(help.status.success(), "{command}");
     }
-    // The binary does not tell systemd when it is ready.
-    assert_eq!(value("Type"), "exec");
+    // The binary tells systemd when it is ready, and gives it a socket for each gate.
+    assert_eq!(value("Type"), "notify");
+    assert!(value("FileDescriptorStoreMax").parse::<u32>().unwrap() > 0);
+    // Only the main process may speak, which is what the binary reckons with.
+    assert_eq!(value("NotifyAccess"), "");
+    // Whoever connects after a crash waits for the next process.
+    assert_eq!((&*value("Restart"), &*value("RestartSec")), ("on-failure", "100ms"));
     // The defaults of `--control` and `--state` lie in these.
     assert_eq!((&*value("RuntimeDirectory"), &*value("StateDirectory")), ("nicgate", "nicgate"));
     // Pins that are written into a file system of the service's own would end with it.

@@ -9,6 +9,7 @@ use super::{
     entry::{Place, Session},
     info::Counts,
     kept::Kept,
+    kicked::KickedRecord,
     moment::Moment,
     protocol::Protocol,
     snapshot::Fingerprint,
@@ -20,9 +21,19 @@ use crate::{
     model::{PolicyId, Stage},
 };
 
-/// A session as one process tells the next of it. Times are lengths, for the two have clocks of their own.
+/// What one process tells the next. Times are lengths, for the two have clocks of their own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SessionRecord {
+#[serde(rename_all = "snake_case")]
+pub enum SessionRecord {
+    /// A session.
+    Session(Box<Past>),
+    /// Who an operator has sent away.
+    Kicked(KickedRecord),
+}
+
+/// A session that was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
     id: SessionId,
     #[serde(flatten)]
     key: SessionKey,
@@ -68,12 +79,24 @@ impl Sessions {
     /// was denied is asked about anew.
     pub fn export(&self) -> impl Iterator<Item = SessionRecord> {
         let now = self.clock.now();
-        self.table.all().filter_map(move |session| record(&session, now))
+        let kicked = self.kicked.left(now).into_iter().map(SessionRecord::Kicked);
+        let session = move |session: Arc<Session>| record(&session, now).map(Box::new);
+        kicked.chain(self.table.all().filter_map(session).map(SessionRecord::Session))
     }
 
-    /// Takes a session over. False when it means nothing here: its stream or its policy is another one by now, or there is
+    /// Takes over what was told. False when it means nothing here: its stream or its policy is another one by now, or there is
     /// no room.
     pub fn import(self: &Arc<Self>, record: &SessionRecord) -> bool {
+        match record {
+            SessionRecord::Session(past) => self.restore(past),
+            SessionRecord::Kicked(kicked) => {
+                self.send_away(kicked.clone());
+                true
+            }
+        }
+    }
+
+    fn restore(self: &Arc<Self>, record: &Past) -> bool {
         let (snapshot, now) = (self.snapshot(), self.clock.now());
         let Some(stream) = snapshot.config.streams.get(&*record.key.stream) else { return false };
         let policy = stream.access(record.key.operation).policy();
@@ -105,7 +128,7 @@ impl Sessions {
         true
     }
 
-    fn restored(&self, record: &SessionRecord, request: &Request, now: Moment) -> Arc<Session> {
+    fn restored(&self, record: &Past, request: &Request, now: Moment) -> Arc<Session> {
         let kept = Kept::of(request, self.players.of(request));
         let hash = self.hash_of(&record.key.stream, request);
         let stream = self.stream(&record.key.stream);
@@ -154,7 +177,7 @@ impl Sessions {
     }
 }
 
-impl SessionRecord {
+impl Past {
     /// What its player would send.
     fn request(&self) -> Request {
         let SessionKey { operation, stream, address, token } = &self.key;
@@ -177,7 +200,7 @@ impl SessionRecord {
 }
 
 /// The session as it is told; `None` when there is nothing to tell.
-fn record(session: &Session, now: Moment) -> Option<SessionRecord> {
+fn record(session: &Session, now: Moment) -> Option<Past> {
     let state = session.state();
     let refused = match state.place {
         Place::Refused { until, why } if now < until => Some((until.since(now), why)),
@@ -198,7 +221,7 @@ fn record(session: &Session, now: Moment) -> Option<SessionRecord> {
     });
     let text = |text: Option<&str>| text.map(Arc::from);
     let player = &session.kept.player;
-    Some(SessionRecord {
+    Some(Past {
         id: session.id,
         key: session.owned_key(),
         token_given: session.kept.token().is_some() && session.kept.shown_token().is_none(),

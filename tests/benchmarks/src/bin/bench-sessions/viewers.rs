@@ -121,7 +121,7 @@ impl Viewers {
         let sessions = runtime.block_on(async { Sessions::new(snapshot.clone(), limits) });
         let begun = Instant::now();
         runtime.block_on(open_all(&sessions, &snapshot, count))?;
-        let (took, resident) = (begun.elapsed(), self::resident()?);
+        let (took, resident) = (begun.elapsed(), resident()?);
         let open = sessions.counters().open;
         ensure!(open == u64::from(count), "{open} of {count} sessions are open");
         let mut random = 1u64;

@@ -27,5 +27,6 @@ pub use ask::{Answered, Backends, Conclusion, Redirect, Wanted};
 pub use counters::{BackendStatus, Bucket, Latency};
 pub use endpoint::AskLimits;
 pub use question::{Question, RequestType};
+pub(crate) use resolve::Names;
 pub use secure_token::verify as verify_secure_token;
 pub use terms::{DEFAULT_AUTH_DURATION, MAX_AUTH_DURATION};

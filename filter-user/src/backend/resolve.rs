@@ -32,7 +32,7 @@ type Found = Result<Arc<[SocketAddr]>, Arc<io::Error>>;
 
 /// The names that were looked up.
 #[derive(Clone)]
-pub(super) struct Names(Arc<Shared>);
+pub(crate) struct Names(Arc<Shared>);
 
 struct Shared {
     look_up: Box<LookUp>,

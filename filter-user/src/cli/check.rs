@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     load::{Loaded, load},
-    model::{ServiceKey, ServiceKind, Trust},
+    model::{Gate, ServerAddress, ServiceKey, ServiceKind, Trust, Upstream, UpstreamServer},
     offload::{Compiled, Extent, RuleReport, Runs, compile, report},
     table::fits,
 };
@@ -121,6 +121,22 @@ struct Summary {
     prefixes: (usize, usize),
 }
 
+/// Where a gate's requests go: the URL of its one server, or the name of its upstream with the servers.
+fn upstream_of(gate: &Gate) -> String {
+    let Upstream { name, servers, .. } = &*gate.upstream;
+    let to = match &servers[..] {
+        [UpstreamServer { address, .. }] if **name == *address.to_string() => match address {
+            ServerAddress::Tcp(url) => url.to_string(),
+            ServerAddress::Unix(_) => name.to_string(),
+        },
+        servers => {
+            let servers: Vec<_> = servers.iter().map(|server| server.address.to_string()).collect();
+            format!("{name} ({})", servers.join(", "))
+        }
+    };
+    if gate.prefix.is_empty() { to } else { format!("{to}, without /{} before their paths", gate.prefix) }
+}
+
 fn summaries(loaded: &Loaded, compiled: &Compiled) -> Vec<Summary> {
     let config = &loaded.config;
     config
@@ -129,7 +145,7 @@ fn summaries(loaded: &Loaded, compiled: &Compiled) -> Vec<Summary> {
         .enumerate()
         .map(|(index, service)| {
             let (kind, upstream) = match &service.kind {
-                ServiceKind::Gate(gate) => ("gate", Some(gate.upstream.to_string())),
+                ServiceKind::Gate(gate) => ("gate", Some(upstream_of(gate))),
                 ServiceKind::Guard => ("guard", None),
             };
             let prefixes = compiled.drop_prefixes(index);

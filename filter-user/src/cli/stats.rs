@@ -14,11 +14,12 @@ use super::{
     Failure, Output,
     attach::attached,
     output::{grouped, stdout, table},
+    status::upstream_status,
 };
 use crate::{
     backend::BackendStatus,
     control::Client,
-    gate::GateCounters,
+    gate::{GateCounters, UpstreamStatus},
     kernel::{Reader, RuleStats, Stats},
     limits::LimitCount,
     operations::{Counters, Request},
@@ -40,6 +41,7 @@ struct All<'a> {
     interfaces: Vec<Named>,
     bans: Option<BanCounters>,
     gates: Option<&'a [GateCounters]>,
+    upstreams: Option<&'a [UpstreamStatus]>,
     sessions: Option<SessionCounters>,
     backends: Option<&'a [BackendStatus]>,
     limits: Option<&'a [LimitCount]>,
@@ -71,6 +73,7 @@ pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result
             interfaces: interfaces.collect(),
             bans: counters.as_ref().map(|counters| counters.bans),
             gates: counters.as_ref().map(|counters| &*counters.gates),
+            upstreams: counters.as_ref().map(|counters| &*counters.upstreams),
             sessions: counters.as_ref().map(|counters| counters.sessions),
             backends: counters.as_ref().map(|counters| &*counters.backends),
             limits: counters.as_ref().map(|counters| &*counters.limits),
@@ -84,12 +87,13 @@ pub(super) fn stats(control: &Path, names: &[String], output: &Output) -> Result
     for (name, stats) in &interfaces {
         interface_stats(&mut out, name, stats, None)?;
     }
-    if let Some(Counters { bans, gates, sessions: _, backends, limits }) = &counters {
+    if let Some(Counters { bans, gates, upstreams, sessions: _, backends, limits }) = &counters {
         if bans.count > 0 {
             let [count, packets, requests] = [bans.count as u64, bans.packets, bans.requests].map(grouped);
             writeln!(out, "{count} bans: {packets} packets dropped, {requests} requests refused")?;
         }
         gate_stats(&mut out, gates)?;
+        upstream_status(&mut out, upstreams)?;
         backend_stats(&mut out, backends)?;
         limit_stats(&mut out, limits)?;
     }

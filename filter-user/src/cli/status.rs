@@ -12,6 +12,7 @@ use super::{
 use crate::{
     backend::BackendStatus,
     control::Client,
+    gate::{ServerState, ServerStatus, UpstreamStatus},
     kernel,
     limits::LimitCount,
     operations::{ControllerStatus, Request, Status},
@@ -48,6 +49,7 @@ fn unattended() -> Result<Status, Failure> {
         interfaces,
         bans: None,
         gates: Vec::new(),
+        upstreams: Vec::new(),
         sessions: None,
         backends: Vec::new(),
         limits: Vec::new(),
@@ -55,8 +57,18 @@ fn unattended() -> Result<Status, Failure> {
 }
 
 fn print(status: &Status) -> std::io::Result<()> {
-    let Status { controller, alarms, mended, interfaces, bans, gates, sessions: _, backends, limits } =
-        status;
+    let Status {
+        controller,
+        alarms,
+        mended,
+        interfaces,
+        bans,
+        gates,
+        upstreams,
+        sessions: _,
+        backends,
+        limits,
+    } = status;
     let mut out = stdout();
     match &controller.controller {
         Some(controller) => {
@@ -94,6 +106,7 @@ fn print(status: &Status) -> std::io::Result<()> {
             gate.service, gate.connections_open, gate.requests, gate.allowed, gate.denied
         )?;
     }
+    upstream_status(&mut out, upstreams)?;
     for backend in backends {
         backend_status(&mut out, backend)?;
     }
@@ -104,6 +117,32 @@ fn print(status: &Status) -> std::io::Result<()> {
         writeln!(out, "ALARM {}: {}; {}", alarm.code, alarm.what, alarm.remedy)?;
     }
     out.flush()
+}
+
+/// A line for each media server.
+pub(super) fn upstream_status(out: &mut impl Write, upstreams: &[UpstreamStatus]) -> std::io::Result<()> {
+    let servers =
+        upstreams.iter().flat_map(|status| status.servers.iter().map(move |server| (status, server)));
+    for (status, server) in servers {
+        let ServerStatus { server: address, state, state_seconds, active, requests, failures, .. } = server;
+        if *address == *status.upstream {
+            write!(out, "upstream {address}: ")?;
+        } else {
+            write!(out, "upstream {}, {address}: ", status.upstream)?;
+        }
+        let word = match state {
+            ServerState::Up => "up",
+            ServerState::Failing => "FAILING",
+            ServerState::Down => "DOWN",
+        };
+        write!(out, "{word} for {} s, {active} active", grouped(*state_seconds))?;
+        write!(out, ", {} requests, {} failed", grouped(*requests), grouped(*failures))?;
+        match &server.last_failure {
+            Some(why) if *state != ServerState::Up => writeln!(out, "; {why}")?,
+            _ => writeln!(out)?,
+        }
+    }
+    Ok(())
 }
 
 fn backend_status(out: &mut impl Write, status: &BackendStatus) -> std::io::Result<()> {

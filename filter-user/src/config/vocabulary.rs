@@ -21,6 +21,8 @@ pub(super) enum Context {
     List,
     /// `real_ip`.
     RealIp,
+    /// `upstream`, at the top of a file.
+    Upstream,
     /// A block that is passed over, or none.
     Other,
 }

@@ -270,6 +270,16 @@ impl RequestBody {
             if body.is_end_stream() { None } else { Some((body, Box::pin(transfer.cut()))) };
         Self { source, gate: gate.clone(), meter: transfer.meter(), activity: Activity::new() }
     }
+
+    /// The same request's, when it has none: to be sent again.
+    pub(super) fn without_source(&self) -> Self {
+        Self {
+            source: None,
+            gate: self.gate.clone(),
+            meter: self.meter.clone(),
+            activity: self.activity.clone(),
+        }
+    }
 }
 
 impl Body for RequestBody {

@@ -65,6 +65,8 @@ pub(super) struct Connection {
     /// Whom it is for: the client that a trusted proxy announced, else the peer. A header of a request can still name
     /// another one.
     pub(super) client: SocketAddr,
+    /// Where it came to.
+    pub(super) local: SocketAddr,
     /// Whether a trusted proxy announced it.
     pub(super) announced: bool,
     /// Whether the client reached that proxy over TLS.

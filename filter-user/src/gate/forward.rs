@@ -1,6 +1,6 @@
 //! What was judged goes to the upstream, and its answer to the client.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, response::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
@@ -18,7 +18,7 @@ use super::{
     player_token::{self, Keep},
     resource,
     tunnel::{self, PendingUpgrade},
-    upstream::Fault,
+    upstream::{Answered, Fault, FaultKind, InFlight, Outgoing},
 };
 use crate::{
     http::{Client, Reject, Target, read_target},
@@ -73,7 +73,7 @@ impl Judged<'_> {
         let config = &self.snapshot.config;
         let raw = std::str::from_utf8(self.raw_target).ok()?;
         let path = raw.split('?').next()?.trim_end_matches('/');
-        let here = Url::parse(&format!("http://host.invalid{path}")).ok()?;
+        let here = Url::parse(&format!("http://host.invalid{}", self.target.forward_path)).ok()?;
         let there = here.join(headers.get(header::LOCATION)?.to_str().ok()?).ok()?;
         if there.origin() != here.origin() {
             return None;
@@ -132,12 +132,13 @@ pub(super) async fn forward(
     let body = RequestBody::new(&connection.gate, body, &transfer);
     let activity = body.activity.clone();
     let forwarded = judged.resource.map_or_else(|| judged.forward(plan.as_ref()), str::to_owned);
+    let outgoing = Outgoing { target: &forwarded, parts, body, from_to: from_to(connection, judged.client) };
     let sent = tokio::select! {
-        sent = connection.shared.upstreams.send(&gate.upstream, &forwarded, parts, body) => sent,
+        sent = connection.shared.upstreams.send(&gate.upstream, outgoing) => sent,
         why = transfer.cut() => return cut(connection, why),
     };
-    let mut response = match sent {
-        Ok(response) => response,
+    let Answered { mut response, tunnel } = match sent {
+        Ok(answered) => answered,
         Err(fault) => return no_answer(connection, fault, activity.broken_off()),
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -148,7 +149,7 @@ pub(super) async fn forward(
         };
         let upstream = hyper::upgrade::on(&mut response);
         pending.accept();
-        return (switch(connection, response, client, upstream, transfer), None);
+        return (switch(connection, response, (client, upstream), transfer, tunnel), None);
     }
     let (mut parts, body) = response.into_parts();
     if !headers::transfer_is_plain(&parts.headers) {
@@ -177,24 +178,36 @@ async fn planned(
     match plan.pass(connection, parts, body, transfer).await {
         Ok(response) => (response, None),
         Err(Broken::Cut(why)) => cut(connection, why),
-        Err(Broken::Upstream(status, why)) => no_answer(connection, Fault { status, why }, false),
+        Err(Broken::Upstream(kind, why)) => no_answer(connection, Fault { kind, why }, false),
     }
+}
+
+/// Whom a request is from, with the port where that is known, and where it came to.
+fn from_to(connection: &Connection, client: &Client) -> (SocketAddr, SocketAddr) {
+    let from = connection.client;
+    let port = if from.ip() == client.address { from.port() } else { 0 };
+    (SocketAddr::new(client.address, port), connection.local)
 }
 
 /// Makes the upstream's head one for the client.
 fn for_client(connection: &Connection, judged: &Judged<'_>, gate: &Gate, parts: &mut Parts) {
     headers::for_client(&mut parts.headers, false);
     let host = judged.request.host.as_deref();
+    let mut place = headers::Place { upstream: &gate.upstream, host, prefix: &gate.prefix };
     if parts.status == StatusCode::CREATED && judged.request.proto == "webrtc" {
-        headers::map_back(&mut parts.headers, &gate.upstream, host, None);
-        judged.keep_resource(connection, &mut parts.headers);
+        headers::map_back(&mut parts.headers, &headers::Place { prefix: "", ..place }, None);
+        if judged.keep_resource(connection, &mut parts.headers).is_some() {
+            // It is below the path that the client asked for.
+            place.prefix = "";
+        }
     }
-    headers::map_back(&mut parts.headers, &gate.upstream, host, judged.redirect_token());
+    headers::map_back(&mut parts.headers, &place, judged.redirect_token());
     let config = &judged.snapshot.config;
     if let Some(keep) = judged.keep.as_ref().filter(|keep| keep.cookie && parts.status.as_u16() < 400)
         && let Some(stream) = config.stream_for(&judged.request.path)
     {
-        player_token::set_cookie(&mut parts.headers, &config.token_name, &keep.token, &stream.name);
+        let (cookie, below) = ((&*config.token_name, &*keep.token), (&*gate.prefix, &*stream.name));
+        player_token::set_cookie(&mut parts.headers, cookie, below, judged.client.https);
         super::validators::for_one(&mut parts.headers);
     }
     // An intermediary speaks its own version (RFC 9110, 2.5), and keeps the client's connection.
@@ -216,19 +229,26 @@ fn no_answer(connection: &Connection, fault: Fault, broken_off: bool) -> Outcome
         let response = answer(connection, StatusCode::BAD_REQUEST, "body_broke_off", "body broke off");
         return (response, Some("the client broke its body off".to_owned()));
     }
-    if fault.status == StatusCode::SERVICE_UNAVAILABLE {
-        add(&gate.limited, 1);
-        let remedy =
-            "answered 503, the media server could not be connected to: raise the hard limit of open files";
-        let hits = connection.shared.sessions.hits();
-        hits.hit(Limit::OpenFiles, connection.limits.open_files, &fault.why, remedy);
-        return (answer(connection, fault.status, "busy", "busy"), Some(fault.why));
-    }
-    if fault.status != StatusCode::GATEWAY_TIMEOUT {
-        return bad_gateway(connection, fault.why);
-    }
-    add(&gate.upstream_faults, 1);
-    (answer(connection, fault.status, "upstream_timeout", "upstream: timeout"), Some(fault.why))
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    let response = match fault.kind {
+        FaultKind::BadGateway => return bad_gateway(connection, fault.why),
+        FaultKind::OpenFiles => {
+            add(&gate.limited, 1);
+            let remedy = "answered 503, the media server could not be connected to: raise the hard limit of open files";
+            let hits = connection.shared.sessions.hits();
+            hits.hit(Limit::OpenFiles, connection.limits.open_files, &fault.why, remedy);
+            answer(connection, unavailable, "busy", "busy")
+        }
+        FaultKind::AllDown => {
+            add(&gate.upstream_faults, 1);
+            answer(connection, unavailable, "upstream_down", "upstream: down")
+        }
+        FaultKind::Timeout => {
+            add(&gate.upstream_faults, 1);
+            answer(connection, StatusCode::GATEWAY_TIMEOUT, "upstream_timeout", "upstream: timeout")
+        }
+    };
+    (response, Some(fault.why))
 }
 
 fn bad_gateway(connection: &Connection, why: String) -> Outcome {
@@ -249,9 +269,9 @@ fn cut(connection: &Connection, why: Cut) -> Outcome {
 fn switch(
     connection: &Connection,
     response: Response<Incoming>,
-    client: OnUpgrade,
-    upstream: OnUpgrade,
+    (client, upstream): (OnUpgrade, OnUpgrade),
     transfer: Transfer,
+    in_flight: Option<InFlight>,
 ) -> Response<ResponseBody> {
     let (mut parts, _) = response.into_parts();
     headers::for_client(&mut parts.headers, true);
@@ -263,6 +283,7 @@ fn switch(
         connection.gate.clone(),
         connection.phases.clone(),
         connection.place.clone(),
+        in_flight,
     ));
     Response::from_parts(parts, ResponseBody::own(&connection.gate, ""))
 }

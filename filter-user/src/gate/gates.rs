@@ -26,7 +26,7 @@ use super::{
     player_token::{PlayerTokens, TokenKey},
     serve::{self, Opening},
     sockets::{Inherited, Pool},
-    upstream::Upstreams,
+    upstream::{UpstreamStatus, Upstreams},
 };
 use crate::{
     address::canonical,
@@ -219,6 +219,7 @@ impl Gates {
     /// those that are gone. Connections of a listener that is gone end after the request in hand.
     pub fn commit(&self, prepared: Prepared) -> Rejudged {
         let Prepared { snapshot, bound, not_bound } = prepared;
+        self.inner.shared.upstreams.set_by(&snapshot.config);
         let rejudged = self.inner.shared.sessions.rejudge(&snapshot);
         let mut state = self.inner.state();
         let wanted: HashSet<ServiceKey> = sockets(&snapshot.config).into_iter().collect();
@@ -297,6 +298,11 @@ impl Gates {
             .collect();
         counters.sort_by_key(|counters| counters.service);
         counters
+    }
+
+    /// How the media servers behind the gates stand.
+    pub fn upstreams(&self) -> Vec<UpstreamStatus> {
+        self.inner.shared.upstreams.status()
     }
 
     /// How many files and sockets the process can have open.
@@ -445,12 +451,14 @@ impl Inner {
         };
         // Without it, small answers wait for the client's acknowledgement; nothing is lost if it fails.
         let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().unwrap_or_else(|_| ([0; 4], gate.key.port).into());
         let connection = Connection {
             shared: self.shared.clone(),
             gate,
             limits,
             peer: peer.ip(),
             client,
+            local,
             announced,
             tls,
             wire,

@@ -3,10 +3,13 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
-use crate::http::{Client, canonical_name};
+use crate::{
+    http::{Client, canonical_name},
+    model::Upstream,
+};
 
 /// Headers for one hop only. `Upgrade` and `Connection` are set again for an upgrade that passes.
 const HOP_BY_HOP: [&str; 12] = [
@@ -117,14 +120,42 @@ pub(super) fn for_client(headers: &mut HeaderMap, upgrade: bool) {
     strip_hop_by_hop(headers, upgrade);
 }
 
+/// What is kept of a path where it stands in a reference.
+const IN_PATH: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?').add(b'`');
+
+/// Where references of the upstream's lead, and what that is to the client.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) upstream: &'a Upstream,
+    /// What the client calls the gate.
+    pub(super) host: Option<&'a str>,
+    /// What paths begin with for the client alone.
+    pub(super) prefix: &'a str,
+}
+
+impl Place<'_> {
+    /// Whether a URL of the upstream's is one of its own.
+    fn is_own(&self, url: &Url) -> bool {
+        let port = url.port_or_known_default();
+        let (name, here) = match self.host.map(|host| host.rsplit_once(':').unwrap_or((host, ""))) {
+            Some((name, digits)) if !digits.ends_with(']') => (Some(name), digits.parse().ok()),
+            _ => (self.host, None),
+        };
+        let named = url.host_str() == name;
+        let of_server = |server: &Url| {
+            // Some build it of the Host that they were asked by and of their own port.
+            (url.host_str() == server.host_str() || named) && port == server.port_or_known_default()
+        };
+        // Those without a port of their own, of the Host alone. As it stands it leads to the gate, but not below its prefix.
+        let of_host = named && url.port() == here && !self.prefix.is_empty();
+        of_host || self.upstream.urls().any(of_server)
+    }
+}
+
 /// References of the upstream's to itself become references to the gate: a path without a host, which is the gate's to
 /// whoever reads it. The token goes with them, because players follow without the query that they came with.
-pub(super) fn map_back(
-    headers: &mut HeaderMap,
-    upstream: &Url,
-    host: Option<&str>,
-    token: Option<(&str, &str)>,
-) {
+pub(super) fn map_back(headers: &mut HeaderMap, place: &Place<'_>, token: Option<(&str, &str)>) {
     for name in [header::LOCATION, header::CONTENT_LOCATION, header::REFRESH] {
         let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) else { continue };
         let (before, reference) = match name == header::REFRESH {
@@ -137,7 +168,7 @@ pub(super) fn map_back(
         };
         // The token is for whom is redirected, not for a name.
         let token = token.filter(|_| name != header::CONTENT_LOCATION);
-        if let Some(mapped) = mapped(reference, upstream, host, token)
+        if let Some(mapped) = mapped(reference, place, token)
             && let Ok(mapped) = HeaderValue::try_from(format!("{before}{mapped}"))
         {
             headers.insert(name, mapped);
@@ -146,19 +177,10 @@ pub(super) fn map_back(
 }
 
 /// A reference as the client has to follow it; `None` when it stays as it is.
-fn mapped(
-    reference: &str,
-    upstream: &Url,
-    host: Option<&str>,
-    token: Option<(&str, &str)>,
-) -> Option<String> {
+fn mapped(reference: &str, place: &Place<'_>, token: Option<(&str, &str)>) -> Option<String> {
     let mut path = match Url::parse(reference) {
         Ok(url) => {
-            let port = url.port_or_known_default();
-            let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
-            // Some build it of the Host that they were asked by and of their own port.
-            let own = url.host_str() == upstream.host_str() || url.host_str() == name;
-            if !own || port != upstream.port_or_known_default() {
+            if !place.is_own(&url) {
                 return None;
             }
             let fragment = url.fragment().map_or_else(String::new, |fragment| format!("#{fragment}"));
@@ -169,6 +191,9 @@ fn mapped(
         Err(_) if reference.starts_with("//") || reference.contains(['\\', '\t']) => return None,
         Err(_) => reference.to_owned(),
     };
+    if !place.prefix.is_empty() && path.starts_with('/') {
+        path = format!("/{}{path}", utf8_percent_encode(place.prefix, IN_PATH));
+    }
     if let Some((name, token)) = token {
         let (rest, fragment) = match path.split_once('#') {
             Some((rest, fragment)) => (rest.to_owned(), format!("#{fragment}")),
@@ -221,6 +246,7 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{ServerAddress, UpstreamServer};
 
     #[test]
     fn only_our_word_for_the_client_reaches_the_upstream() {
@@ -280,8 +306,9 @@ mod tests {
 
     #[test]
     fn references_of_the_upstream_to_itself_lead_to_the_gate() {
-        let upstream = Url::parse("http://127.0.0.1:8080").unwrap();
-        let map = |reference: &str| mapped(reference, &upstream, Some("tv.example"), Some(("token", "a b")));
+        let upstream = Upstream::from(Url::parse("http://127.0.0.1:8080").unwrap());
+        let place = Place { upstream: &upstream, host: Some("tv.example"), prefix: "" };
+        let map = |reference: &str| mapped(reference, &place, Some(("token", "a b")));
         for (reference, expected) in [
             ("http://127.0.0.1:8080/live/", Some("/live/?token=a%20b")),
             ("http://tv.example:8080/live/?x=1#f", Some("/live/?x=1&token=a%20b#f")),
@@ -295,7 +322,7 @@ mod tests {
         ] {
             assert_eq!(map(reference).as_deref(), expected, "{reference}");
         }
-        let plain = |reference: &str| mapped(reference, &upstream, None, None);
+        let plain = |reference: &str| mapped(reference, &Place { host: None, ..place }, None);
         assert_eq!(plain("http://127.0.0.1:8080/a?b").as_deref(), Some("/a?b"));
         assert_eq!(plain("/a"), None);
 
@@ -303,10 +330,40 @@ mod tests {
         headers.insert("location", HeaderValue::from_static("http://127.0.0.1:8080/a"));
         headers.insert("content-location", HeaderValue::from_static("http://127.0.0.1:8080/b"));
         headers.insert("refresh", HeaderValue::from_static("5; URL=http://127.0.0.1:8080/c"));
-        map_back(&mut headers, &upstream, Some("tv.example"), Some(("token", "t")));
+        map_back(&mut headers, &place, Some(("token", "t")));
         assert_eq!(headers["location"], "/a?token=t");
         assert_eq!(headers["content-location"], "/b");
         assert_eq!(headers["refresh"], "5; URL=/c?token=t");
+    }
+
+    #[test]
+    fn references_to_any_server_lead_below_the_prefix() {
+        let server = |text: &str| UpstreamServer::new(ServerAddress::Tcp(Url::parse(text).unwrap()));
+        let servers = vec![
+            server("http://127.0.0.1:8080"),
+            server("http://192.0.2.7"),
+            UpstreamServer::new(ServerAddress::Unix("/run/media".into())),
+        ];
+        let upstream = Upstream { name: "media".into(), servers, health: None, proxy_protocol: false };
+        let at = |host, reference: &str| {
+            mapped(reference, &Place { upstream: &upstream, host: Some(host), prefix: "a b/tv" }, None)
+        };
+        for (reference, expected) in [
+            ("/cam/1", Some("/a%20b/tv/cam/1")),
+            ("cam/1", None),
+            ("?x", None),
+            ("http://127.0.0.1:8080/cam/1?x#y", Some("/a%20b/tv/cam/1?x#y")),
+            ("http://192.0.2.7/cam", Some("/a%20b/tv/cam")),
+            ("http://192.0.2.7:8080/cam", None),
+            ("http://tv.example:8080/cam", Some("/a%20b/tv/cam")),
+            ("http://tv.example:9000/cam", Some("/a%20b/tv/cam")),
+            ("http://tv.example:9001/cam", None),
+            ("http://other.example/cam", None),
+            ("//other.example/cam", None),
+        ] {
+            assert_eq!(at("tv.example:9000", reference).as_deref(), expected, "{reference}");
+        }
+        assert_eq!(at("[2001:db8::1]", "https://[2001:db8::1]/c").as_deref(), Some("/a%20b/tv/c"));
     }
 
     #[test]

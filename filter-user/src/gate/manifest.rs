@@ -18,6 +18,7 @@ use super::{
     counters::add,
     kind::{Kind, Named, kind, named},
     player_token::Keep,
+    upstream::FaultKind,
     validators,
 };
 use crate::{
@@ -52,13 +53,16 @@ struct OfTheStream {
     snapshot: Arc<Snapshot>,
     stream: Arc<str>,
     segment: bool,
+    /// What the gate's paths begin with.
+    prefix: Arc<str>,
 }
 
 impl Places for OfTheStream {
     fn place(&self, target: &str) -> Place {
         let name = &self.snapshot.config.token_name;
         let read = if self.segment { read_target_with_segment } else { read_target };
-        let Ok(target) = read(target.as_bytes(), name) else { return Place::Elsewhere };
+        let target = read(target.as_bytes(), name).ok().and_then(|target| target.below(&self.prefix));
+        let Some(target) = target else { return Place::Elsewhere };
         let named = |query: &str| query.split('&').any(|one| one.split('=').next() == Some(&**name));
         match self.snapshot.config.stream_for(&target.path) {
             Some(stream) if stream.name == self.stream => {
@@ -93,14 +97,15 @@ impl Plan {
         let form = keep.written?;
         let named = named(&request.path);
         let stream = snapshot.config.stream_for(&request.path)?.name.clone();
-        let places = OfTheStream { snapshot: snapshot.clone(), stream, segment: gate.reads().path };
+        let (segment, prefix) = (gate.reads().path, gate.prefix.clone());
+        let places = OfTheStream { snapshot: snapshot.clone(), stream, segment, prefix };
         let raw_target = std::str::from_utf8(raw_target).ok()?;
         let name = &*snapshot.config.token_name;
         let token = (name, &*keep.token);
         let written = if form == Form::Query { "query" } else { "path" };
         let carrier = Carrier::new(request.host.as_deref(), raw_target, token, form, Box::new(places))?;
         Some(Self {
-            carrier: carrier.in_front_of(&gate.upstream),
+            carrier: carrier.in_front_of(gate.upstream.urls()),
             path: request.path.clone(),
             named,
             mark: connection.shared.player_tokens.mark(&[name, &keep.token, written]),
@@ -259,8 +264,8 @@ fn unread(connection: &Connection, path: &str, why: &str) {
 #[derive(Debug)]
 pub(super) enum Broken {
     Cut(Cut),
-    /// The upstream broke off: the status, and why.
-    Upstream(StatusCode, String),
+    /// The upstream broke off, in what way, and why.
+    Upstream(FaultKind, String),
 }
 
 /// Reads `most` bytes of a body and a little more, or all of it: then there is no rest.
@@ -280,7 +285,7 @@ async fn begin(
                         read.extend_from_slice(data);
                     }
                 }
-                Some(Err(error)) => return Err(Broken::Upstream(StatusCode::BAD_GATEWAY, error.to_string())),
+                Some(Err(error)) => return Err(Broken::Upstream(FaultKind::BadGateway, error.to_string())),
                 None => return Ok(true),
             }
         }
@@ -291,7 +296,7 @@ async fn begin(
         why = transfer.cut() => return Err(Broken::Cut(why)),
         () = tokio::time::sleep(patience) => {
             let why = format!("the manifest did not come whole within {patience:?}");
-            return Err(Broken::Upstream(StatusCode::GATEWAY_TIMEOUT, why));
+            return Err(Broken::Upstream(FaultKind::Timeout, why));
         }
     };
     Ok((read.into(), (!ended).then_some(body)))

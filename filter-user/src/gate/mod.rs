@@ -36,3 +36,4 @@ pub use listen::ListenError;
 pub use operation::{operation, proto};
 pub use player_token::TokenKey;
 pub use sockets::Inherited;
+pub use upstream::{ServerState, ServerStatus, UpstreamStatus};

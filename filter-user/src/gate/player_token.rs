@@ -176,20 +176,28 @@ const PATH: &AsciiSet =
 
 /// Gives the token as a cookie of the stream. It ends with the browser.
 ///
-/// Without TLS a cookie can neither be `Secure` nor, therefore, `SameSite=None`: a page of another site plays with the
-/// token in the query.
-pub(super) fn set_cookie(headers: &mut HeaderMap, name: &str, token: &str, stream: &str) {
+/// Where the client came over TLS, a page of another site may send it too. Without TLS a cookie can neither be `Secure`
+/// nor, therefore, `SameSite=None`: such a page plays with the token in the query.
+pub(super) fn set_cookie(
+    headers: &mut HeaderMap,
+    (name, token): (&str, &str),
+    (prefix, stream): (&str, &str),
+    https: bool,
+) {
     let token = utf8_percent_encode(token, NON_ALPHANUMERIC);
-    cookie(headers, &format!("{name}={token}; Path=/{}; HttpOnly; SameSite=Lax", path(stream)));
+    let site = if https { "Secure; SameSite=None" } else { "SameSite=Lax" };
+    cookie(headers, &format!("{name}={token}; Path={}; HttpOnly; {site}", path(prefix, stream)));
 }
 
 /// Takes the cookie of the stream away.
-pub(super) fn unset_cookie(headers: &mut HeaderMap, name: &str, stream: &str) {
-    cookie(headers, &format!("{name}=; Path=/{}; Max-Age=0; HttpOnly; SameSite=Lax", path(stream)));
+pub(super) fn unset_cookie(headers: &mut HeaderMap, name: &str, (prefix, stream): (&str, &str)) {
+    cookie(headers, &format!("{name}=; Path={}; Max-Age=0; HttpOnly; SameSite=Lax", path(prefix, stream)));
 }
 
-fn path(stream: &str) -> String {
-    utf8_percent_encode(stream, PATH).to_string()
+fn path(prefix: &str, stream: &str) -> String {
+    let prefix =
+        if prefix.is_empty() { String::new() } else { format!("/{}", utf8_percent_encode(prefix, PATH)) };
+    format!("{prefix}/{}", utf8_percent_encode(stream, PATH))
 }
 
 fn cookie(headers: &mut HeaderMap, text: &str) {

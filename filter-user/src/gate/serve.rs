@@ -9,7 +9,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    answer::{Wishes, deny, preflight, reject},
+    answer::{Wishes, answer, deny, preflight, reject},
     body::{Answer, ResponseBody},
     client::client,
     connection::{Connection, Phase},
@@ -204,13 +204,9 @@ async fn judge(
         }
         let read = match read(connection, &snapshot.config, gate, &request, raw_target) {
             Ok(read) => read,
-            Err(Unreadable { rejected, stale_cookie }) => {
+            Err(unreadable) => {
                 let seen = excerpt(&[request.method().as_str().as_bytes(), b" ", raw_target].concat());
-                let mut response = refuse(connection, rejected, Some(&seen));
-                if let Some(stream) = stale_cookie {
-                    unset_cookie(response.headers_mut(), &snapshot.config.token_name, &stream);
-                }
-                return response;
+                return refuse_unread(connection, &snapshot.config, gate, unreadable, &seen);
             }
         };
         unanswered.request = Some(read.request.clone());
@@ -246,6 +242,27 @@ async fn judge(
     let end = End { status: response.status().as_u16(), session, fault };
     unanswered.request = None;
     log::request(connection, &unanswered.method, &read.request, Some((&snapshot, &admission)), &end);
+    response
+}
+
+/// Answers a request that is not judged, whose first line is given for the log.
+fn refuse_unread(
+    connection: &Connection,
+    config: &Config,
+    gate: Option<&Gate>,
+    Unreadable { rejected, stale_cookie }: Unreadable,
+    seen: &str,
+) -> Response<ResponseBody> {
+    if rejected.status == StatusCode::NOT_FOUND {
+        add(&connection.gate.not_found, 1);
+        log::refused(connection, rejected, Some(seen));
+        return answer(connection, StatusCode::NOT_FOUND, "not_found", "not found");
+    }
+    let mut response = refuse(connection, rejected, Some(seen));
+    if let Some(stream) = stale_cookie {
+        let prefix = gate.map_or("", |gate| &*gate.prefix);
+        unset_cookie(response.headers_mut(), &config.token_name, (prefix, &stream));
+    }
     response
 }
 
@@ -292,6 +309,11 @@ fn read(
     let from = gate.map(Gate::reads).unwrap_or_default();
     let read_target = if from.path { read_target_with_segment } else { read_target };
     let target = read_target(raw_target, &config.token_name)?;
+    let Some(target) = target.below(gate.map_or("", |gate| &gate.prefix)) else {
+        let reason = "path does not begin as those of this gate do";
+        let rejected = Reject::with(StatusCode::NOT_FOUND, reason);
+        return Err(Unreadable { rejected, stale_cookie: None });
+    };
     let headers = request.headers();
     let found = find(headers, &target, &config.token_name, from).map_err(|error| {
         let gives = gate.is_some_and(|gate| gate.player_token == PlayerToken::Cookie);

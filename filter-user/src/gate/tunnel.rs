@@ -10,6 +10,7 @@ use super::{
     connection::{Connection, Phase, Phases},
     connection_limits::Place,
     counters::{GateState, add},
+    upstream::InFlight,
 };
 use crate::{http::Upgrade, session::Transfer};
 
@@ -53,6 +54,7 @@ pub(super) async fn carry(
     gate: Arc<GateState>,
     mut phases: Phases,
     place: Arc<Place>,
+    in_flight: Option<InFlight>,
 ) {
     let (client, upstream) = match tokio::try_join!(client, upstream) {
         Ok((client, upstream)) => (TokioIo::new(client), TokioIo::new(upstream)),
@@ -88,7 +90,7 @@ pub(super) async fn carry(
         }
         () = phases.reach(Phase::Closed) => {}
     }
-    drop(place);
+    drop((place, in_flight));
 }
 
 async fn copy(

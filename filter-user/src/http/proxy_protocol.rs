@@ -193,6 +193,14 @@ pub fn write(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
         .expect("two addresses are shorter than a header may be")
 }
 
+/// The header, version 2, with which a connection of the proxy's own begins, for a check for example.
+pub fn write_own() -> Vec<u8> {
+    let command = v2::Version::Two | v2::Command::Local;
+    v2::Builder::new(command, v2::AddressFamily::Unspecified | v2::Protocol::Unspecified)
+        .build()
+        .expect("no address is shorter than a header may be")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -376,6 +384,7 @@ mod tests {
             let announced = Announced::Client { source, destination, tls: false };
             assert_eq!((read(&written), written.len()), (Ok(Some((announced, expected))), expected));
         }
+        assert_eq!(read(&write_own()), Ok(Some((Announced::Own, 16))));
     }
 
     proptest! {

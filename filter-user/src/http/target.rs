@@ -236,6 +236,22 @@ fn decode_leniently(raw: &[u8]) -> Vec<u8> {
 }
 
 impl Target {
+    /// The same below a prefix, which is segments of a path: what is judged and forwarded is what follows it. `None` when
+    /// the path does not begin with it.
+    #[must_use]
+    pub fn below(self, prefix: &str) -> Option<Self> {
+        if prefix.is_empty() {
+            return Some(self);
+        }
+        let rest = self.path.strip_prefix(prefix)?;
+        let path = if rest.is_empty() { rest } else { rest.strip_prefix('/')? };
+        let (path, segments) = (path.into(), prefix.split('/').count());
+        // Each segment of the path is one of what is forwarded.
+        let kept = self.forward_path.split('/').skip(1 + segments);
+        let forward_path = format!("/{}", kept.collect::<Vec<_>>().join("/"));
+        Some(Self { path, forward_path, ..self })
+    }
+
     /// The target to forward.
     pub fn forward(&self) -> String {
         let mut forward = self.forward_path.clone();
@@ -256,6 +272,32 @@ mod tests {
 
     fn token(target: &str) -> Option<String> {
         read(target.as_bytes(), "token").unwrap().token.map(|token| token.to_string())
+    }
+
+    #[test]
+    fn below_a_prefix_there_is_a_target_of_its_own() {
+        let below = |target: &str, prefix: &str| {
+            let target = read_with_segment(target.as_bytes(), "token").unwrap().below(prefix)?;
+            Some((target.path.to_string(), target.forward()))
+        };
+        for (target, prefix, expected) in [
+            ("/tv/cam/1.ts?x=1", "tv", Some(("cam/1.ts", "/cam/1.ts?x=1"))),
+            ("/tv//cam/", "tv", Some(("cam/", "/cam/"))),
+            ("/tv", "tv", Some(("", "/"))),
+            ("/tv/", "tv", Some(("", "/"))),
+            ("/%74v/a%20b", "tv", Some(("a b", "/a%20b"))),
+            ("/a%20b/tv/cam", "a b/tv", Some(("cam", "/cam"))),
+            ("/token=t/tv/cam", "tv", Some(("cam", "/cam"))),
+            ("/tv/tv/cam", "tv", Some(("tv/cam", "/tv/cam"))),
+            ("/tv/../cam", "tv", None),
+            ("/tvs/cam", "tv", None),
+            ("/cam", "tv", None),
+            ("/", "tv", None),
+            ("/cam", "", Some(("cam", "/cam"))),
+        ] {
+            let expected = expected.map(|(path, forward)| (path.to_owned(), forward.to_owned()));
+            assert_eq!(below(target, prefix), expected, "{target} below {prefix}");
+        }
     }
 
     #[test]

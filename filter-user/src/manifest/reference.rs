@@ -38,8 +38,8 @@ pub enum Form {
 pub struct Carrier {
     /// The manifest's own URL, as the player asked for it.
     base: Url,
-    /// Where the media server is: some write their own address into what they answer.
-    upstream: Option<Url>,
+    /// Where the media servers are: some write their own address into what they answer.
+    upstream: Vec<Url>,
     /// `NAME=VALUE`, encoded.
     parameter: String,
     form: Form,
@@ -72,13 +72,13 @@ impl Carrier {
         let base =
             base.filter(|base| is_server && target.starts_with('/') && base.origin() == server.origin())?;
         let parameter = format!("{name}={}", utf8_percent_encode(token, NON_ALPHANUMERIC));
-        Some(Self { base, upstream: None, parameter, form, places })
+        Some(Self { base, upstream: Vec::new(), parameter, form, places })
     }
 
     /// References of the media server to itself become references to this server.
     #[must_use]
-    pub fn in_front_of(mut self, upstream: &Url) -> Self {
-        self.upstream = Some(upstream.clone());
+    pub fn in_front_of<'a>(mut self, upstream: impl IntoIterator<Item = &'a Url>) -> Self {
+        self.upstream.extend(upstream.into_iter().cloned());
         self
     }
 
@@ -136,7 +136,7 @@ impl Carrier {
     }
 
     fn is_upstream(&self, url: &Url) -> bool {
-        self.upstream.as_ref().is_some_and(|upstream| upstream.origin() == url.origin())
+        self.upstream.iter().any(|upstream| upstream.origin() == url.origin())
     }
 
     /// Puts the token into a reference. `None` when variables hide where it belongs.
@@ -247,7 +247,7 @@ pub(super) mod tests {
         let token = ("token", "a b");
         Carrier::new(Some("tv.example"), "/cam/hd/index.m3u8?x=1", token, form, Box::new(Cam))
             .unwrap()
-            .in_front_of(&upstream)
+            .in_front_of([&upstream])
     }
 
     #[test]

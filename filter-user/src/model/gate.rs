@@ -1,14 +1,17 @@
 //! What a gate does for players, beside judging them.
 
-use url::Url;
+use std::sync::Arc;
 
-use super::Trust;
+use super::{Trust, Upstream};
 
 /// How nicgate serves a port itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gate {
-    /// Where admitted requests go; scheme `http`.
-    pub upstream: Url,
+    /// Where admitted requests go.
+    pub upstream: Arc<Upstream>,
+    /// What every path begins with that is not the media server's: a path that begins otherwise is nobody's. Segments
+    /// with a `/` between them and none at the ends; empty for none.
+    pub prefix: Arc<str>,
     /// Proxies in front of it.
     pub trust: Trust,
     /// How a player keeps its token.
@@ -21,9 +24,10 @@ pub struct Gate {
 
 impl Gate {
     /// A gate with the default settings.
-    pub fn new(upstream: Url) -> Self {
+    pub fn new(upstream: impl Into<Upstream>) -> Self {
         Self {
-            upstream,
+            upstream: Arc::new(upstream.into()),
+            prefix: "".into(),
             trust: Trust::default(),
             player_token: PlayerToken::default(),
             token_from: TokenFrom::default(),

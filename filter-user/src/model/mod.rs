@@ -14,6 +14,7 @@ mod service;
 mod session;
 mod stream;
 mod trust;
+mod upstream;
 
 pub use backend::{BackendOptions, Pem, Secret};
 pub use configuration::{Config, Listener};
@@ -28,3 +29,4 @@ pub use service::{NotAService, OpenReason, Proto, Service, ServiceKey, ServiceKi
 pub use session::{Follows, MaxSessions, SessionSettings};
 pub use stream::{Access, Operation, Stream};
 pub use trust::{AddressHeader, RealIp, Trust};
+pub use upstream::{HealthCheck, ServerAddress, Upstream, UpstreamServer};

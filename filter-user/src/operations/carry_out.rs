@@ -22,15 +22,15 @@ use super::{
 use crate::{
     bans::BanTable,
     config::{Part, Refused},
-    gate::Gates,
+    gate::{Gates, ServerStatus, UpstreamStatus},
     kernel::wall_clock,
     limits::LimitCount,
     model::Limit,
     session::Sessions,
     state::{self, Recording},
     watch::{
-        Alarm, BanError, BrokeOff, Code, Done, Enforced, Enforcer, MONITOR_BACKLOG, Monitors, Subscription,
-        alarms_of,
+        Alarm, BanCounters, BanError, BrokeOff, Code, Done, Enforced, Enforcer, MONITOR_BACKLOG, Monitors,
+        Subscription, alarms_of,
     },
 };
 
@@ -179,6 +179,17 @@ impl Operations {
         }
     }
 
+    fn counters(&self, bans: BanCounters) -> Counters {
+        Counters {
+            bans,
+            gates: self.parts.gates.counters(),
+            upstreams: self.parts.gates.upstreams(),
+            sessions: self.parts.sessions.counters(),
+            backends: self.parts.sessions.backends(),
+            limits: self.limits(),
+        }
+    }
+
     async fn carry_out_as_owner(&self, request: Request) -> Reply<Value> {
         let enforcer = &self.parts.enforcer;
         match request {
@@ -189,14 +200,7 @@ impl Operations {
             }
             Request::Stats {} => {
                 let bans = enforcer.run("count of bans", |enforced| enforced.bans().counters()).await;
-                let counters = bans.map(|bans| Counters {
-                    bans,
-                    gates: self.parts.gates.counters(),
-                    sessions: self.parts.sessions.counters(),
-                    backends: self.parts.sessions.backends(),
-                    limits: self.limits(),
-                });
-                reply(counters).erased()
+                reply(bans.map(|bans| self.counters(bans))).erased()
             }
             Request::Sessions { filter, sort } => {
                 let list =
@@ -350,10 +354,8 @@ impl Operations {
             self.missing.store(true, Ordering::Relaxed);
         }
         alarms.extend(missing);
-        alarms.extend(self.parts.gates.not_bound().into_iter().map(|error| {
-            let what = format!("nobody can connect to gate {}: {}", error.service, error);
-            Alarm::new(Code::PortNotBound, what, "nicgate tries again every second")
-        }));
+        let upstreams = self.parts.gates.upstreams();
+        alarms.extend(self.alarms_of_gates(&upstreams));
         if view.audited.elapsed() > AUDIT_OVERDUE {
             let what = "what is enforced has not been compared with what should be for a while".to_owned();
             let remedy = "see what the kernel is busy with; restart nicgate if it stays";
@@ -389,10 +391,21 @@ impl Operations {
             interfaces,
             bans: Some(view.bans.clone()),
             gates: self.parts.gates.counters(),
+            upstreams,
             sessions: Some(self.parts.sessions.counters()),
             backends: self.parts.sessions.backends(),
             limits: self.limits(),
         })
+    }
+
+    /// What is wrong with the gates and the media servers behind them.
+    fn alarms_of_gates(&self, upstreams: &[UpstreamStatus]) -> Vec<Alarm> {
+        let not_bound = self.parts.gates.not_bound().into_iter().map(|error| {
+            let what = format!("nobody can connect to gate {}: {}", error.service, error);
+            Alarm::new(Code::PortNotBound, what, "nicgate tries again every second")
+        });
+        let out = upstreams.iter().filter(|upstream| upstream.is_out()).map(out_of_servers);
+        not_bound.chain(out).collect()
     }
 
     /// The limits of nicgate's own, and how often each was reached.
@@ -427,6 +440,18 @@ impl Operations {
         };
         alarms.into_iter().map(date).collect()
     }
+}
+
+/// What an upstream without a server that works means.
+fn out_of_servers(status: &UpstreamStatus) -> Alarm {
+    let why = |server: &ServerStatus| {
+        let last = server.last_failure.as_deref().unwrap_or("no answer");
+        format!("{} ({last})", server.server)
+    };
+    let servers: Vec<_> = status.servers.iter().map(why).collect();
+    let what = format!("no server of the upstream {} works: {}", status.upstream, servers.join(", "));
+    let remedy = "see whether the media server runs; nicgate goes on trying it";
+    Alarm::new(Code::UpstreamDown, what, remedy)
 }
 
 async fn keep(folder: &Path, path: &Path, read: Recording) -> anyhow::Result<()> {

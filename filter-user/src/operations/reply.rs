@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Seconds;
 use crate::{
     backend::BackendStatus,
-    gate::GateCounters,
+    gate::{GateCounters, UpstreamStatus},
     limits::LimitCount,
     session::{Rejudged, SessionCounters, SessionInfo},
     watch::{Alarm, BanCounters, BansStatus, InterfaceStatus, Published},
@@ -115,6 +115,9 @@ pub struct Status {
     /// The gates' counters.
     #[serde(default)]
     pub gates: Vec<GateCounters>,
+    /// The media servers behind the gates.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamStatus>,
     /// The sessions' figures; `None` without a controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<SessionCounters>,
@@ -133,6 +136,9 @@ pub struct Counters {
     pub bans: BanCounters,
     /// By gate.
     pub gates: Vec<GateCounters>,
+    /// The media servers behind the gates.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamStatus>,
     /// The sessions' figures.
     pub sessions: SessionCounters,
     /// Every backend that was asked: how it stands, and what was counted.

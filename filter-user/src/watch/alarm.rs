@@ -30,6 +30,8 @@ pub enum Code {
     LastGoodNotKept,
     /// A gate cannot listen on its port.
     PortNotBound,
+    /// No media server of a gate works.
+    UpstreamDown,
     /// The comparison of what is enforced with what should be has broken off, or hangs.
     WatchBroken,
 }

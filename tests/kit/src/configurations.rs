@@ -17,7 +17,7 @@ use filter_user::{
     model::{
         Access, Action, AddressHeader, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate,
         Matcher, MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, RealIp, Rule, Service,
-        ServiceKey, ServiceKind, SessionSettings, Stream, Trust,
+        ServiceKey, ServiceKind, SessionSettings, Stream, Trust, Upstream,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -194,14 +194,26 @@ impl Made {
         self
     }
 
+    /// Adds a gate whose requests go to any of these servers.
+    pub fn gate_to(mut self, key: ServiceKey, upstream: Upstream) -> Self {
+        self = self.gate(key, "http://127.0.0.1:9");
+        self.last_gate().upstream = Arc::new(upstream);
+        self
+    }
+
+    /// The last gate.
+    pub fn last_gate(&mut self) -> &mut Gate {
+        match &mut self.config.services.last_mut().unwrap().kind {
+            ServiceKind::Gate(gate) => gate,
+            ServiceKind::Guard => panic!("a gate comes last"),
+        }
+    }
+
     /// Makes the last gate trust proxies: those that name their client in a header, and those that announce it.
     pub fn trusting(mut self, real_ip: &[(&str, AddressHeader)], proxy_protocol: &[&str]) -> Self {
         let from = |net: &str| (net.parse().unwrap(), origin(80));
-        let ServiceKind::Gate(gate) = &mut self.config.services.last_mut().unwrap().kind else {
-            panic!("a gate comes last")
-        };
         let names = |(net, header): &(&str, AddressHeader)| RealIp { from: vec![from(net)], header: *header };
-        gate.trust = Trust {
+        self.last_gate().trust = Trust {
             real_ip: real_ip.iter().map(names).collect(),
             proxy_protocol: proxy_protocol.iter().map(|net| from(net)).collect(),
         };

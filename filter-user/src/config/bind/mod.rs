@@ -4,6 +4,7 @@ mod authority;
 mod backend;
 mod directive;
 mod directives;
+mod gate;
 mod include;
 mod limit;
 mod lint;
@@ -17,6 +18,7 @@ mod session;
 mod setting;
 mod stream;
 mod trust;
+mod upstream;
 mod value;
 
 use std::{
@@ -36,6 +38,7 @@ use self::{
     policy::PolicyDraft,
     service::ServiceDraft,
     stream::{Judges, SourceDraft, StreamDraft},
+    upstream::NamedUpstream,
 };
 use super::{
     Files, LARGEST_LIST, Texts,
@@ -71,6 +74,7 @@ struct Binder<'f> {
     interfaces: Vec<(Interface, Span)>,
     never_drop: Vec<(IpNet, Origin)>,
     real_ip: Vec<RealIp>,
+    upstreams: Vec<NamedUpstream>,
     engine: Option<(Engine, Span)>,
     shadow: bool,
     list_guard: Option<(bool, Span)>,
@@ -115,6 +119,7 @@ pub(super) fn bind(path: &Path, files: &dyn Files) -> (Option<Config>, Texts) {
         interfaces: Vec::new(),
         never_drop: Vec::new(),
         real_ip: Vec::new(),
+        upstreams: Vec::new(),
         engine: None,
         shadow: false,
         list_guard: None,
@@ -149,6 +154,7 @@ impl Binder<'_> {
     fn finish(mut self) -> (Option<Config>, Texts) {
         let streams = self.resolve_streams();
         let services = self.resolve_services(&streams);
+        self.name_unused_upstreams();
         self.fill_lists();
         self.lint(&services);
         self.warn_of_session_limits(&services);

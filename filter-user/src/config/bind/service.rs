@@ -1,26 +1,27 @@
 //! Protected ports, and the ports of the media server.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{Binder, resolve::Resolved};
+use super::{Binder, resolve::Resolved, upstream::Target};
 use crate::{
     config::{lexer::Word, source::Span, syntax::Statement},
     model::{
         Access, Cors, Gate, Listener, OpenReason, Origin, PlayerToken, PolicyId, Proto, RealIp, Service,
-        ServiceKey, ServiceKind, Stream, TokenFrom, Trust,
+        ServiceKey, ServiceKind, Stream, TokenFrom, Trust, Upstream,
     },
 };
 
 /// A `gate` or `guard` that is being read.
 pub(super) struct ServiceDraft {
     key: ServiceKey,
-    kind: ServiceKind,
+    kind: KindDraft,
     /// Where the port stands.
     at: Span,
     origin: Origin,
@@ -29,11 +30,19 @@ pub(super) struct ServiceDraft {
     trusts_global: bool,
 }
 
+/// What a service is, as far as it is known before the whole configuration was read.
+enum KindDraft {
+    /// What its upstream says, and the gate with it.
+    Gate(Target, Box<dyn FnOnce(Arc<Upstream>) -> Gate>),
+    Guard,
+}
+
 /// The options of a `gate` that is being read.
 #[derive(Default)]
 pub(super) struct GateDraft {
     /// Where admitted requests go, if that could be read, and where it stands.
-    upstream: Option<(Option<Url>, Span)>,
+    pub(super) upstream: Option<(Option<Target>, Span)>,
+    pub(super) prefix: Option<(Arc<str>, Span)>,
     pub(super) player_token: Option<(PlayerToken, Span)>,
     pub(super) token_from: Option<(TokenFrom, Span)>,
     pub(super) cors: Option<(Cors, Span)>,
@@ -61,7 +70,7 @@ impl Binder<'_> {
             self.directive(option, &mut draft);
         }
         self.check_player(&draft);
-        let GateDraft { upstream, player_token, token_from, cors, real_ip, proxy_protocol } = draft;
+        let GateDraft { upstream, prefix, player_token, token_from, cors, real_ip, proxy_protocol } = draft;
         let Some((upstream, _)) = upstream else {
             self.sources
                 .error(statement.span(), "missing-upstream", "this gate has no upstream")
@@ -71,45 +80,18 @@ impl Binder<'_> {
         let (Some((address, number)), Some(upstream)) = (endpoint, upstream) else { return };
         let key = ServiceKey { proto: Proto::Tcp, port: number, address };
         let trusts_global = real_ip.is_none();
-        let kind = ServiceKind::Gate(Gate {
+        let make = move |upstream| Gate {
             upstream,
+            prefix: prefix.map_or_else(|| "".into(), |(prefix, _)| prefix),
             player_token: player_token.map(|(value, _)| value).unwrap_or_default(),
             token_from: token_from.map(|(value, _)| value).unwrap_or_default(),
             cors: cors.map(|(value, _)| value).unwrap_or_default(),
             trust: Trust { real_ip: real_ip.unwrap_or_default(), proxy_protocol },
-        });
+        };
+        let kind = KindDraft::Gate(upstream, Box::new(make));
         let origin = self.sources.origin(statement.span());
         let scope = Scope::Streams;
         self.services.push(ServiceDraft { key, kind, at: port.span, origin, scope, trusts_global });
-    }
-
-    /// `upstream URL;` in a `gate`.
-    pub(super) fn gate_upstream(&mut self, option: &Statement, draft: &mut GateDraft) {
-        let word = option.directive();
-        if let Some((_, earlier)) = draft.upstream {
-            let place = self.sources.place(earlier);
-            let message = format!("this gate has an upstream already, at {place}");
-            self.sources.error(word.span, "duplicate-directive", message).help("remove one of the two");
-        }
-        let url = self.only_value(option, "its URL").and_then(|word| self.upstream(word));
-        draft.upstream = Some((url, word.span));
-    }
-
-    fn upstream(&mut self, word: &Word) -> Option<Url> {
-        let url = self.http_url(word)?;
-        if url.scheme() != "http" {
-            self.sources
-                .error(word.span, "upstream-scheme", "an upstream is reached over plain http")
-                .help("write http://HOST:PORT; the media server usually runs on this host");
-            return None;
-        }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            self.sources
-                .error(word.span, "upstream-path", "an upstream has no path of its own")
-                .help("write http://HOST:PORT; requests keep their path");
-            return None;
-        }
-        Some(url)
     }
 
     /// `guard tcp|udp|sctp [ADDR:]PORT auth://NAME…|streams;`
@@ -164,7 +146,7 @@ impl Binder<'_> {
         let (Some(proto), Some((address, number))) = (proto, endpoint) else { return };
         let key = ServiceKey { proto, port: number, address };
         let origin = self.sources.origin(statement.span());
-        let (kind, at) = (ServiceKind::Guard, port.span);
+        let (kind, at) = (KindDraft::Guard, port.span);
         self.services.push(ServiceDraft { key, kind, at, origin, scope, trusts_global: false });
     }
 
@@ -207,10 +189,18 @@ impl Binder<'_> {
         let mut services = Vec::new();
         let mut places = Vec::new();
         for draft in std::mem::take(&mut self.services) {
-            let ServiceDraft { key, mut kind, at, origin, scope, trusts_global } = draft;
-            if let (ServiceKind::Gate(gate), true) = (&mut kind, trusts_global) {
-                gate.trust.real_ip.clone_from(&self.real_ip);
-            }
+            let ServiceDraft { key, kind, at, origin, scope, trusts_global } = draft;
+            let kind = match kind {
+                KindDraft::Guard => ServiceKind::Guard,
+                KindDraft::Gate(target, make) => {
+                    let Some(upstream) = self.find_upstream(target) else { continue };
+                    let mut gate = make(upstream);
+                    if trusts_global {
+                        gate.trust.real_ip.clone_from(&self.real_ip);
+                    }
+                    ServiceKind::Gate(gate)
+                }
+            };
             match seen.entry(key) {
                 Entry::Occupied(earlier) => self.duplicate(&format!("the service {key}"), at, *earlier.get()),
                 Entry::Vacant(place) => {
@@ -238,16 +228,16 @@ impl Binder<'_> {
 
     /// Reports gates whose upstream leads back to them: each request would go round until nothing is left.
     fn find_loops(&mut self, services: &[Service], places: &[Span]) {
+        let next: Vec<Vec<usize>> = services.iter().map(|service| leads_to(services, service)).collect();
         for (start, at) in places.iter().enumerate() {
-            let mut next = leads_to(services, start);
-            // On a way longer than there are services, others go round; they are reported themselves.
-            for _ in 0..services.len() {
-                match next {
-                    Some(index) if index != start => next = leads_to(services, index),
-                    _ => break,
+            let mut reached = HashSet::new();
+            let mut left = next[start].clone();
+            while let Some(index) = left.pop() {
+                if reached.insert(index) {
+                    left.extend(&next[index]);
                 }
             }
-            if next == Some(start) {
+            if reached.contains(&start) {
                 let message = "the upstream of this gate leads back to the gate";
                 self.sources
                     .error(*at, "gate-loop", message)
@@ -257,16 +247,23 @@ impl Binder<'_> {
     }
 }
 
-/// The gate of this host that a gate's upstream is.
-fn leads_to(services: &[Service], from: usize) -> Option<usize> {
-    let ServiceKind::Gate(Gate { upstream, .. }) = &services[from].kind else { return None };
-    let host: Option<IpAddr> = match upstream.host()? {
+/// The gates of this host that servers of a gate's upstream are.
+fn leads_to(services: &[Service], from: &Service) -> Vec<usize> {
+    match &from.kind {
+        ServiceKind::Gate(gate) => gate.upstream.urls().filter_map(|url| gate_at(services, url)).collect(),
+        ServiceKind::Guard => Vec::new(),
+    }
+}
+
+/// The gate of this host that a server is.
+fn gate_at(services: &[Service], server: &Url) -> Option<usize> {
+    let host: Option<IpAddr> = match server.host()? {
         Host::Ipv4(address) => Some(address.into()),
         Host::Ipv6(address) => Some(address.to_canonical()),
         Host::Domain(name) if name.eq_ignore_ascii_case("localhost") => None,
         Host::Domain(_) => return None,
     };
-    let port = upstream.port_or_known_default()?;
+    let port = server.port_or_known_default()?;
     // An address of no gate can be another host's; only these are surely this one's.
     let here = host.is_none_or(|host| host.is_loopback() || host.is_unspecified());
     services.iter().position(|service| {

@@ -1,6 +1,6 @@
 //! What a configuration means.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::*;
 
@@ -89,7 +89,7 @@ fn lists_are_read_once_and_relative_to_the_file_that_names_them() {
     let (Matcher::IpFile(first), Matcher::IpFile(second)) = (&rules[0].matcher, &rules[1].matcher) else {
         panic!("{rules:?}")
     };
-    assert!(std::sync::Arc::ptr_eq(&first.entries, &second.entries));
+    assert!(Arc::ptr_eq(&first.entries, &second.entries));
     let entries: Vec<_> = first.entries.iter().map(|(net, line)| (net.to_string(), *line)).collect();
     assert_eq!(entries, [("10.0.0.0/8".into(), 2), ("2001:db8::/32".into(), 4), ("192.0.2.1/32".into(), 5)]);
     let Matcher::TokenFile(tokens) = &rules[2].matcher else { panic!("{rules:?}") };
@@ -176,7 +176,7 @@ fn services_know_the_policies_that_they_can_meet() {
     assert_eq!(service(&config, "1935/tcp"), (vec!["a".into(), "c".into()], None));
     assert_eq!(service(&config, "[2001:db8::1]:9998/udp").0.len(), 3);
     let ServiceKind::Gate(gate) = &config.services[0].kind else { panic!("{:?}", config.services[0]) };
-    assert_eq!(gate.upstream.as_str(), "http://127.0.0.1:8080/");
+    assert_eq!(gate.upstream.to_string(), "127.0.0.1:8080");
     assert_eq!(config.services[1].origin.line, 8);
 }
 
@@ -478,6 +478,46 @@ fn what_restricts_access_and_is_not_enforced_is_warned_of_once() {
 }
 
 #[test]
+fn upstreams_have_names_and_servers() {
+    let config = good(
+        "gate 80 { upstream media; path /a/tv/; }\n\
+         upstream media {\n  server media.example.com;\n  server [2001:db8::1]:8080 weight=2 max_fails=1 fail_timeout=500ms;\n  \
+         server unix:/run/media.sock;\n  health path=/health?x=1 interval=2s timeout=300ms;\n  proxy_protocol;\n}\n\
+         gate 81 { upstream 127.0.0.1; }\ngate 82 { upstream localhost:8080; }\ngate 83 { upstream unix:/run/media.sock; }\n\
+         gate 84 { upstream media; }\ngate 85 { upstream http://127.0.0.1:80; }\n",
+    );
+    let gate = |index: usize| match &config.services[index].kind {
+        ServiceKind::Gate(gate) => gate,
+        ServiceKind::Guard => panic!("it is a gate"),
+    };
+    let media = &gate(0).upstream;
+    assert_eq!((&*media.name, media.proxy_protocol, &*gate(0).prefix), ("media", true, "a/tv"));
+    let servers: Vec<_> = media
+        .servers
+        .iter()
+        .map(|one| (one.address.to_string(), one.weight, one.max_fails, one.fail_timeout.as_millis()))
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            ("media.example.com:80".to_owned(), 1, 3, 10_000),
+            ("[2001:db8::1]:8080".to_owned(), 2, 1, 500),
+            ("unix:/run/media.sock".to_owned(), 1, 3, 10_000),
+        ]
+    );
+    let health = media.health.as_ref().expect("it has a check");
+    assert_eq!(
+        (&*health.path, health.interval.as_millis(), health.timeout.as_millis()),
+        ("/health?x=1", 2000, 300)
+    );
+    assert!(Arc::ptr_eq(media, &gate(4).upstream));
+    let names: Vec<_> = (1..4).map(|index| gate(index).upstream.to_string()).collect();
+    assert_eq!(names, ["127.0.0.1:80", "localhost:8080", "unix:/run/media.sock"]);
+    assert_eq!(gate(5).upstream, gate(1).upstream, "however it is written");
+    assert!(gate(1).prefix.is_empty() && gate(1).upstream.health.is_none());
+}
+
+#[test]
 fn gates_that_lead_to_themselves_are_refused() {
     let loops = |text: &str| {
         let (_, report) = memory(text).load();
@@ -491,6 +531,8 @@ fn gates_that_lead_to_themselves_are_refused() {
     assert_eq!(loops(two), 2);
     let leads_in = format!("{two} gate 82 {{ upstream http://127.0.0.1:80; }}");
     assert_eq!(loops(&leads_in), 2, "the third is not on the loop");
+    let named = "upstream media { server 127.0.0.1:8080; server 127.0.0.1:81; } gate 81 { upstream media; }";
+    assert_eq!(loops(named), 1, "one of its servers");
     for fine in [
         "gate 81 { upstream http://127.0.0.1:8080; }",
         "gate 81 { upstream http://192.0.2.1:81; }",

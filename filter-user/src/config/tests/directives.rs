@@ -36,6 +36,7 @@ fn every_word_is_known_where_the_table_has_it() {
         "As the name of a `limit`" => format!("limit {word} x;"),
         "In a `gate`" => format!("gate 80 {{ {word} x; }}"),
         "In a `real_ip`" => format!("real_ip from 192.0.2.1 {{ {word} x; }}"),
+        "In an `upstream`" => format!("upstream a {{ {word} x; }}"),
         "In an `interface`" => format!("interface a {{ {word} x; }}"),
         "Behind the path of a list" => format!("auth_backend a {{ deny ip file l {{ {word} x; }} }}"),
         _ => format!("stream a {{ {word} x; }}"),

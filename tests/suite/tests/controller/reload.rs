@@ -257,6 +257,45 @@ fn a_port_that_cannot_be_bound_is_an_alarm_and_is_tried_again() {
 }
 
 #[test]
+fn an_upstream_without_a_server_that_works_is_an_alarm() {
+    rights::need_root();
+    let edge = Edge::new("upstream");
+    let alone = edge.gate(8001);
+    let (before, url) = alone.split_once("http://").unwrap();
+    let (good, after) = url.split_once(';').unwrap();
+    let gate = |servers: &str| format!("upstream media {{\n{servers}\n}}\n{before}media;{after}");
+    // Nobody listens on either.
+    edge.configure(RULES, &gate("server 127.0.0.1:1;\nserver unix:/nonexistent/media.sock;"));
+    let _controller = edge.start();
+    assert!(edge.alarms().is_empty(), "nothing is known yet: {:?}", edge.alarms());
+    let get = || Get::new((EDGE_V4, 8001), "/live/x").send(&edge.viewer).unwrap().status;
+    for _ in 0..3 {
+        assert_eq!(get(), 502);
+    }
+    assert_eq!(edge.alarms(), ["upstream-down"]);
+    let said = edge.nicgate(&["status", "--json"]).json();
+    let what = said["alarms"][0]["what"].as_str().unwrap();
+    assert!(
+        what.contains("the upstream media works: 127.0.0.1:1 (") && what.contains("media.sock ("),
+        "{what}"
+    );
+    let upstreams = said["upstreams"].as_array().unwrap();
+    assert_eq!(upstreams[1]["upstream"], "media");
+    assert_eq!(upstreams[1]["servers"][0]["state"], "failing");
+    assert_eq!(upstreams[1]["servers"][0]["failures"], 3);
+    let people = edge.nicgate(&["status"]).with(3).stdout;
+    assert!(people.contains("upstream media, 127.0.0.1:1: FAILING for "), "{people}");
+    assert!(people.contains(&format!("upstream {good}: up for ")), "{people}");
+
+    edge.configure(RULES, &gate(&format!("server 127.0.0.1:1;\nserver {good};")));
+    assert_eq!(edge.reload()["ok"], true);
+    assert!(edge.alarms().is_empty(), "one is enough: {:?}", edge.alarms());
+    assert_eq!(get(), 200);
+    let stats = edge.nicgate(&["stats", "--json"]).with(0).json();
+    assert_eq!(stats["upstreams"][1]["servers"][0]["failures"], 3, "a reload forgets nothing");
+}
+
+#[test]
 fn a_list_that_has_become_empty_keeps_its_contents_and_one_that_has_shrunk_is_told() {
     rights::need_root();
     let edge = Edge::new("shrunk");

@@ -12,5 +12,6 @@ mod proxies;
 mod proxies_of_others;
 mod sessions;
 mod tokens;
+mod upstreams;
 mod viewers;
 mod watching;

@@ -13,15 +13,30 @@ impl Draft for GateDraft {
     const DIRECTIVES: &'static [Directive<Self>] = &[
         Directive {
             names: &["upstream"],
-            form: "upstream http://HOST[:PORT];",
-            about: "Where admitted requests go: the media server's own port, over plain HTTP and without a path. Every gate \
-                needs one, and it must not lead back to a gate of the same host.",
+            form: "upstream HOST:PORT|http://HOST[:PORT]|unix:/PATH|NAME;",
+            about: "Where admitted requests go: the media server's own port, over plain HTTP and without a path, its Unix \
+                socket, or the servers of the `upstream` of this name at the top of a file. Every gate needs one, and it \
+                must not lead back to a gate of the same host.",
             default: "",
             example: "gate 80 { upstream http://127.0.0.1:8080; }",
             opens_if_missed: false,
             top_only: false,
             block: Context::Other,
             effect: Effect::Enforced(|binder, statement, gate| binder.gate_upstream(statement, gate)),
+        },
+        Directive {
+            names: &["path"],
+            form: "path PREFIX;",
+            about: "What the paths of this gate begin with, in whole segments: it is taken off before a request is judged and \
+                forwarded, and put before the media server's redirects to itself. Paths that begin otherwise are \
+                answered 404. Playlists are not changed on account of it: the media server has to write relative \
+                references.",
+            default: "paths reach the media server as they are",
+            example: "gate 80 { upstream http://127.0.0.1:8080; path /tv; }",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Other,
+            effect: Effect::Enforced(|binder, statement, gate| binder.gate_path(statement, gate)),
         },
         Directive {
             names: &["player_token"],

@@ -10,6 +10,7 @@ mod real_ip;
 mod source;
 mod stream;
 mod top;
+mod upstream;
 
 use super::{
     backend::BackendDraft,
@@ -20,6 +21,7 @@ use super::{
     setting::InterfaceDraft,
     stream::{SourceDraft, StreamDraft},
     trust::RealIpDraft,
+    upstream::UpstreamDraft,
 };
 use crate::{
     config::{
@@ -44,6 +46,7 @@ pub(super) fn look_up(context: Context, word: &str) -> Option<Known> {
         Context::Interface => InterfaceDraft::known(word),
         Context::List => ListDraft::known(word),
         Context::RealIp => RealIpDraft::known(word),
+        Context::Upstream => UpstreamDraft::known(word),
         Context::Other => None,
     }
 }
@@ -58,6 +61,7 @@ pub(in crate::config) fn reference() -> Vec<PlaceDoc> {
         place::<SourceDraft>(),
         place::<GateDraft>(),
         place::<RealIpDraft>(),
+        place::<UpstreamDraft>(),
         place::<InterfaceDraft>(),
         limits(),
         place::<ListDraft>(),
@@ -134,5 +138,6 @@ mod tests {
         check::<InterfaceDraft>();
         check::<ListDraft>();
         check::<RealIpDraft>();
+        check::<UpstreamDraft>();
     }
 }

@@ -40,7 +40,7 @@ impl Draft for Top {
         },
         Directive {
             names: &["gate"],
-            form: "gate [ADDR:]PORT { upstream URL; }",
+            form: "gate [ADDR:]PORT { upstream ADDR; … }",
             about: "nicgate's own: a TCP port that nicgate serves itself. The network card drops what the address alone \
                     decides; every other request is judged by the policy of its stream, and goes to the upstream when \
                     it is admitted.",
@@ -50,6 +50,17 @@ impl Draft for Top {
             top_only: true,
             block: Context::Gate,
             effect: Effect::Enforced(|binder, statement, _| binder.gate(statement)),
+        },
+        Directive {
+            names: &["upstream"],
+            form: "upstream NAME { server ADDR; … }",
+            about: "nicgate's own: media servers that have the same streams, under a name that gates give as their `upstream`.",
+            default: "",
+            example: "upstream media { server 127.0.0.1:8080; server 192.0.2.7:8080; }\ngate 80 { upstream media; }",
+            opens_if_missed: false,
+            top_only: false,
+            block: Context::Upstream,
+            effect: Effect::Enforced(|binder, statement, _| binder.named_upstream(statement)),
         },
         Directive {
             names: &["guard"],

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use super::{
     Options, RunError,
-    hand_over::{Former, Released},
+    hand_over::{Former, Released, take_sessions},
     service_manager::ServiceManager,
 };
 use crate::{
@@ -103,8 +103,10 @@ async fn enforce(
         move || Enforced::begin(&snapshot.config, &layout, &bans, sessions, monitors)
     };
     let enforcer = Enforcer::start(begin).await?;
-    if let Some(former) = former {
-        former.commit().await?;
+    if let Some(former) = former
+        && let Some(file) = former.commit().await?
+    {
+        take_sessions(file, &sessions, &gates).await;
     }
     gates.commit(prepared);
     gates.close_unused();

@@ -23,7 +23,7 @@ use super::{
     connection_limits::ConnectionLimits,
     counters::{GateState, add},
     listen::listen,
-    player_token::PlayerTokens,
+    player_token::{PlayerTokens, TokenKey},
     serve::{self, Opening},
     sockets::{Inherited, Pool},
     upstream::{UpstreamStatus, Upstreams},
@@ -271,6 +271,16 @@ impl Gates {
         // Whoever is left after this ends with the process.
         let _ = timeout(CLOSE_TIME, self.inner.connections.empty()).await;
         left
+    }
+
+    /// The secret by which it knows again the tokens that it gave to players.
+    pub fn token_key(&self) -> TokenKey {
+        self.inner.shared.player_tokens.key()
+    }
+
+    /// Knows the tokens again that another process gave. Call it before anybody is served.
+    pub fn take_token_key(&self, key: TokenKey) {
+        self.inner.shared.player_tokens.take_key(key);
     }
 
     /// How many connections there are.

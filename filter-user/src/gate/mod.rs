@@ -34,5 +34,6 @@ pub use gates::{Gates, Prepared};
 pub use limits::Limits;
 pub use listen::ListenError;
 pub use operation::{operation, proto};
+pub use player_token::TokenKey;
 pub use sockets::Inherited;
 pub use upstream::{ServerState, ServerStatus, UpstreamStatus};

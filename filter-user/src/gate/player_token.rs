@@ -2,9 +2,11 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -24,7 +26,7 @@ const PLAYBACK_ID: &str = "x-playback-session-id";
 /// Gives tokens to players that come without one.
 #[derive(Debug)]
 pub(super) struct PlayerTokens {
-    tokens: AutoTokens,
+    tokens: ArcSwap<Keyed>,
     /// Paths of playlists that list other playlists. A player asks for one once, when it begins.
     beginnings: Mutex<HashSet<Arc<str>>>,
 }
@@ -41,27 +43,58 @@ pub(super) struct Keep {
     pub(super) new: bool,
 }
 
+/// The tokens of one key.
+struct Keyed {
+    key: TokenKey,
+    tokens: AutoTokens,
+}
+
+/// The secret by which nicgate knows its own tokens again.
+pub type TokenKey = [u8; 32];
+
+impl Keyed {
+    fn new(key: TokenKey) -> Self {
+        Self { key, tokens: AutoTokens::new(&key) }
+    }
+}
+
+impl fmt::Debug for Keyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keyed")
+    }
+}
+
 impl PlayerTokens {
-    /// With a key by chance: a player whose token another process gave gets another one, and its verdict stays what it is.
+    /// With a key by chance: a player whose token another process gave gets another one, unless its key is taken.
     pub(super) fn new() -> Self {
         let mut key = [0; 32];
         getrandom::fill(&mut key).expect("Linux has random bytes for whoever asks");
-        Self { tokens: AutoTokens::new(&key), beginnings: Mutex::default() }
+        Self { tokens: ArcSwap::from_pointee(Keyed::new(key)), beginnings: Mutex::default() }
+    }
+
+    /// The secret, for the process that takes over.
+    pub(super) fn key(&self) -> TokenKey {
+        self.tokens.load().key
+    }
+
+    /// Goes on with the secret of another process.
+    pub(super) fn take_key(&self, key: TokenKey) {
+        self.tokens.store(Arc::new(Keyed::new(key)));
     }
 
     /// A short word that stands for some texts.
     pub(super) fn mark(&self, texts: &[&str]) -> String {
-        self.tokens.mark(texts)
+        self.tokens.load().tokens.mark(texts)
     }
 
     /// A proof that nicgate wrote this target for the stream.
     pub(super) fn sign(&self, stream: &str, target: &str) -> String {
-        self.tokens.sign(&[stream, target])
+        self.tokens.load().tokens.sign(&[stream, target])
     }
 
     /// Whether [`sign`](Self::sign) made it.
     pub(super) fn signed(&self, stream: &str, target: &str, signature: &str) -> bool {
-        self.tokens.signed(&[stream, target], signature)
+        self.tokens.load().tokens.signed(&[stream, target], signature)
     }
 
     /// Remembers that players begin by asking for this path.
@@ -90,7 +123,7 @@ impl PlayerTokens {
         let given = found.token.clone();
         let mut new = false;
         if given.as_deref().is_none_or(is_auto_token) {
-            let gave = given.filter(|token| self.tokens.gave(token, stream, request.address));
+            let gave = given.filter(|token| self.tokens.load().tokens.gave(token, stream, request.address));
             let wanted = !config.no_auto_token
                 && gate.player_token != PlayerToken::Off
                 && request.operation == Operation::Play;
@@ -130,10 +163,10 @@ impl PlayerTokens {
             && self.is_beginning(&request.path)
             && getrandom::fill(&mut nonce).is_ok();
         if begins {
-            return Some(self.tokens.fresh(stream, request.address, nonce));
+            return Some(self.tokens.load().tokens.fresh(stream, request.address, nonce));
         }
         let playback = headers.get(PLAYBACK_ID).and_then(|value| value.to_str().ok());
-        Some(self.tokens.own(stream, request.address, &[request.ua.as_deref(), playback]))
+        Some(self.tokens.load().tokens.own(stream, request.address, &[request.ua.as_deref(), playback]))
     }
 }
 

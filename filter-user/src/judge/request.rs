@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Decision, Subject, Verdict};
 use crate::{
     address::canonical,
@@ -39,7 +41,8 @@ pub struct Request {
 }
 
 /// Why a session is refused, whatever its policy says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// Its user, its token or its address has as many sessions as it may.
     SessionLimit,

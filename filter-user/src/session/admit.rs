@@ -75,7 +75,7 @@ impl Sessions {
         let transfer = Transfer { sessions: self.clone(), running, key };
         // A reload swaps first and then re-judges what is registered, and so does a ban. Registered before
         // the swap, this transfer is re-judged there; after it, here.
-        if !Arc::ptr_eq(snapshot, &self.snapshot()) || !Arc::ptr_eq(&bans, &self.bans()) {
+        if !Arc::ptr_eq(snapshot, &self.snapshot_now()) || !Arc::ptr_eq(&bans, &self.bans()) {
             return None;
         }
         admission.transfer = Some(transfer);

@@ -88,7 +88,10 @@ impl Running {
     }
 }
 
-type Shard = Mutex<Slab<Arc<Running>>>;
+/// Each in cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard(Mutex<Slab<Arc<Running>>>);
 
 /// Every live transfer.
 #[derive(Debug)]
@@ -132,5 +135,5 @@ impl Live {
 }
 
 fn lock(shard: &Shard) -> MutexGuard<'_, Slab<Arc<Running>>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Nanoseconds since the table was made: enough for five centuries.
+/// Nanoseconds since the beginning, which is before the table was made: enough for five centuries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(pub(super) u64);
 
@@ -29,7 +29,10 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Says which moment it is.
+/// How long ago a session can have begun that another process had.
+const PAST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Says which moment it is. The first is as much later than the beginning as a session of another process can be old.
 #[derive(Debug)]
 pub(super) struct Clock(Instant);
 
@@ -39,6 +42,6 @@ impl Clock {
     }
 
     pub(super) fn now(&self) -> Moment {
-        Moment(nanos(self.0.elapsed()))
+        Moment(nanos(PAST + self.0.elapsed()))
     }
 }

@@ -8,6 +8,7 @@ use super::{
     Cut, SessionFilter, SessionInfo, SessionSort, Sessions,
     entry::{Place, Session},
     info::{Counts, info},
+    kicked::KickedRecord,
 };
 use crate::{judge::Refusal, kernel::wall_clock};
 
@@ -62,10 +63,15 @@ impl Sessions {
     /// Ends the open sessions of a filter, cuts what they have on its way, and refuses their tokens for that time. Who has
     /// no token is refused on that stream, from that address.
     pub fn kick(&self, filter: &SessionFilter, refuse_for: Duration) -> Kicked {
-        let now = self.clock.now();
         let mut kicked = Kicked::default();
         for session in self.open_of(filter) {
-            self.refused.insert(self.name_of_session(&session), now.after(refuse_for), Refusal::Kicked, now);
+            self.send_away(KickedRecord {
+                token: session.kept.shown_token().map(Into::into),
+                operation: session.operation,
+                stream: session.stream.name.clone(),
+                address: session.address,
+                left: refuse_for,
+            });
             if !self.table.remove(&session) {
                 continue;
             }
@@ -79,6 +85,15 @@ impl Sessions {
             );
         }
         kicked
+    }
+
+    /// Refuses a token, or a client without one, for a time.
+    pub(super) fn send_away(&self, kicked: KickedRecord) {
+        let now = self.clock.now();
+        let KickedRecord { token, operation, stream, address, left } = &kicked;
+        let name = self.name(token.as_deref(), (*operation, stream, *address));
+        self.refused.insert(name, now.after(*left), Refusal::Kicked, now);
+        self.kicked.add(kicked, now);
     }
 
     /// Has the backends asked again about the open sessions of a filter, in the background.

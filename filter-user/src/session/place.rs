@@ -109,8 +109,7 @@ impl Sessions {
             return Ok(());
         }
         let claims = self.claims_of(snapshot, session, ground);
-        let stream = snapshot.config.streams.get(&session.stream.name).filter(|_| !snapshot.config.shadow);
-        let most = stream.and_then(|stream| stream.most(session.operation));
+        let most = most_of(snapshot, session);
         let wait_until = self.clock.now().after(self.limits().grace);
         loop {
             match self.try_place(session, &claims, (presence, most)) {
@@ -130,6 +129,16 @@ impl Sessions {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Gives a session its places that it had in another process, if they are free.
+    pub(super) fn place_again(&self, session: &Arc<Session>, snapshot: &Snapshot, ground: &Ground) {
+        let claims = self.claims_of(snapshot, session, ground);
+        // Who began first has come first: nobody makes room.
+        let claims: Claimed = claims.into_iter().map(|claim| Claim { unique: false, ..claim }).collect();
+        let most = most_of(snapshot, session);
+        // Without a place it is as one whose player has been quiet; the next request of it claims one.
+        let _ = self.try_place(session, &claims, (&Presence::unknown(), most));
     }
 
     fn try_place(
@@ -266,4 +275,10 @@ impl Sessions {
         }
         self.release(session);
     }
+}
+
+/// How many may do that with the session's stream.
+fn most_of(snapshot: &Snapshot, session: &Session) -> Option<u32> {
+    let stream = snapshot.config.streams.get(&session.stream.name).filter(|_| !snapshot.config.shadow);
+    stream.and_then(|stream| stream.most(session.operation))
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 
 use super::{
     SessionCounters, SessionLimits, Snapshot,
@@ -19,10 +19,11 @@ use super::{
     info::Counts,
     kept::{Kept, Players, key_token},
     key::KeyRef,
+    kicked::KickedNames,
     live::{Live, Running},
     moment::{Clock, Moment},
     refused::Refused,
-    stream::Streams,
+    stream::{Stream, Streams},
     sweep,
     table::Table,
     verdict::Sayings,
@@ -46,6 +47,7 @@ pub struct Sessions {
     pub(super) live: Live,
     pub(super) claims: Claims,
     pub(super) refused: Refused,
+    pub(super) kicked: KickedNames,
     pub(super) digests: Digests,
     streams: Streams,
     pub(super) players: Players,
@@ -70,6 +72,7 @@ impl Sessions {
             live: Live::new(),
             claims: Claims::new(),
             refused: Refused::new(),
+            kicked: KickedNames::default(),
             digests: Digests::new(),
             streams: Streams::default(),
             players: Players::new(),
@@ -88,9 +91,14 @@ impl Sessions {
         self.current.load_full()
     }
 
+    /// The same, without a count that all processors share.
+    pub(super) fn snapshot_now(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
     /// Whom the gates refuse now.
-    pub(super) fn bans(&self) -> Arc<BanIndex> {
-        self.bans.load_full()
+    pub(super) fn bans(&self) -> Guard<Arc<BanIndex>> {
+        self.bans.load()
     }
 
     pub(super) fn swap_bans(&self, bans: BanIndex) {
@@ -157,9 +165,7 @@ impl Sessions {
         match &opened {
             Ok(inserted) if Arc::ptr_eq(inserted, &session) => {
                 Counts::add(&self.counts.opened, 1);
-                if !self.sweeping.swap(true, Ordering::Relaxed) {
-                    sweep::start(self);
-                }
+                self.keep_swept();
             }
             Ok(_) => {}
             Err(limit) => {
@@ -169,6 +175,18 @@ impl Sessions {
             }
         }
         opened
+    }
+
+    /// Starts what looks after all sessions, unless it runs.
+    pub(super) fn keep_swept(self: &Arc<Self>) {
+        if !self.sweeping.swap(true, Ordering::Relaxed) {
+            sweep::start(self);
+        }
+    }
+
+    /// The stream that sessions of this name belong to.
+    pub(super) fn stream(&self, name: &Arc<str>) -> Arc<Stream> {
+        self.streams.get(name)
     }
 
     /// What a request is refused by: its token, whoever shows it. One that nicgate gave is none, for whoever is
@@ -184,7 +202,11 @@ impl Sessions {
         self.name(session.kept.shown_token(), place)
     }
 
-    fn name(&self, token: Option<&str>, (operation, stream, address): (Operation, &str, IpAddr)) -> Holder {
+    pub(super) fn name(
+        &self,
+        token: Option<&str>,
+        (operation, stream, address): (Operation, &str, IpAddr),
+    ) -> Holder {
         self.digests.of(match token {
             Some(token) => What::Token(token),
             None => What::Nameless { operation, stream, address },

@@ -5,6 +5,8 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Authority, Config, Countries, Policy};
 
 /// Everything that a judgement needs, as one value that a reload replaces whole.
@@ -22,7 +24,7 @@ impl fmt::Debug for Snapshot {
 }
 
 /// What a cached verdict of the backends depends on. A verdict is used only while this stays the same.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Fingerprint(u64);
 
 impl Fingerprint {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, bail};
 use super::{
     message::{FromFormer, FromNext, PROTOCOL},
     process::Process,
+    sessions,
 };
 use crate::{
     control::{Asker, Channel},
@@ -142,8 +143,25 @@ impl Successor {
         self.say(&FromFormer::Released, &[]).await?;
         self.expect(Some(ATTACH_TIME), |message| matches!(message, FromNext::Commit)).await?;
         operations.gates().pause().await;
+        self.tell_of_sessions(operations).await?;
         self.say(&FromFormer::Handed, &[]).await?;
         self.expect(Some(SERVE_TIME), |message| matches!(message, FromNext::Serving)).await
+    }
+
+    /// Gives it the sessions. Without them players are asked about anew, which is no reason to stay.
+    async fn tell_of_sessions(&self, operations: &Operations) -> anyhow::Result<()> {
+        let (sessions, key) = (operations.sessions().clone(), operations.gates().token_key());
+        let written = tokio::task::spawn_blocking(move || sessions::write(&sessions, key)).await;
+        match written.map_err(Into::into).flatten() {
+            Ok((file, count)) => {
+                tracing::info!(sessions = count, "sessions are handed over");
+                self.say(&FromFormer::Sessions, &[file.as_fd()]).await
+            }
+            Err(error) => {
+                tracing::warn!("sessions are not handed over, and players are asked about anew: {error:#}");
+                Ok(())
+            }
+        }
     }
 
     /// Tells it that it is on its own.

@@ -9,6 +9,7 @@
 //!  |<--- Released --------------|
 //!  | filters, keeps the bans    |
 //!  |---- Commit --------------->|
+//!  |<--- Sessions --------------|
 //!  |<--- Handed ----------------|   accepts nobody: those who connect wait
 //!  | serves                     |
 //!  |---- Serving -------------->|
@@ -52,6 +53,8 @@ pub(super) enum FromFormer {
     Gates(Vec<ServiceKey>),
     /// Nothing that the next process needs is locked any more.
     Released,
+    /// A file with its sessions is beside this; nobody new comes to it any more.
+    Sessions,
     /// It accepts no connection any more.
     Handed,
     /// The next process is on its own.

@@ -10,7 +10,9 @@
 mod give;
 mod message;
 mod process;
+mod sessions;
 mod take;
 
 pub(super) use give::{Successor, give};
+pub(super) use sessions::take as take_sessions;
 pub(super) use take::{Former, Released};

@@ -98,19 +98,23 @@ impl Former {
         }
     }
 
-    /// Makes it accept no connection any more. It may have ended.
+    /// Makes it accept no connection any more, and returns the file of its sessions. It may have ended.
     ///
     /// # Errors
     ///
     /// It has taken everything back.
-    pub(in crate::daemon) async fn commit(&self) -> anyhow::Result<()> {
+    pub(in crate::daemon) async fn commit(&self) -> anyhow::Result<Option<OwnedFd>> {
         if !self.say(&FromNext::Commit).await {
-            return self.ended().await.map(|_: Option<()>| ());
+            return self.ended().await;
         }
-        match self.channel.receive().await? {
-            None => self.ended().await.map(|_: Option<()>| ()),
-            Some((FromFormer::Handed, _)) => Ok(()),
-            Some((message, _)) => bail!("the nicgate that runs says {message:?} at the wrong time"),
+        let mut sessions = None;
+        loop {
+            match self.channel.receive().await? {
+                None => return self.ended().await,
+                Some((FromFormer::Sessions, mut file)) => sessions = file.pop(),
+                Some((FromFormer::Handed, _)) => return Ok(sessions),
+                Some((message, _)) => bail!("the nicgate that runs says {message:?} at the wrong time"),
+            }
         }
     }
 

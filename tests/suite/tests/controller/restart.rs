@@ -13,7 +13,7 @@ use kit::{
     nicgate::{Controller, PATIENCE, Stray, binary, until},
     rights,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Starts a controller that takes over from the one that runs.
 #[track_caller]
@@ -294,4 +294,31 @@ fn commands_that_come_in_between_reach_whoever_is_the_owner() {
     expected.sort_unstable();
     assert_eq!(bans, expected, "none was lost");
     assert_eq!(edge.alarms(), Vec::<String>::new());
+}
+
+#[test]
+fn sessions_go_over_with_those_who_were_sent_away() {
+    rights::need_root();
+    let edge = Edge::new("over-sessions");
+    edge.configure(RULES, "");
+    let _former = edge.start();
+    let list =
+        || edge.nicgate(&["sessions", "--json"]).with(0).json()["sessions"].as_array().unwrap().clone();
+    let own = |list: &[Value]| -> Vec<Value> {
+        list.iter().map(|one| json!([one["id"], one["token"], one["address"], one["opened_at"]])).collect()
+    };
+    assert_eq!(edge.get(&edge.viewer, "/live/x?token=good").unwrap().status, 200);
+    let kicked = list()[0]["id"].as_str().unwrap().to_owned();
+    let _ = edge.nicgate(&["sessions", "kick", &kicked, "--ban", "10m"]).with(0);
+    // nicgate gave this player's token, and has to know it again.
+    assert_eq!(edge.get(&edge.viewer, "/live/x").unwrap().status, 200);
+    let before = own(&list());
+    assert_eq!(before.len(), 1, "{before:?}");
+    let next = replace(&edge);
+    assert!(next.log().contains("the sessions of the former process go on"), "{}", next.log());
+    assert_eq!(own(&list()), before);
+    let answer = edge.get(&edge.viewer, "/live/x?token=good").unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (403, "denied: kicked\n"));
+    assert_eq!(edge.get(&edge.viewer, "/live/x").unwrap().status, 200);
+    assert_eq!(own(&list()), before, "it is the same viewer");
 }

@@ -314,3 +314,68 @@ async fn an_operator_has_the_backends_asked_and_their_ban_cuts() {
     breaks_off(&mut viewer).await;
     assert_eq!(gate.sessions.counters().open, 0, "who is banned is not there");
 }
+
+/// From one process to the next, as text.
+fn hand_over(from: &Running, to: &Running) -> usize {
+    let taken = from.sessions.export().filter(|record| {
+        let text = serde_json::to_string(record).unwrap();
+        to.sessions.import(&serde_json::from_str(&text).unwrap())
+    });
+    taken.count()
+}
+
+#[tokio::test]
+async fn the_next_process_takes_sessions_over_with_their_verdicts_and_places() {
+    let backend = Server::noting(|question| {
+        let status = if question.parameter("token").as_deref() == Some("bad") { 403 } else { 200 };
+        let response = http::Response::builder().status(status).header("X-UserId", "7");
+        response.header("X-AuthDuration", "3").header("X-Max-Sessions", "1").body(full("")).unwrap()
+    })
+    .await;
+    let upstream = media().await;
+    let made = || asking(&backend, &upstream).stream("open", Access::Open, Access::Closed);
+    let former = Running::new(made());
+    let mut client = Client::connect(former.address).await;
+    assert_eq!(client.get("/cam/index.m3u8?token=good").await.status, 200);
+    assert_eq!(client.get("/open/0.ts?token=list").await.status, 200);
+    assert_eq!(Client::connect(former.address).await.get("/cam/0.ts?token=over").await.status, 403);
+    assert_eq!(client.get("/cam/0.ts?token=bad").await.status, 403);
+    let mut before = former.sessions.list();
+    let asked = backend.count();
+
+    let next = Running::new(made());
+    // What was denied is asked about anew.
+    assert_eq!(hand_over(&former, &next), 3);
+    let mut after = next.sessions.list();
+    before.sort_by_key(|session| session.key.stream.clone());
+    after.sort_by_key(|session| session.key.stream.clone());
+    let told = |list: &[filter_user::session::SessionInfo]| -> Vec<_> {
+        let told = list.iter().map(|one| {
+            (one.id, one.key.clone(), one.proto.clone(), one.opened_at, one.bytes, one.user_id.clone())
+        });
+        told.collect()
+    };
+    assert_eq!(told(&before), told(&after));
+    assert_eq!((after.len(), next.sessions.counters().open), (2, 2));
+    // Where the policy is another one, the verdict means nothing.
+    let rules = Rules::new("another").backend(&backend.url());
+    let other = Running::new(Made::new().judged("cam", rules).gate(LOOPBACK, &upstream.url()));
+    assert_eq!(hand_over(&former, &other), 1, "the refused one");
+    assert_eq!(other.sessions.counters().open, 0);
+    // Nobody is asked about it; who is over the limit stays refused, and so does whoever comes new.
+    let mut client = Client::connect(next.address).await;
+    assert_eq!(client.get("/cam/0.ts?token=good").await.status, 200);
+    assert_eq!(client.get("/cam/0.ts?token=over").await.text(), "denied: sessions\n");
+    assert_eq!(backend.count(), asked);
+    // The next question is one about a session that is known.
+    until("it is asked about again", || {
+        backend.requests()[asked..].iter().any(|one| {
+            one.parameter("request_type").as_deref() == Some("update_session")
+                && one.parameter("session_id") == Some(after[0].id.to_string())
+                && one.parameter("request_number").as_deref() == Some("1")
+        })
+    })
+    .await;
+    // Twice is as once.
+    assert_eq!(hand_over(&former, &next), 0);
+}

@@ -2,12 +2,13 @@
 
 mod viewers;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::Context;
 use benchmarks::{goal::Goal, progress::Progress, results::Written, samples::Spread};
 use clap::Parser;
 use kit::machine::{self, Machine};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use viewers::{Kind, Viewers};
@@ -28,9 +29,13 @@ struct Arguments {
     /// How many sessions the large table has
     #[arg(long, default_value_t = 1_000_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1000..=5_000_000))]
     sessions: u32,
+    /// Only open sessions of this kind, and print what they took
+    #[arg(long, hide = true)]
+    memory: Option<Kind>,
 }
 
 /// What a table of one kind of sessions took.
+#[derive(Serialize, Deserialize)]
 struct Table {
     kind: Kind,
     sessions: u32,
@@ -57,22 +62,20 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(kind) = arguments.memory {
+        println!("{}", serde_json::to_string(&taken(kind, arguments.sessions)?)?);
+        return Ok(());
+    }
     let this = Machine::this();
     println!("{this}");
     println!(
         "{} runs of each measurement in turn; requests of random sessions that are open",
         arguments.runs
     );
-    let few = Viewers::open(Kind::Token, FEW)?;
-    let before = viewers::resident()?;
-    let mut tables = Vec::new();
-    let many = Viewers::open(Kind::Token, arguments.sessions)?;
-    tables.push(taken(&many, before)?);
+    let tables: Vec<Table> =
+        Kind::ALL.into_iter().map(|kind| in_another(kind, arguments.sessions)).collect::<Result<_, _>>()?;
+    let (few, many) = (Viewers::open(Kind::Token, FEW)?, Viewers::open(Kind::Token, arguments.sessions)?);
     let rows = requests(arguments, &[&few, &many])?;
-    drop((few, many));
-    let before = viewers::resident()?;
-    let users = Viewers::open(Kind::User, arguments.sessions)?;
-    tables.push(taken(&users, before)?);
     let goals = goals(&tables, &rows);
     println!(
         "\n{:<28} {:>10} {:>16} {:>16} {:>10}",
@@ -94,15 +97,26 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     arguments.written.figures(|| for_programs(&this, &tables, &rows, &goals))
 }
 
-/// What sessions took since there were `before` resident bytes.
-fn taken(viewers: &Viewers, before: u64) -> anyhow::Result<Table> {
-    let counters = viewers.counters();
-    let of = |bytes: u64| bytes as f64 / f64::from(viewers.count);
+/// Opens sessions in a process of their own, in which nothing was freed before.
+fn in_another(kind: Kind, sessions: u32) -> anyhow::Result<Table> {
+    let this = std::env::current_exe().context("this program has no path")?;
+    let sessions = sessions.to_string();
+    let arguments = ["--memory", kind.word(), "--sessions", &sessions];
+    let output = Command::new(this).args(arguments).output().context("cannot start another process")?;
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("no sessions were opened: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What sessions take that are opened now.
+fn taken(kind: Kind, sessions: u32) -> anyhow::Result<Table> {
+    let before = viewers::resident()?;
+    let viewers = Viewers::open(kind, sessions)?;
+    let of = |bytes: u64| bytes as f64 / f64::from(sessions);
     Ok(Table {
-        kind: viewers.kind,
-        sessions: viewers.count,
-        resident: of(viewers::resident()?.saturating_sub(before)),
-        estimate: of(counters.bytes),
+        kind,
+        sessions,
+        resident: of(viewers.resident.saturating_sub(before)),
+        estimate: of(viewers.counters().bytes),
         opened: viewers.took.as_secs_f64(),
     })
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use clap::ValueEnum;
 use filter_user::{
     judge::Request,
     model::{Operation, SessionSettings},
@@ -21,6 +22,7 @@ use kit::{
     configurations::{Made, Rules},
     origins::{Server, full},
 };
+use serde::{Deserialize, Serialize};
 use tokio::runtime::{Builder, Runtime};
 
 /// Requests that are prepared, of random sessions: more than a processor's cache has room for, whatever the table.
@@ -33,29 +35,44 @@ const AT_ONCE: u32 = 64;
 const STREAMS: u32 = 200;
 
 /// What a session has beside its key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 pub(super) enum Kind {
-    /// A token that a list admits.
+    /// Nothing: the lists admit it.
     Token,
+    /// A backend's verdict.
+    Backend,
     /// A backend's verdict, with a user whose number of sessions is limited.
     User,
 }
 
 impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Token, Self::Backend, Self::User];
+
+    /// What the command line calls it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Backend => "backend",
+            Self::User => "user",
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Backend => "admitted by a backend",
             Self::Token => "admitted by the lists",
-            Self::User => "X-UserId, X-Max-Sessions",
+            Self::User => "and a user with a limit",
         }
     }
 }
 
 /// Sessions that are open.
 pub(super) struct Viewers {
-    pub(super) kind: Kind,
     pub(super) count: u32,
     /// How long it took until all were open.
     pub(super) took: Duration,
+    /// Of this process, when all were open.
+    pub(super) resident: u64,
     runtime: Runtime,
     sessions: Arc<Sessions>,
     snapshot: Arc<Snapshot>,
@@ -86,7 +103,7 @@ fn request(viewer: u32) -> Request {
 impl Viewers {
     pub(super) fn open(kind: Kind, count: u32) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let portal = (kind == Kind::User).then(|| runtime.block_on(portal()));
+        let portal = (kind != Kind::Token).then(|| runtime.block_on(portal(kind == Kind::User)));
         let mut made = Made::new();
         for stream in 0..STREAMS {
             let rules = Rules::new(&format!("channel{stream}"));
@@ -105,7 +122,7 @@ impl Viewers {
         let sessions = runtime.block_on(async { Sessions::new(snapshot.clone(), limits) });
         let begun = Instant::now();
         runtime.block_on(open_all(&sessions, &snapshot, count))?;
-        let took = begun.elapsed();
+        let (took, resident) = (begun.elapsed(), resident()?);
         let open = sessions.counters().open;
         ensure!(open == u64::from(count), "{open} of {count} sessions are open");
         let mut random = 1u64;
@@ -115,7 +132,7 @@ impl Viewers {
                 Arc::new(request(((random >> 33) % u64::from(count)) as u32))
             })
             .collect();
-        Ok(Self { kind, count, took, runtime, sessions, snapshot, prepared, _portal: portal })
+        Ok(Self { count, took, resident, runtime, sessions, snapshot, prepared, _portal: portal })
     }
 
     pub(super) fn counters(&self) -> SessionCounters {
@@ -150,13 +167,16 @@ impl Viewers {
     }
 }
 
-/// Admits everybody, each as a user of its own.
-async fn portal() -> Server {
-    Server::answering(|request| async move {
+/// Admits everybody; with `users`, each as one of its own.
+async fn portal(users: bool) -> Server {
+    Server::answering(move |request| async move {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let token = query.split('&').find_map(|one| one.strip_prefix("token=")).unwrap_or_default();
-        let response = Response::builder().header("X-UserId", &token[..12.min(token.len())]);
-        let response = response.header("X-Max-Sessions", "3").header("X-AuthDuration", "36000");
+        let response = Response::builder().header("X-AuthDuration", "36000");
+        let response = match users {
+            true => response.header("X-UserId", &token[..12.min(token.len())]).header("X-Max-Sessions", "3"),
+            false => response,
+        };
         response.body(full("")).expect("headers of digits")
     })
     .await

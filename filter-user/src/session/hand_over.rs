@@ -193,6 +193,8 @@ impl Past {
             auto_token,
             ua: self.user_agent.clone(),
             referer: self.referer.clone(),
+            // The page that was told is in the Referer's place.
+            origin: None,
             host: self.host.clone(),
             query: self.query.clone(),
         }

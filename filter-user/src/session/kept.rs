@@ -21,6 +21,7 @@ const FEW_PLAYERS: usize = 64;
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Player {
     pub(super) ua: Option<Box<str>>,
+    /// The page that shows the stream: what the Referer says or, where that says nothing, the Origin.
     pub(super) referer: Option<Box<str>>,
     pub(super) host: Option<Box<str>>,
 }
@@ -47,13 +48,13 @@ impl Players {
 
     /// The player of a request. Only sessions that begin come here.
     pub(super) fn of(&self, request: &Request) -> Arc<Player> {
-        let cut = |text: &Option<Arc<str>>, longest: usize| {
-            text.as_ref().map(|text| Box::from(&text[..text.floor_char_boundary(longest)]))
+        let cut = |text: Option<&str>, longest: usize| {
+            text.map(|text| Box::from(&text[..text.floor_char_boundary(longest)]))
         };
         let player = Player {
-            ua: cut(&request.ua, LONGEST_UA),
-            referer: cut(&request.referer, LONGEST_REFERER),
-            host: cut(&request.host, LONGEST_HOST),
+            ua: cut(request.ua.as_deref(), LONGEST_UA),
+            referer: cut(request.page().or(request.referer.as_deref()), LONGEST_REFERER),
+            host: cut(request.host.as_deref(), LONGEST_HOST),
         };
         let hash = self.hasher.hash_one(&player);
         let mut known = self.table.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,11 +31,7 @@ fn change<T: DeserializeOwned + Serialize>(
 ) -> Result<(T, Result<(), Failure>), Failure> {
     let Reply { ok, message, result, fault } = Client::require(control)?.ask::<T>(request)?;
     let Some(result) = result else {
-        let message = anyhow!("{message}");
-        return Err(match fault {
-            Some(Fault::System | Fault::Moved) => Failure::System(message),
-            Some(Fault::Request) | None => Failure::Request(message),
-        });
+        return Err(Failure::refused(fault.unwrap_or(Fault::Request), anyhow!("{message}")));
     };
     if output.json {
         output.print_json(&result)?;

@@ -42,10 +42,7 @@ pub(super) fn reload(control: &Path, confirm: Option<Duration>, output: &Output)
     }
     let Some(reloaded) = reply.result else {
         output.error(&anyhow!("the configuration was not loaded; what was enforced still is"));
-        return Err(Failure::Told(match reply.fault {
-            Some(Fault::System | Fault::Moved) => 3,
-            Some(Fault::Request) | None => 1,
-        }));
+        return Err(Failure::told(reply.fault.unwrap_or(Fault::Request)));
     };
     if !output.json {
         let (interfaces, cut) = (reloaded.interfaces.len(), reloaded.transfers.cut);

@@ -41,9 +41,7 @@ pub(super) fn check(path: &Path, control: &Path, state: &Path, output: &Output) 
     let (before, _) = load_from(path, &kept, &|_| ())?;
     let (now, report) = load(path, &|_| ())?;
     let now = now.compile();
-    let warnings = lockouts(&now, ssh_client()).into_iter().map(|warning| format!("warning: {warning}"));
-    let report = Some(report.render(false).trim_end().to_owned()).filter(|report| !report.is_empty());
-    let message = report.into_iter().chain(warnings).collect::<Vec<_>>().join("\n");
+    let message = report.render_with(&lockouts(&now, ssh_client()));
     show(&Reply { message, ..Reply::done(difference(&before.compile(), &now)) }, output)
 }
 
@@ -56,10 +54,7 @@ fn show(reply: &Reply<Difference>, output: &Output) -> Result<(), Failure> {
             output.print_json(reply)?;
         }
         output.error(&anyhow!("this configuration cannot be loaded; nothing was compared"));
-        return Err(Failure::Told(match reply.fault {
-            Some(Fault::System | Fault::Moved) => 3,
-            Some(Fault::Request) | None => 1,
-        }));
+        return Err(Failure::told(reply.fault.unwrap_or(Fault::Request)));
     };
     if output.json {
         output.print_json(reply)?;

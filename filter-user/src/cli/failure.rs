@@ -8,7 +8,7 @@ use crate::{
     control::ClientError,
     kernel,
     load::LoadError,
-    operations::ReloadError,
+    operations::{Fault, ReloadError},
 };
 
 /// Why a command failed, by whose turn it is.
@@ -27,6 +27,22 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// The controller has not done it, and says why.
+    pub(super) fn refused(fault: Fault, why: anyhow::Error) -> Self {
+        match fault {
+            Fault::Request => Self::Request(why),
+            Fault::System | Fault::Moved => Self::System(why),
+        }
+    }
+
+    /// The same where the operator has been told why.
+    pub(super) fn told(fault: Fault) -> Self {
+        Self::Told(match fault {
+            Fault::Request => 1,
+            Fault::System | Fault::Moved => 3,
+        })
+    }
+
     /// Tells the operator, and gives the exit status. With `--json` the result on stdout is an object with
     /// `ok`, `error` and `diagnostics`, so that what reads it finds JSON whatever happened.
     pub(super) fn report(self, output: &Output) -> ExitCode {

@@ -126,11 +126,7 @@ fn ask<T: DeserializeOwned + Serialize>(
 ) -> Result<T, Failure> {
     let Reply { message, result, fault, .. } = Client::require(control)?.ask::<T>(request)?;
     let Some(result) = result else {
-        let message = anyhow!("{message}");
-        return Err(match fault {
-            Some(Fault::Request) => Failure::Request(message),
-            Some(Fault::System | Fault::Moved) | None => Failure::System(message),
-        });
+        return Err(Failure::refused(fault.unwrap_or(Fault::System), anyhow!("{message}")));
     };
     if output.json {
         output.print_json(&result)?;

@@ -194,6 +194,14 @@ impl Report {
         self.diagnostics.iter().filter(move |diagnostic| diagnostic.severity == severity)
     }
 
+    /// The report for people, without colours, and behind it warnings that no line of a file is the reason of.
+    pub fn render_with(&self, warnings: &[String]) -> String {
+        let report = self.render(false).trim_end().to_owned();
+        let warnings = warnings.iter().map(|warning| format!("warning: {warning}"));
+        let parts = Some(report).filter(|report| !report.is_empty()).into_iter().chain(warnings);
+        parts.collect::<Vec<_>>().join("\n")
+    }
+
     /// The report for people: each message with its file, line, column, the line and a caret.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };

@@ -93,9 +93,6 @@ async fn enforce(
     for error in prepared.not_bound() {
         tracing::error!("{error}; trying again every second");
     }
-    let compiled = next.layout.compiled().clone();
-    let warnings = tokio::task::spawn_blocking(move || lockouts(&compiled, ssh_client())).await;
-    warnings.unwrap_or_default().iter().for_each(|warning| tracing::warn!("{warning}"));
     let monitors = Monitors::new(sessions.hits().clone());
     let begin = {
         let (snapshot, layout) = (next.snapshot.clone(), next.layout.clone());
@@ -120,6 +117,11 @@ async fn enforce(
     let parts = Parts { path: options.config.clone(), last_good, gates, sessions, enforcer, monitors };
     let operations = Operations::new(parts, next.take_refused(), refused);
     operations.keep(read).await;
+    // Nothing waits for it: least of all what is being put into force.
+    let compiled = next.layout.compiled().clone();
+    tokio::task::spawn_blocking(move || {
+        lockouts(&compiled, ssh_client()).iter().for_each(|warning| tracing::warn!("{warning}"));
+    });
     Ok(operations)
 }
 

@@ -42,10 +42,7 @@ impl Operations {
             let now = next.layout.compiled();
             let mut difference = difference(&before, now);
             difference.viewers = Some(viewers(&sessions, &next.snapshot, now));
-            let report = next.report.render(false);
-            let report = Some(report.trim_end().to_owned()).filter(|report| !report.is_empty());
-            let warnings = lockouts(now, operator).into_iter().map(|warning| format!("warning: {warning}"));
-            let message = report.into_iter().chain(warnings).collect::<Vec<_>>().join("\n");
+            let message = next.report.render_with(&lockouts(now, operator));
             Reply { message, ..Reply::done(difference) }
         });
         compared.await.unwrap_or_else(|error| broke_off(&error))

@@ -83,10 +83,7 @@ impl Operations {
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let seconds = begin.elapsed().as_secs_f64();
         tracing::info!(seconds, confirm_within_seconds = left, "the configuration was loaded again");
-        let report = next.report.render(false);
-        let notes = notes.iter().map(|note| format!("warning: {note}"));
-        let report = Some(report.trim_end().to_owned()).filter(|report| !report.is_empty());
-        let message = report.into_iter().chain(notes).collect::<Vec<_>>().join("\n");
+        let message = next.report.render_with(&notes);
         // What was refused is the configuration's fault, although all the rest was done.
         let whole = next.report.refused.is_empty();
         let fault = (!whole).then_some(Fault::Request);
@@ -104,6 +101,8 @@ impl Operations {
         let Enforcing { change, transfers, former, mut notes } = enforcing;
         notes.extend(shrunk.iter().map(ToString::to_string));
         notes.extend(change.notes);
+        // What operators are warned of is not a part of the time that a reload takes.
+        let seconds = Seconds::new(next.took, change.spent, begin.elapsed());
         let compiled = next.layout.compiled().clone();
         let looked = tokio::task::spawn_blocking(move || lockouts(&compiled, operator)).await;
         notes.extend(
@@ -114,7 +113,6 @@ impl Operations {
             let (refused, last_good_of) = (history.refused.clone(), history.last_good_of);
             Former { snapshot: before, compiled: former, refused, last_good_of }
         };
-        let seconds = Seconds::new(next.took, change.spent, begin.elapsed());
         let interfaces = change.published;
         let result = Reloaded { interfaces, transfers, seconds, confirm_within_seconds: None };
         Ok(Done { next, former, notes, result })

@@ -40,9 +40,9 @@ pub fn lockouts(compiled: &Compiled, operator: Option<IpAddr>) -> Vec<String> {
 }
 
 fn of_operator(compiled: &Compiled, address: IpAddr) -> Option<String> {
-    let dropped = |(index, _): &(usize, _)| compiled.verdict(address, *index).is_some();
-    let (index, service) = compiled.services.iter().enumerate().find(dropped)?;
-    let rule = compiled.rule(compiled.verdict(address, index)?);
+    let dropped = |(index, service)| Some((service, compiled.verdict(address, index)?));
+    let (service, rule) = compiled.services.iter().enumerate().find_map(dropped)?;
+    let rule = compiled.rule(rule);
     Some(format!(
         "your own address {address} (SSH_CONNECTION) is dropped on {} by `{}` ({}); `never_drop {address};` keeps it in",
         service.key, rule.text, rule.origin

@@ -59,7 +59,7 @@ struct Key {
 
 /// What the lines of a list are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Of {
+pub(super) enum Of {
     Prefixes,
     Tokens,
 }
@@ -153,29 +153,21 @@ impl Binder<'_> {
         draft
     }
 
-    /// Takes note of a list of addresses that rule number `rule` of a policy names. Its entries come later.
-    pub(super) fn prefix_list(
+    /// Takes note of a list that rule number `rule` of a policy names. Its entries come later.
+    pub(super) fn list(
         &mut self,
         word: &Word,
+        of: Of,
         action: Action,
         block: &ListDraft,
         rule: usize,
     ) -> (Matcher, ListUse) {
-        let list = self.name_list(word, Of::Prefixes, action, block);
-        let matcher = Matcher::IpFile(List { path: (&*word.text).into(), entries: Arc::default() });
-        (matcher, ListUse { rule, list })
-    }
-
-    /// The same of a list of tokens.
-    pub(super) fn token_list(
-        &mut self,
-        word: &Word,
-        action: Action,
-        block: &ListDraft,
-        rule: usize,
-    ) -> (Matcher, ListUse) {
-        let list = self.name_list(word, Of::Tokens, action, block);
-        let matcher = Matcher::TokenFile(List { path: (&*word.text).into(), entries: Arc::default() });
+        let list = self.name_list(word, of, action, block);
+        let path: Arc<str> = (&*word.text).into();
+        let matcher = match of {
+            Of::Prefixes => Matcher::IpFile(List { path, entries: Arc::default() }),
+            Of::Tokens => Matcher::TokenFile(List { path, entries: Arc::default() }),
+        };
         (matcher, ListUse { rule, list })
     }
 

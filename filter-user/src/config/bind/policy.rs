@@ -5,7 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Binder, lists::ListUse, restriction::Restrictions};
+use super::{
+    Binder,
+    lists::{ListUse, Of},
+    restriction::Restrictions,
+};
 use crate::{
     config::{lexer::Word, prefix::parse_prefix, source::Span, syntax::Statement, vocabulary::did_you_mean},
     model::{Action, BackendRule, Matcher, MaxSessions, Origin, Purpose, Rule},
@@ -159,10 +163,8 @@ impl Binder<'_> {
                 }
                 (Some(block), kind) => {
                     let rule = draft.rules.len();
-                    let (matcher, list) = match kind {
-                        Kind::Token => self.token_list(word, action, block, rule),
-                        _ => self.prefix_list(word, action, block, rule),
-                    };
+                    let of = if kind == Kind::Token { Of::Tokens } else { Of::Prefixes };
+                    let (matcher, list) = self.list(word, of, action, block, rule);
                     draft.lists.push(list);
                     matcher
                 }

@@ -149,22 +149,15 @@ pub(super) fn key_token(request: &Request) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Operation;
+    use crate::session::made;
 
     fn request(token: Option<&str>, query: Option<&str>, ua: &str) -> Request {
         Request {
-            operation: Operation::Play,
             path: "cam/index.m3u8".into(),
-            proto: "hls",
-            address: [192, 0, 2, 1].into(),
-            port: 80,
-            token: token.map(Into::into),
-            auto_token: None,
             ua: Some(ua.into()),
-            referer: None,
-            origin: None,
             host: Some("tv.example.com".into()),
             query: query.map(Into::into),
+            ..made::request("192.0.2.1", token)
         }
     }
 

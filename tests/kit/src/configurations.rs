@@ -16,8 +16,8 @@ use filter_user::{
     judge::Request,
     model::{
         Access, Action, AddressHeader, Authority, BackendOptions, BackendRule, Config, Country, Engine, Gate,
-        Matcher, MaxSessions, Origin, Policy, PolicyBuilder, PolicyId, Proto, Purpose, RealIp, Rule, Service,
-        ServiceKey, ServiceKind, SessionSettings, Stream, Trust, Upstream,
+        Matcher, MaxSessions, Operation, Origin, Policy, PolicyBuilder, PolicyId, Proto, Purpose, RealIp,
+        Rule, Service, ServiceKey, ServiceKind, SessionSettings, Stream, Trust, Upstream,
     },
     session::{SessionLimits, Sessions, Snapshot},
 };
@@ -267,6 +267,24 @@ impl Running {
     /// Serves `made`.
     pub fn new(made: Made) -> Self {
         Self::with(made, quick(), SessionLimits::default())
+    }
+}
+
+/// A request for the playlist of the stream `cam` at port 80, from `address`, that shows nothing else of its player.
+pub fn request(address: impl Into<IpAddr>) -> Request {
+    Request {
+        operation: Operation::Play,
+        path: "cam/index.m3u8".into(),
+        proto: "hls",
+        address: address.into(),
+        port: 80,
+        token: None,
+        auto_token: None,
+        ua: None,
+        referer: None,
+        origin: None,
+        host: None,
+        query: None,
     }
 }
 

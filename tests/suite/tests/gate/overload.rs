@@ -13,12 +13,12 @@ use std::{
 use filter_user::{
     gate::Limits,
     judge::{Ground, Request, Verdict},
-    model::{Action, BackendOptions, Limit, Operation, Stage},
+    model::{Action, BackendOptions, Limit, Stage},
     session::{Presence, SessionLimits, Sessions},
 };
 use http::{Response, StatusCode};
 use kit::{
-    configurations::{LOOPBACK, Made, Rules, Running, quick},
+    configurations::{LOOPBACK, Made, Rules, Running, quick, request},
     origins::{Server, full},
     raw_client::{Client, Reply},
     wait::until,
@@ -320,7 +320,6 @@ async fn want_of_descriptors_is_nobodys_silence() {
 
 /// Ten thousand viewers at once, each from an address of its own, at a backend that takes two seconds for an answer and
 /// can be asked 256 questions at once: it could answer 512 of them in time, and those it does answer.
-#[expect(clippy::too_many_lines, reason = "one story, in the order in which it happens")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_passes_no_cap_loses_no_answer_and_admits_nobody_by_the_default() {
     const VIEWERS: usize = 10_000;
@@ -346,20 +345,9 @@ async fn a_storm_passes_no_cap_loses_no_answer_and_admits_nobody_by_the_default(
     let mut storm = JoinSet::new();
     for n in 0..VIEWERS {
         let good = n % 2 == 0;
-        let request = Arc::new(Request {
-            operation: Operation::Play,
-            path: "cam/index.m3u8".into(),
-            proto: "hls",
-            address: [10, 0, (n / 256) as u8, (n % 256) as u8].into(),
-            port: 80,
-            token: Some(format!("{}-{n}", if good { "good" } else { "bad" }).into()),
-            ua: None,
-            referer: None,
-            origin: None,
-            host: None,
-            query: None,
-            auto_token: None,
-        });
+        let token = Some(format!("{}-{n}", if good { "good" } else { "bad" }).into());
+        let address = [10, 0, (n / 256) as u8, (n % 256) as u8];
+        let request = Arc::new(Request { token, ..request(address) });
         let (sessions, snapshot) = (sessions.clone(), snapshot.clone());
         storm.spawn(async move {
             let admission = sessions.admit(&snapshot, &request, &Presence::new()).await.unwrap();

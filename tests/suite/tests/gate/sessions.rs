@@ -21,11 +21,7 @@ use kit::{
     wait::until,
 };
 
-use crate::watching::{breaks_off, goes_on, live, watch};
-
-fn asking(backend: &Server, upstream: &Server) -> Made {
-    Made::new().judged("cam", Rules::new("p").backend(&backend.url())).gate(LOOPBACK, &upstream.url())
-}
+use crate::watching::{asking, breaks_off, goes_on, live, watch};
 
 fn status(code: u16) -> Arc<AtomicU16> {
     Arc::new(AtomicU16::new(code))

@@ -21,11 +21,7 @@ use kit::{
     wait::until,
 };
 
-use crate::watching::{breaks_off, goes_on, live, watch, watch_from};
-
-fn asking(backend: &Server, upstream: &Server) -> Made {
-    Made::new().judged("cam", Rules::new("p").backend(&backend.url())).gate(LOOPBACK, &upstream.url())
-}
+use crate::watching::{asking, breaks_off, goes_on, live, watch, watch_from};
 
 async fn admitting(headers: &'static [(&'static str, &'static str)]) -> Server {
     Server::backend(&Arc::new(AtomicU16::new(200)), headers).await

@@ -7,11 +7,16 @@ use std::{
 
 use http_body_util::BodyExt;
 use kit::{
-    configurations::Running,
+    configurations::{LOOPBACK, Made, Rules, Running},
     origins::{Endless, Server},
     raw_client::Client,
     wait::PATIENCE,
 };
+
+/// A gate for the stream `cam`, whose viewers a backend knows.
+pub(crate) fn asking(backend: &Server, upstream: &Server) -> Made {
+    Made::new().judged("cam", Rules::new("p").backend(&backend.url())).gate(LOOPBACK, &upstream.url())
+}
 
 /// A stream that never ends: small pieces, now and then.
 pub(crate) async fn live() -> Server {

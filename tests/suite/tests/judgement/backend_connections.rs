@@ -11,11 +11,11 @@ use std::{
 use filter_user::{
     backend::{BackendStatus, Backends, Conclusion, Question},
     judge::{Answer, Request, Verdict},
-    model::{BackendOptions, Operation, Pem, Secret, Stage},
+    model::{BackendOptions, Pem, Secret, Stage},
 };
 use http::{Response, Version};
 use kit::{
-    configurations::{Rules, first_question},
+    configurations::{Rules, first_question, request},
     origins::{AnyBody, Seen, Server, full},
     tls::{self, Authority, Secure},
 };
@@ -24,21 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn question() -> Question {
-    let request = Request {
-        operation: Operation::Play,
-        path: "cam/index.m3u8".into(),
-        proto: "hls",
-        address: [192, 0, 2, 1].into(),
-        port: 80,
-        token: Some("t".into()),
-        ua: None,
-        referer: None,
-        origin: None,
-        host: None,
-        query: None,
-        auto_token: None,
-    };
-    first_question(request)
+    first_question(Request { token: Some("t".into()), ..request([192, 0, 2, 1]) })
 }
 
 /// What one backend says, and how it stands then.
@@ -241,26 +227,22 @@ async fn flood(head: &'static [u8], more: &'static [u8]) -> (String, tokio::task
 #[tokio::test]
 async fn answers_without_an_end_are_not_read_to_the_end() {
     const MOST: usize = 16 << 20;
-    // A head that never ends.
-    let (url, flood_task) = flood(b"HTTP/1.1 200 OK\r\n", b"X-More: and more of it and more of it\r\n").await;
-    let (conclusion, status) = ask(&url, BackendOptions::default()).await;
-    assert_eq!(
-        (conclusion.answers[0].answer, status.broken),
-        (Some(Answer::Down), 1),
-        "{:?}",
-        conclusion.answers
-    );
-    assert!(flood_task.await.unwrap() < MOST);
-    // A line that never ends.
-    let (url, flood_task) = flood(b"HTTP/1.1 200 ", &[b'a'; 4096]).await;
-    let (conclusion, status) = ask(&url, BackendOptions::default()).await;
-    assert_eq!(
-        (conclusion.answers[0].answer, status.broken),
-        (Some(Answer::Down), 1),
-        "{:?}",
-        conclusion.answers
-    );
-    assert!(flood_task.await.unwrap() < MOST);
+    // A head that never ends, and a line that never ends.
+    let heads: [(&[u8], &[u8]); 2] = [
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: and more of it and more of it\r\n"),
+        (b"HTTP/1.1 200 ", &[b'a'; 4096]),
+    ];
+    for (begin, more) in heads {
+        let (url, flood_task) = flood(begin, more).await;
+        let (conclusion, status) = ask(&url, BackendOptions::default()).await;
+        assert_eq!(
+            (conclusion.answers[0].answer, status.broken),
+            (Some(Answer::Down), 1),
+            "{:?}",
+            conclusion.answers
+        );
+        assert!(flood_task.await.unwrap() < MOST);
+    }
     // A body of gigabytes: the verdict is in the head.
     let (url, flood_task) =
         flood(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000000\r\nX-AuthDuration: 60\r\n\r\n", &[b'a'; 16384])

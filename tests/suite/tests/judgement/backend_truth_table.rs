@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up has to fail")]
 
 use std::{
-    net::IpAddr,
     sync::{Arc, atomic::AtomicU16},
     time::{Duration, Instant},
 };
@@ -15,7 +14,7 @@ use filter_user::{
     model::{Operation, Stage},
 };
 use kit::{
-    configurations::{Rules, first_question},
+    configurations::{self, Rules, first_question},
     origins::{Refusing, Server, Temper, full},
 };
 
@@ -25,17 +24,11 @@ const TIMEOUT: Duration = Duration::from_millis(1500);
 fn request(operation: Operation, token: &str) -> Request {
     Request {
         operation,
-        path: "cam/index.m3u8".into(),
-        proto: "hls",
-        address: IpAddr::from([192, 0, 2, 1]),
-        port: 80,
         token: Some(token.into()),
-        auto_token: None,
         ua: Some("VLC".into()),
-        referer: None,
-        origin: None,
         host: Some("tv.example".into()),
         query: Some("token=t".into()),
+        ..configurations::request([192, 0, 2, 1])
     }
 }
 

@@ -1,6 +1,6 @@
 //! What needs neither a controller nor a kernel: commands, configurations, documents, and the shape of the code.
 
-mod cli_offline;
+mod cli;
 mod config_samples;
 mod country;
 mod documents;

@@ -14,12 +14,12 @@ use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use filter_user::{
     judge::Request,
-    model::{Operation, SessionSettings},
+    model::SessionSettings,
     session::{Presence, SessionCounters, SessionLimits, Sessions, Snapshot},
 };
 use hyper::Response;
 use kit::{
-    configurations::{Made, Rules},
+    configurations::{self, Made, Rules},
     origins::{Server, full},
 };
 use serde::{Deserialize, Serialize};
@@ -85,18 +85,12 @@ fn request(viewer: u32) -> Request {
     let token =
         format!("{:032x}", u128::from(viewer).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
     Request {
-        operation: Operation::Play,
         path: format!("channel{}/index.m3u8", viewer % STREAMS).into(),
-        proto: "hls",
-        address: Ipv4Addr::from(0x0a00_0000 + viewer).into(),
-        port: 80,
         query: Some(format!("token={token}").into()),
         token: Some(token.into()),
-        auto_token: None,
         ua: Some(format!("Player/{}", viewer % 100).into()),
-        referer: None,
-        origin: None,
         host: Some("tv.example.com".into()),
+        ..configurations::request(Ipv4Addr::from(0x0a00_0000 + viewer))
     }
 }
 
